@@ -1,0 +1,127 @@
+package plan
+
+import (
+	"context"
+	"net/netip"
+
+	"danm.io/danm/spec/model"
+)
+
+// Group is the IFLA_GROUP that every link created by us carries, set atomically at creation ("danm" on a phone's keys).
+const Group uint32 = 3266
+
+// RouteProtocol marks our routes (rtnetlink(7) rtm_protocol; 0..4 are the kernel's, low numbers are taken by daemons).
+const RouteProtocol = 156
+
+// Desired is what the node shall look like. Peers and repairs are class-none and part of no digest.
+type Desired struct {
+	Plan  model.NodePlan
+	Peers []model.Peer
+}
+
+// Observed is everything of the kernel that Diff may look at, as of one moment, normalised: no indexes, counters, lifetimes.
+type Observed struct {
+	Links  []ObservedLink  `json:"links"`            // sorted by name
+	Routes []ObservedRoute `json:"routes,omitempty"` // sorted; main and other tables, without the kernel's own (protocol kernel, local table)
+	Peers  []model.Peer    `json:"peers,omitempty"`  // all-zero FDB entries of vxlan links, sorted
+	Owned  []Record        `json:"owned,omitempty"`  // from node/ledger, sorted by ID
+}
+
+// ObservedLink is one host link. The embedded Link's Name is the kernel's; Alias, MTU, Up, Master, Parent, Addresses are as seen.
+type ObservedLink struct {
+	model.Link
+	KernelKind string   `json:"kernelKind"`      // IFLA_INFO_KIND, "" for hardware
+	Group      uint32   `json:"group,omitempty"` // IFLA_GROUP
+	MAC        string   `json:"mac,omitempty"`   // lower case, colons
+	PCI        string   `json:"pci,omitempty"`
+	Driver     string   `json:"driver,omitempty"`
+	MaxMTU     int      `json:"maxMTU,omitempty"`
+	Children   int      `json:"children,omitempty"` // upper links seen in this netns
+	AltNames   []string `json:"altNames,omitempty"`
+}
+
+// ObservedRoute is one route with the protocol that made it.
+type ObservedRoute struct {
+	model.Route
+	Protocol int `json:"protocol,omitempty"`
+}
+
+// ObjectID names one thing that can be ours: "link/<name>", "address/<link>/<prefix>", "route/<table>/<to>/<metric>",
+// "property/<link>/<mtu|up|master>".
+type ObjectID string
+
+// Record says that an object is ours, written ahead of the kernel call. Prior is the value before us of an adopted
+// property ("1500", "down"); it is put back on release.
+type Record struct {
+	ID    ObjectID `json:"id"`
+	Prior string   `json:"prior,omitempty"`
+}
+
+// Op is what a step does to its object.
+type Op string
+
+const (
+	CreateLink    Op = "create-link"
+	DeleteLink    Op = "delete-link"
+	SetLink       Op = "set-link" // one property a step, named by Property
+	AddAddress    Op = "add-address"
+	DeleteAddress Op = "delete-address"
+	AddRoute      Op = "add-route"
+	DeleteRoute   Op = "delete-route"
+	AddPeer       Op = "add-peer"
+	DeletePeer    Op = "delete-peer"
+)
+
+// Disruption says what a step does to traffic, mildest first.
+type Disruption string
+
+const (
+	None         Disruption = "none"
+	Blip         Disruption = "blip"          // packets may be lost for a moment
+	LinkDown     Disruption = "link-down"     // the link goes down, or loses an address or its master
+	DestroysPods Disruption = "destroys-pods" // the kernel deletes the Pods' links on it for good
+)
+
+// Step is one idempotent change of one object.
+type Step struct {
+	Op         Op           `json:"op"`
+	ID         ObjectID     `json:"id"`
+	Link       *model.Link  `json:"link,omitempty"`     // create: the whole link; set: the desired link; kernel names
+	Property   string       `json:"property,omitempty"` // set: "mtu", "up", "master", "alias"
+	From       string       `json:"from,omitempty"`     // set: value before, for people and for undo
+	To         string       `json:"to,omitempty"`
+	Address    netip.Prefix `json:"address,omitzero"`
+	LinkName   string       `json:"linkName,omitempty"` // address and set steps: the kernel's name
+	Route      *model.Route `json:"route,omitempty"`
+	Peer       *model.Peer  `json:"peer,omitempty"`
+	Disruption Disruption   `json:"disruption"`
+	Pods       []string     `json:"pods,omitempty"` // named by the caller, see Plan.NamePods
+	Reason     string       `json:"reason"`         // "declared, not present", "mtu differs", "no longer declared", …
+}
+
+// Blocked is a wanted object that cannot be had without touching what is not ours.
+type Blocked struct {
+	ID     ObjectID `json:"id"`
+	Reason string   `json:"reason"`
+	Remedy string   `json:"remedy"`
+}
+
+// Plan is the result of Diff, in execution order. Claims are the ledger records that must be durable before the first
+// step; Adopted names existing objects taken over without a change; Released are records to drop after the last step.
+type Plan struct {
+	Steps    []Step     `json:"steps,omitempty"`
+	Blocked  []Blocked  `json:"blocked,omitempty"`
+	Claims   []Record   `json:"claims,omitempty"`
+	Released []ObjectID `json:"released,omitempty"`
+}
+
+// Kernel is the node's network stack as the guard and the agent use it. node/link implements it on netlink, node/fake in
+// memory. All methods are safe for concurrent use by readers; Apply has one caller at a time.
+type Kernel interface {
+	// Observe lists everything afresh. An error means "unknown", never "empty".
+	Observe(ctx context.Context) (Observed, error)
+	// Apply executes one step. It is idempotent: an object already as wanted, or already gone, is no error.
+	Apply(ctx context.Context, step Step) error
+	// Subscribe wakes the receiver after changes (coalesced, contents say nothing); closed when ctx ends.
+	Subscribe(ctx context.Context) (<-chan struct{}, error)
+}

@@ -1,0 +1,104 @@
+// Package diag is the project's one shape for telling a user about a problem: where it is, what it is, and what to do.
+//
+// It holds no rules and does no I/O: rooms that find problems return a List, rooms that talk to users print it.
+// Codes are stable; they double as condition reasons and are explained by `danmctl explain CODE`.
+package diag
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says whether a diagnostic stops the bundle (Error) or only deserves attention (Warning).
+type Severity string
+
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Code names a kind of problem, in CamelCase, forever. See Explain for its text.
+type Code string
+
+// Diagnostic is one problem. File is relative to the bundle's root; Line and Col count from 1, 0 means unknown.
+// Path is the field's path inside its document, such as "spec.fabrics[0].vxlan.port".
+type Diagnostic struct {
+	Severity Severity `json:"severity"`
+	Code     Code     `json:"code"`
+	File     string   `json:"file,omitempty"`
+	Line     int      `json:"line,omitempty"`
+	Col      int      `json:"col,omitempty"`
+	Path     string   `json:"path,omitempty"`
+	Summary  string   `json:"summary"`
+	Hint     string   `json:"hint,omitempty"`
+}
+
+// Position is file:line:col as far as known, "" if nothing is.
+func (d Diagnostic) Position() string {
+	switch {
+	case d.File == "":
+		return ""
+	case d.Line == 0:
+		return d.File
+	case d.Col == 0:
+		return fmt.Sprintf("%s:%d", d.File, d.Line)
+	}
+	return fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col)
+}
+
+// String is "file:line:col: error[Code]: summary (path)", with the hint on a line of its own.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	if p := d.Position(); p != "" {
+		b.WriteString(p + ": ")
+	}
+	fmt.Fprintf(&b, "%s[%s]: %s", d.Severity, d.Code, d.Summary)
+	if d.Path != "" {
+		fmt.Fprintf(&b, " (%s)", d.Path)
+	}
+	if d.Hint != "" {
+		fmt.Fprintf(&b, "\n  hint: %s", d.Hint)
+	}
+	return b.String()
+}
+
+// List is every problem found, errors and warnings together.
+type List []Diagnostic
+
+// HasErrors says whether at least one entry is an Error.
+func (l List) HasErrors() bool {
+	return slices.ContainsFunc(l, func(d Diagnostic) bool { return d.Severity == Error })
+}
+
+// Sorted returns a copy ordered by file, line, column, severity, code, path and summary: the same problems always print the same.
+func (l List) Sorted() List {
+	out := slices.Clone(l)
+	slices.SortStableFunc(out, func(a, b Diagnostic) int {
+		return cmp.Or(
+			cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col),
+			cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.Path, b.Path), cmp.Compare(a.Summary, b.Summary))
+	})
+	return slices.CompactFunc(out, func(a, b Diagnostic) bool { return a == b })
+}
+
+// Err is the list as an error, nil when nothing in it is an Error. Recover the list with errors.As.
+func (l List) Err() error {
+	if !l.HasErrors() {
+		return nil
+	}
+	return &ListError{List: l.Sorted()}
+}
+
+// ListError carries a List through error returns.
+type ListError struct{ List List }
+
+func (e *ListError) Error() string {
+	lines := make([]string, len(e.List))
+	for i, d := range e.List {
+		lines[i] = d.String()
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,47 @@
+package model
+
+import "net/netip"
+
+// InterfaceRequest is one interface a Pod asks for, from an annotation or from the CNI conf's `interfaces` key.
+// An empty Kind asks for the default network.
+type InterfaceRequest struct {
+	Kind    APIKind        `json:"kind,omitempty"`
+	Network string         `json:"network,omitempty"`
+	IP      AddressRequest `json:"ip,omitzero"`
+	IP6     AddressRequest `json:"ip6,omitzero"`
+	Routes  []PodRoute     `json:"routes,omitempty"` // policy routes (proutes, proutes6), in the network's table
+}
+
+// AddressMode is how one address family of an interface is chosen.
+type AddressMode string
+
+const (
+	NoAddress      AddressMode = ""        // family not asked for
+	AddressNone    AddressMode = "none"    // explicitly none
+	AddressDynamic AddressMode = "dynamic" // from the network's pools
+	AddressStatic  AddressMode = "static"  // AddressRequest.Addr
+)
+
+// AddressRequest is the wish for one family of one interface.
+type AddressRequest struct {
+	Mode AddressMode `json:"mode,omitempty"`
+	Addr netip.Addr  `json:"addr,omitzero"` // static only
+}
+
+// Attachment is one Pod interface as decided before the kernel is touched: all that DEL and CHECK need.
+type Attachment struct {
+	NetworkKind  APIKind        `json:"networkKind"`
+	Network      string         `json:"network"` // Network.Key()
+	NetworkID    string         `json:"networkID"`
+	Type         NetworkType    `json:"type"`
+	Device       string         `json:"device"`             // host parent (macvlan, ipvlan) or bridge
+	HostLink     string         `json:"hostLink,omitempty"` // bridge: host end of the veth
+	IfName       string         `json:"ifName"`             // in the Pod
+	MAC          string         `json:"mac,omitempty"`      // chosen by us; empty for ipvlan
+	MTU          int            `json:"mtu,omitempty"`
+	Addresses    []netip.Prefix `json:"addresses,omitempty"` // v4 before v6, with the network's prefix length
+	Gateways     []netip.Addr   `json:"gateways,omitempty"`
+	Routes       []PodRoute     `json:"routes,omitempty"`
+	Table        uint32         `json:"table,omitempty"`
+	PolicyRoutes []PodRoute     `json:"policyRoutes,omitempty"`
+}

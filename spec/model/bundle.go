@@ -1,0 +1,124 @@
+// Package model is the validated, parse-once form of everything the project works on.
+//
+// spec/decode and spec/validate make it; nobody behind them parses an address, a range or an enum again. Values are plain
+// data: no methods that decide, no I/O, slices sorted by their producer, JSON with a stable field order (digests hash it).
+// It does not know how users spell things (spec/bundle/v1) nor what the kernel can do (node/plan).
+package model
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Bundle is one validated bundle: what Render needs and nothing else.
+type Bundle struct {
+	Name           string
+	Version        string // semver of the content, "" if not given
+	ConfirmTimeout time.Duration
+	Probes         []Probe // sorted by name
+	Slots          int     // local home: the fixed total of node slots; 0 = no local nodes
+	Nodes          []Node  // sorted by name
+	Groups         []NodeGroup
+	Fabrics        []Fabric
+	Networks       []Network // sorted by namespace, name
+	Tenants        []Tenant
+	SRIOVPools     []SRIOVPool
+	Origins        map[string]Origin // document key (see Key) → where it stands, for diffs
+}
+
+// Origin is the place of a document in the bundle.
+type Origin struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+}
+
+// Node is a machine known by name. In the local home Slot is its immutable share of every address pool.
+type Node struct {
+	Name       string
+	Labels     map[string]string
+	Slot       int                       // -1 if not given
+	Interfaces map[string][]netip.Prefix // per-node addresses by interface name: merged into the group's interface
+}
+
+// NodeGroup is host configuration for every node whose labels match Selector.
+type NodeGroup struct {
+	Name       string
+	Selector   map[string]string // all must match; empty matches every node
+	Interfaces []Link            // kind physical or bridge, as plan links
+	Routes     []Route
+}
+
+// Fabric is a device on which networks get their VLANs or VNIs, on every node of its groups.
+type Fabric struct {
+	Name       string
+	Groups     []string
+	Device     string // name of an interface declared in the groups
+	VLANRanges []Range32
+	VNIRanges  []Range32
+	VXLAN      *Underlay // nil: no VXLAN on this fabric
+}
+
+// Underlay says how VXLAN packets find the other nodes: Multicast, or (if invalid) unicast to the declared addresses of Device.
+type Underlay struct {
+	Port      int
+	Multicast netip.Addr
+}
+
+// Range32 is an inclusive range of VLAN ids or VNIs.
+type Range32 struct {
+	First uint32 `json:"first"`
+	Last  uint32 `json:"last"`
+}
+
+// Contains says whether v lies in the range.
+func (r Range32) Contains(v uint32) bool { return r.First <= v && v <= r.Last }
+
+// Tenant groups namespaces and says what they may use.
+type Tenant struct {
+	Name           string            `json:"name"`
+	Namespaces     []string          `json:"namespaces"`
+	DefaultNetwork string            `json:"defaultNetwork,omitempty"` // "namespace/name" or "name" of a cluster network
+	Networks       []string          `json:"networks,omitempty"`       // cluster networks granted to the tenant
+	Fabrics        []TenantFabric    `json:"fabrics,omitempty"`
+	NetworkIDs     map[string]string `json:"networkIDs,omitempty"` // NetworkType → NetworkID
+}
+
+// TenantFabric is a tenant's share of a fabric's identifiers.
+type TenantFabric struct {
+	Fabric     string    `json:"fabric"`
+	VLANRanges []Range32 `json:"vlanRanges,omitempty"`
+	VNIRanges  []Range32 `json:"vniRanges,omitempty"`
+}
+
+// SRIOVPool is decoded in full and acted upon by node/sriov.
+type SRIOVPool struct {
+	Name         string
+	NodeSelector map[string]string
+	PFNames      []string
+	NumVFs       int
+	ResourceName string
+}
+
+// ProbeKind is how a probe tests the way out of a node.
+type ProbeKind string
+
+const (
+	ProbeTCP     ProbeKind = "tcp"     // Target host:port accepts a new connection
+	ProbeGateway ProbeKind = "gateway" // the default gateway answers ARP or ND
+	ProbeICMP    ProbeKind = "icmp"    // Target address answers an echo
+	ProbeSource  ProbeKind = "source"  // the host:port of the bundle's source accepts a new connection
+)
+
+// Probe must pass before a plan is confirmed. It counts only if it passed just before the apply.
+type Probe struct {
+	Name    string        `json:"name"`
+	Kind    ProbeKind     `json:"kind"`
+	Target  string        `json:"target,omitempty"`
+	Timeout time.Duration `json:"timeout"` // nanoseconds
+}
+
+// Inventory is what Render knows of the world besides the bundle; empty in the local home.
+type Inventory struct {
+	Assignments map[string]uint32 `json:"assignments,omitempty"` // "namespace/name" → VLAN or VNI given earlier
+	Nodes       []Node            `json:"nodes,omitempty"`       // cluster home: nodes and labels from the API
+}

@@ -1,0 +1,89 @@
+package model
+
+import "net/netip"
+
+// NetworkType is the driver that attaches a Pod.
+type NetworkType string
+
+const (
+	IPVLAN  NetworkType = "ipvlan"
+	MACVLAN NetworkType = "macvlan"
+	BRIDGE  NetworkType = "bridge"
+)
+
+// APIKind is the DANM kind through which Pods name a network.
+type APIKind string
+
+const (
+	DanmNet        APIKind = "DanmNet"
+	TenantNetwork  APIKind = "TenantNetwork"
+	ClusterNetwork APIKind = "ClusterNetwork"
+)
+
+// Network is a logical network as Pods see it. In a NodeState, Device is the host link Pods attach to on that node.
+type Network struct {
+	Kind              APIKind     `json:"kind"`
+	Namespace         string      `json:"namespace,omitempty"` // "" for ClusterNetwork
+	Name              string      `json:"name"`
+	NetworkID         string      `json:"networkID"`
+	Type              NetworkType `json:"type"`
+	Fabric            string      `json:"fabric,omitempty"`
+	HostDevice        string      `json:"hostDevice,omitempty"` // without a fabric: an interface or bridge of the nodes
+	VLAN              uint16      `json:"vlan,omitempty"`       // 1..4094, 0 = none
+	VNI               uint32      `json:"vni,omitempty"`        // 1..2^24-1, 0 = none
+	VXLAN             bool        `json:"vxlan,omitempty"`      // wants a VNI; VNI 0 = to be assigned
+	Device            string      `json:"device,omitempty"`
+	MTU               int         `json:"mtu,omitempty"` // bytes inside the Pod, 0 = the device's
+	IPv4              *Subnet     `json:"ipv4,omitempty"`
+	IPv6              *Subnet     `json:"ipv6,omitempty"`
+	InterfacePrefix   string      `json:"interfacePrefix,omitempty"`
+	Table             uint32      `json:"table,omitempty"`             // policy routing table, 0 = none
+	AllowedTenants    []string    `json:"allowedTenants,omitempty"`    // ClusterNetwork: tenant names, as written
+	AllowedNamespaces []string    `json:"allowedNamespaces,omitempty"` // ClusterNetwork: resolved by render; empty = everyone
+	SharedWith        []string    `json:"sharedWith,omitempty"`        // keys of networks on the same id and CIDR
+	BlockSize         int         `json:"blockSize,omitempty"`         // addresses a block, 0 = chosen
+	SpaceDomain       string      `json:"spaceDomain"`                 // fabric name or host device: first part of the IPAM space
+	RestrictedToNodes []string    `json:"-"`
+}
+
+// Key is "namespace/name", or "name" for a cluster network: how bundles, diffs and records refer to it.
+func (n Network) Key() string {
+	if n.Namespace == "" {
+		return n.Name
+	}
+	return n.Namespace + "/" + n.Name
+}
+
+// ID is the VLAN id or VNI, 0 if the network has neither.
+func (n Network) ID() uint32 {
+	if n.VXLAN {
+		return n.VNI
+	}
+	return uint32(n.VLAN)
+}
+
+// Subnet is one address family of a network.
+type Subnet struct {
+	CIDR    netip.Prefix `json:"cidr"`              // masked
+	Pools   []AddrRange  `json:"pools,omitempty"`   // dynamic choice; sorted, disjoint; empty = the whole CIDR without its ends
+	Exclude []AddrRange  `json:"exclude,omitempty"` // never chosen dynamically
+	Gateway netip.Addr   `json:"gateway,omitzero"`  // never chosen dynamically; default route via it
+	Routes  []PodRoute   `json:"routes,omitempty"`
+}
+
+// AddrRange is an inclusive range of addresses of one family.
+type AddrRange struct {
+	First netip.Addr `json:"first"`
+	Last  netip.Addr `json:"last"`
+}
+
+// Contains says whether a lies in the range.
+func (r AddrRange) Contains(a netip.Addr) bool {
+	return r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0
+}
+
+// PodRoute is a route set in every Pod of a network.
+type PodRoute struct {
+	To  netip.Prefix `json:"to"`
+	Via netip.Addr   `json:"via,omitzero"`
+}
