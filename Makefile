@@ -1,0 +1,70 @@
+# `make help` lists the targets. Everything a target needs it sets up itself.
+SHELL      := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+GOFLAGS_   := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+RUNNER     := go run ./test/runner
+TEST_FLAGS ?=
+# The race detector needs a C compiler; without one the tests still run.
+RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/danm, bin/danm-node and bin/danmctl
+	@mkdir -p bin
+	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danm ./cni/cmd/danm
+	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danm-node ./node/cmd/danm-node
+	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danmctl ./reconcile/cmd/danmctl
+
+.PHONY: demo
+demo: build ## from a Git commit to Pods that ping, on this machine, in network namespaces of its own
+	go run ./test/demo --bin bin
+
+.PHONY: test
+test: test-setup test-unit test-kernel test-e2e ## all tests
+
+.PHONY: test-setup
+test-setup:
+	@test/setup.sh
+
+.PHONY: test-unit
+test-unit: ## pure code, properties, goldens, the fake kernel
+	@echo "== test-unit"
+	@$(RUNNER) $(RACE) $(TEST_FLAGS) -skip '^(TestKernel|TestE2E)' ./...
+
+.PHONY: test-kernel
+test-kernel: ## the real kernel, in namespaces that the tests make
+	@echo "== test-kernel"
+	@$(RUNNER) $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' ./...
+
+.PHONY: test-e2e
+test-e2e: build ## the demo, its sabotages, and every command of the documents
+	@echo "== test-e2e"
+	@$(RUNNER) $(TEST_FLAGS) -p 1 -count 1 -run '^TestE2E' ./...
+
+.PHONY: test-ipam
+test-ipam: ## address management alone, longer
+	@echo "== test-ipam"
+	@$(RUNNER) $(RACE) $(TEST_FLAGS) -count 3 ./ipam/...
+
+.PHONY: bench
+bench: build ## measure the budgets beside peers and floors; exits 1 on OVER
+	go run ./test/bench
+
+.PHONY: generate
+generate: ## regenerate what is generated: schema descriptions, references, goldens stay
+	go generate ./...
+
+.PHONY: lint
+lint: ## vet, formatting, and golangci-lint where it is installed
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	@if command -v golangci-lint >/dev/null 2>&1; then golangci-lint run; else echo "golangci-lint is not installed: only gofmt and vet ran"; fi
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .cache

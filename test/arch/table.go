@@ -1,0 +1,70 @@
+// Package arch holds the project's import table and checks every Go file against it.
+//
+// The table is the architecture: a room that is not in it fails, so does an import that its row does not list. It reads
+// sources with go/parser and builds nothing. It says nothing about tests: _test.go files may import anything.
+package arch
+
+// row says what one room may import. Room and May are directories relative to the module's root; "x/..." covers a tree.
+type row struct {
+	Name   string   // of the bad tree in testdata/bad that this row must catch
+	Room   string   // the directory or tree it speaks about; the longest match wins
+	May    []string // our own packages it may import, itself always included
+	Never  []string // packages of others, or of the standard library, that it must not import
+	Reason string
+}
+
+var specAll = []string{"spec/..."}
+
+// ioPackages are what a pure room has no business with.
+var ioPackages = []string{"os", "os/exec", "net", "net/http", "syscall", "log", "log/slog", "math/rand", "math/rand/v2", "context", "github.com/vishvananda/netlink"}
+
+func join(lists ...[]string) []string {
+	var out []string
+	for _, l := range lists {
+		out = append(out, l...)
+	}
+	return out
+}
+
+var table = []row{
+	{Name: "diag", Room: "spec/diag", Never: ioPackages, Reason: "everything reports through it, so it depends on nothing"},
+	{Name: "bundle-types", Room: "spec/bundle/v1", May: []string{"spec/diag"}, Never: ioPackages, Reason: "documents are plain types"},
+	{Name: "bundle-gen", Room: "spec/bundle/v1/internal/...", May: []string{"spec/bundle/v1"}, Reason: "the generator reads sources; it is no part of a binary"},
+	{Name: "danm-types", Room: "spec/danm/v1", Never: join(ioPackages, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}), Reason: "API types need apimachinery only"},
+	{Name: "model", Room: "spec/model", May: []string{"spec/diag"}, Never: ioPackages, Reason: "the value everything shares must not pull anything in"},
+	{Name: "annotation", Room: "spec/annotation", May: []string{"spec/diag", "spec/model"}, Never: ioPackages, Reason: "annotations become requests, nothing more"},
+	{Name: "decode", Room: "spec/decode", May: specAll, Never: ioPackages, Reason: "files become documents; reading files is a source's work"},
+	{Name: "validate", Room: "spec/validate", May: specAll, Never: ioPackages, Reason: "the one rule book serves webhook, controller, CLI and agent, so it stays pure"},
+	{Name: "render", Room: "render", May: specAll, Never: join(ioPackages, []string{"time"}), Reason: "same input, same bytes: no context, log, clock, randomness or system"},
+	{Name: "render-gen", Room: "render/rendertest", May: join(specAll, []string{"render"}), Never: ioPackages, Reason: "makes scale bundles for tests and benchmarks, purely"},
+	{Name: "source", Room: "reconcile/source/...", May: []string{"spec/diag", "reconcile/source/..."}, Reason: "fetchers deliver bytes and know nothing of their meaning"},
+	{Name: "local", Room: "reconcile/local", May: []string{"spec/...", "render", "reconcile/source/...", "reconcile/overlay", "node/state"}, Reason: "the local home meets the node only in the state directory"},
+	{Name: "cli", Room: "reconcile/cli", May: []string{"spec/...", "render", "ipam/...", "reconcile/source/...", "reconcile/local", "reconcile/apply", "reconcile/overlay", "node/plan", "node/link", "node/sriov", "node/ledger", "node/state"}, Reason: "danmctl looks; it never drives a guard or a Pod"},
+	{Name: "plan", Room: "node/plan", May: specAll, Never: []string{"os", "os/exec", "net", "net/http", "syscall", "log", "log/slog", "math/rand", "math/rand/v2", "time", "github.com/vishvananda/netlink"}, Reason: "the diff is data and is decided without the kernel"},
+	{Name: "link", Room: "node/link", May: []string{"node/plan", "spec/model"}, Reason: "speaks netlink and decides nothing"},
+	{Name: "fake", Room: "node/fake", May: []string{"node/plan", "spec/model"}, Never: []string{"github.com/vishvananda/netlink", "os/exec"}, Reason: "the kernel in memory must not reach the real one"},
+	{Name: "state", Room: "node/state", May: specAll, Reason: "the state directory is bytes and versions; both homes write it"},
+	{Name: "probe", Room: "node/probe", May: []string{"spec/model", "node/link"}, Reason: "a probe tests the way out and nothing else"},
+	{Name: "ledger", Room: "node/ledger", May: []string{"node/plan", "node/state", "spec/..."}, Reason: "records come before kernel calls and depend on no executor"},
+	{Name: "guard", Room: "node/guard", May: []string{"node/plan", "node/link", "node/sriov", "node/ledger", "node/probe", "node/state", "spec/model", "spec/diag"}, Never: []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/go-git/go-git/v5"}, Reason: "the guard must outlive agent, API and source, so it needs none of them"},
+	{Name: "agent", Room: "node/agent", May: []string{"node/...", "cni/...", "spec/...", "ipam"}, Never: []string{"sigs.k8s.io/controller-runtime", "github.com/go-git/go-git/v5"}, Reason: "the loop wires rooms together on the node; it fetches nothing"},
+	{Name: "wire", Room: "cni/wire", Never: []string{"github.com/containernetworking/cni/pkg/skel", "github.com/vishvananda/netlink", "net/http", "k8s.io/client-go"}, Reason: "the shim links it: every import costs start-up time on each Pod"},
+	{Name: "attach", Room: "cni/attach", May: []string{"cni/wire", "spec/...", "node/link", "node/sriov"}, Reason: "drivers touch Pods' links; addresses come by an interface of their own"},
+	{Name: "server", Room: "cni/server", May: []string{"cni/...", "spec/...", "ipam"}, Never: []string{"github.com/vishvananda/netlink"}, Reason: "the server orders the work; the kernel is the drivers'"},
+	{Name: "alloc", Room: "ipam/alloc", May: specAll, Never: join(ioPackages, []string{"time"}), Reason: "the choice of an address is pure, so that it can be searched exhaustively"},
+	{Name: "ipam", Room: "ipam", May: []string{"spec/...", "ipam/alloc"}, Never: []string{"github.com/vishvananda/netlink", "os/exec"}, Reason: "addresses are given without looking at links"},
+	{Name: "shim", Room: "cni/cmd/danm", May: []string{"cni/wire"}, Never: []string{"github.com/containernetworking/cni/pkg/skel", "github.com/vishvananda/netlink", "net/http"}, Reason: "≤ 3,000,000 bytes and no start-up work"},
+	{Name: "ctl", Room: "reconcile/cmd/danmctl", May: []string{"reconcile/cli"}, Never: []string{"github.com/vishvananda/netlink"}, Reason: "a main is wiring"},
+	{Name: "danm-node", Room: "node/cmd/danm-node", May: []string{"node/..."}, Never: []string{"sigs.k8s.io/controller-runtime", "github.com/go-git/go-git/v5"}, Reason: "a main is wiring"},
+	{Name: "examples", Room: "examples/...", May: []string{"spec/...", "render"}, Reason: "examples are documents; their test renders them"},
+	{Name: "test", Room: "test/...", May: []string{"..."}, Reason: "tests see everything"},
+}
+
+// listCalls are netlink's dump calls: EINTR cuts a dump short without an error on old libraries, so only rooms with
+// safe wrappers may name them.
+var listCalls = map[string]bool{
+	"LinkList": true, "AddrList": true, "RouteList": true, "RouteListFiltered": true, "NeighList": true,
+	"NeighListExecute": true, "RuleList": true, "RuleListFiltered": true, "BridgeVlanList": true,
+}
+
+var listRooms = map[string]bool{"node/link": true, "node/sriov": true}
