@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"net/netip"
 
 	"danm.io/danm/spec/model"
@@ -24,6 +25,10 @@ type Intent struct {
 	// Record makes the opaque attachment record that is made durable in the same transaction as the addresses.
 	// It gets one Grant a Want. It must be pure: it may be called again.
 	Record func([]Grant) ([]byte, error)
+	// Evict takes down the links of an older sandbox which holds an address under a key of this intent. It is called
+	// before such a record moves, so that no address is live in two sandboxes; its error fails the acquisition. nil:
+	// nothing to take down.
+	Evict func(ctx context.Context, old Record) error
 }
 
 // Want is the addresses of one interface. The network carries pools, exclusions, gateways.
