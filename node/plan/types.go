@@ -51,7 +51,8 @@ type ObservedRoute struct {
 type ObjectID string
 
 // Record says that an object is ours, written ahead of the kernel call. Prior is the value before us of an adopted
-// property ("1500", "down"); it is put back on release.
+// property ("1500", "down"); it is put back on release. Links and addresses that were there before us have the Prior
+// "adopted": they are left in place on release. Routes have no record, RouteProtocol marks them.
 type Record struct {
 	ID    ObjectID `json:"id"`
 	Prior string   `json:"prior,omitempty"`
@@ -93,6 +94,7 @@ type Step struct {
 	Address    netip.Prefix `json:"address,omitzero"`
 	LinkName   string       `json:"linkName,omitempty"` // address and set steps: the kernel's name
 	Route      *model.Route `json:"route,omitempty"`
+	Protocol   int          `json:"protocol,omitempty"` // route steps: 0 = RouteProtocol; else a foreign route that a revert puts back
 	Peer       *model.Peer  `json:"peer,omitempty"`
 	Disruption Disruption   `json:"disruption"`
 	Pods       []string     `json:"pods,omitempty"` // named by the caller, see Plan.NamePods
