@@ -1,0 +1,44 @@
+package diag
+
+// Codes of render: what is seen first when host links are named and identifiers are given out.
+const (
+	BridgeNeedsBridge      Code = "BridgeNeedsBridge"
+	ConflictingInterface   Code = "ConflictingInterface"
+	DeviceConflict         Code = "DeviceConflict"
+	IDUnassigned           Code = "IDUnassigned"
+	LinkNameClash          Code = "LinkNameClash"
+	MTUAboveParent         Code = "MTUAboveParent"
+	NetworkReachesNobody   Code = "NetworkReachesNobody"
+	UnderlayAddressMissing Code = "UnderlayAddressMissing"
+	UnicastPeersMany       Code = "UnicastPeersMany"
+)
+
+var renderCodes = []Explanation{
+	{BridgeNeedsBridge, "a bridge network stands on a device that is no bridge",
+		"Pods of a network of type bridge are plugged into a host bridge. Without VLAN or VNI no bridge is made, and making one of a physical interface would take its addresses away.",
+		"Declare a bridge in the topology and name it as hostDevice, or give the network a VLAN or VNI: then a bridge br_<networkID> is made."},
+	{ConflictingInterface, "two groups declare one interface differently",
+		"A node that matches several groups gets all their interfaces. Two values for one attribute have no order that would decide between them.",
+		"Keep the attribute in one group, or make the selectors exclude each other."},
+	{DeviceConflict, "two networks use one device in ways the kernel does not combine",
+		"A device serves macvlan, or ipvlan, or is a port of a bridge: each takes the device's receive handler, and the kernel answers EBUSY to the second kind (netdev_rx_handler_register).",
+		"Give networks on one device the same type, or separate them by VLAN or VNI."},
+	{IDUnassigned, "a network wants a VXLAN but has no VNI",
+		"Numbers are either written in the bundle or kept in the inventory. A number chosen anew at each run would change under attached Pods.",
+		"Write the number in the network's vxlan field."},
+	{LinkNameClash, "two networks need host links of one name",
+		"Host links are named vx_<networkID>, <networkID>.<vlan> and br_<networkID>, as DANM names them, and a host has one link of a name.",
+		"Give one of the networks another networkID."},
+	{MTUAboveParent, "a network's MTU does not fit its device",
+		"VXLAN adds 50 bytes (70 over IPv6) to each packet (RFC 7348, section 5). Larger packets would be dropped or fragmented without a word.",
+		"Lower the network's mtu, or raise the device's on every node and switch on the way."},
+	{NetworkReachesNobody, "a restricted cluster network has no namespace",
+		"The network is restricted to tenants, but none of them has a namespace. An empty list of namespaces means everyone, so it is refused instead of being opened.",
+		"Give one of the tenants a namespace, or lift the restriction."},
+	{UnderlayAddressMissing, "a node of a unicast VXLAN fabric has no underlay address",
+		"Without multicast every node sends broadcasts to the declared addresses of the others. A node without an address would be reached by nobody.",
+		"Declare the node's address on the fabric's device under nodes[].interfaces, or set vxlan.multicast."},
+	{UnicastPeersMany, "many nodes flood to each other by unicast",
+		"Each broadcast is sent once a peer, and each node keeps an entry a peer and VNI. This is fine up to 64 nodes and refused above 500.",
+		"Set vxlan.multicast on the fabric, or use VLANs."},
+}
