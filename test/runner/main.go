@@ -23,7 +23,6 @@ type event struct {
 	Test    string
 	Output  string
 	Elapsed float64
-	Build   string `json:"ImportPath"`
 }
 
 // tally is what the events add up to.
