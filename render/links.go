@@ -1,0 +1,179 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+)
+
+// maxAlias is IFALIASZ-1 (linux/if.h): the kernel refuses longer ones.
+const maxAlias = 255
+
+// build makes a class's template: links, networks with their device, and the encoded parts of the plan.
+func (r *renderer) build(c *class) diag.List {
+	b := builder{r: r, c: c, owners: map[string]string{}, users: map[string]user{}}
+	for _, l := range c.base {
+		c.links = append(c.links, slot{Link: l, own: true})
+		b.owners[l.Name] = "interface " + l.Name
+		if l.Master != "" {
+			b.users[l.Name] = user{as: "port of bridge " + l.Master, by: "interface " + l.Name}
+		}
+	}
+	for _, d := range c.domains {
+		for _, s := range d.segments {
+			b.segment(d, s)
+		}
+	}
+	slices.SortFunc(c.links, func(x, y slot) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(c.networks, func(x, y model.Network) int {
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+	})
+	if !b.diags.HasErrors() {
+		c.text = encode(c)
+	}
+	return b.diags
+}
+
+// builder is one class under construction.
+type builder struct {
+	r      *renderer
+	c      *class
+	owners map[string]string // link name → who wants it
+	users  map[string]user   // device → what uses its receive handler
+	diags  diag.List
+}
+
+// user is what takes all packets of a device. The kernel allows one such user (netdev_rx_handler_register: EBUSY).
+type user struct{ as, by string }
+
+// segment adds the host links of one VLAN, VNI or untagged device, and the networks on it.
+func (b *builder) segment(d *domain, s *segment) {
+	first := s.networks[0]
+	parent, _ := b.c.link(d.device)
+	carrier := d.device
+	mtu := parent.MTU
+	if s.id != 0 {
+		leaf := b.leaf(d, s, parent)
+		carrier, mtu = leaf.Name, leaf.MTU
+		if i := slices.IndexFunc(s.networks, func(n *model.Network) bool { return n.Type == model.BRIDGE }); i >= 0 {
+			leaf.Master = bridgeName(first)
+			b.use(leaf.Name, "port of bridge "+leaf.Master, s.networks[i])
+		}
+		b.add(leaf, first)
+		if leaf.Master != "" {
+			b.add(slot{Link: model.Link{Name: leaf.Master, Kind: model.Bridge, Alias: leaf.Alias, MTU: leaf.MTU, Up: true}}, first)
+		}
+	}
+	for _, n := range s.networks {
+		b.checkMTU(n, parent, s, d)
+		placed := *n
+		placed.Device = carrier
+		switch {
+		case n.Type != model.BRIDGE:
+			b.use(carrier, string(n.Type), n)
+		case s.id != 0:
+			placed.Device = bridgeName(first)
+		case parent.Kind != model.Bridge:
+			b.report(n, diag.BridgeNeedsBridge,
+				fmt.Sprintf("network %s of type bridge has neither VLAN nor VNI, and %s is no bridge", n.Key(), d.device),
+				"name a bridge of the topology as hostDevice, or give the network a VLAN or VNI")
+		}
+		placed.MTU = cmp.Or(placed.MTU, mtu)
+		b.c.networks = append(b.c.networks, placed)
+	}
+}
+
+// bridgeName is our own scheme; DANM makes no bridges.
+func bridgeName(first *model.Network) string { return "br_" + first.NetworkID }
+
+// leaf is the VXLAN or VLAN link of a segment, named as DANM names it because its users know those names from their hosts.
+// Their length (15 bytes) is the rule book's.
+func (b *builder) leaf(d *domain, s *segment, parent model.Link) slot {
+	first := s.networks[0]
+	keys := make([]string, len(s.networks))
+	for i, n := range s.networks {
+		keys[i] = n.Key()
+	}
+	out := slot{Link: model.Link{Alias: alias(keys), Up: true, Parent: d.device, MTU: segmentMTU(d, s, parent)}}
+	if !s.vxlan {
+		out.Name, out.Kind, out.VLANID = fmt.Sprintf("%s.%d", first.NetworkID, s.id), model.VLAN, uint16(s.id)
+		return out
+	}
+	out.Name, out.Kind, out.domain = "vx_"+first.NetworkID, model.VXLAN, d
+	out.VXLAN = &model.VXLANOptions{VNI: s.id, Port: d.port, Group: d.group, Learning: true}
+	return out
+}
+
+func alias(keys []string) string {
+	a := "danm: " + strings.Join(keys, ", ")
+	if len(a) > maxAlias {
+		a = a[:maxAlias-3] + "..."
+	}
+	return a
+}
+
+// segmentMTU is the largest MTU declared by the networks of the segment; what fits the parent when one of them leaves it
+// open; 0 when the parent's is not declared either.
+func segmentMTU(d *domain, s *segment, parent model.Link) int {
+	mtu := 0
+	for _, n := range s.networks {
+		if n.MTU == 0 {
+			return max(0, parent.MTU-overhead(d, s))
+		}
+		mtu = max(mtu, n.MTU)
+	}
+	return mtu
+}
+
+func overhead(d *domain, s *segment) int {
+	switch {
+	case !s.vxlan:
+		return 0
+	case d.v6:
+		return overheadV6
+	}
+	return overheadV4
+}
+
+func (b *builder) checkMTU(n *model.Network, parent model.Link, s *segment, d *domain) {
+	if room := parent.MTU - overhead(d, s); parent.MTU != 0 && n.MTU > room {
+		b.report(n, diag.MTUAboveParent,
+			fmt.Sprintf("network %s wants MTU %d, but %s carries at most %d there (%d less %d for encapsulation)", n.Key(), n.MTU, d.device, room, parent.MTU, overhead(d, s)),
+			fmt.Sprintf("set mtu to %d or less, or raise the MTU of %s", room, d.device))
+	}
+}
+
+// add puts a link into the class unless its name is taken.
+func (b *builder) add(s slot, n *model.Network) {
+	owner := "network " + n.Key()
+	if taken, ok := b.owners[s.Name]; ok {
+		b.report(n, diag.LinkNameClash,
+			fmt.Sprintf("network %s needs the host link %s, which is already made for %s", n.Key(), s.Name, taken),
+			"give one of them another networkID")
+		return
+	}
+	b.owners[s.Name] = owner
+	b.c.links = append(b.c.links, s)
+}
+
+// use claims a device's receive handler.
+func (b *builder) use(device, as string, n *model.Network) {
+	have, ok := b.users[device]
+	if !ok {
+		b.users[device] = user{as: as, by: "network " + n.Key()}
+		return
+	}
+	if have.as != as {
+		b.report(n, diag.DeviceConflict,
+			fmt.Sprintf("network %s uses %s as %s, but %s uses it as %s; the kernel allows one kind only", n.Key(), device, as, have.by, have.as),
+			"give both networks the same type, or put them on different VLANs or VNIs")
+	}
+}
+
+func (b *builder) report(n *model.Network, code diag.Code, summary, hint string) {
+	b.diags = append(b.diags, at(b.r.bundle, n.Key(), diag.Diagnostic{Severity: diag.Error, Code: code, Summary: summary, Hint: hint}))
+}

@@ -1,0 +1,49 @@
+package render
+
+import (
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+)
+
+// Result is what a bundle means. When Diagnostics has errors, nothing else is set: a bad bundle changes nothing.
+type Result struct {
+	Objects     []Object          // DANM's API objects, sorted by kind, namespace, name
+	Nodes       []model.NodeState // one a node, sorted by name; Revision and Source are the caller's to fill
+	Networks    []model.Network   // the bundle's, with every VLAN id and VNI given; sorted as in the bundle
+	Diagnostics diag.List         // sorted
+}
+
+// Render makes objects and node states. The inventory's nodes come on top of the bundle's; a name in both is the bundle's.
+// It never fails half: see Result. The returned values share memory with each other and with the bundle.
+func Render(b model.Bundle, inv model.Inventory) Result {
+	var diags diag.List
+	networks, found := assign(b, inv)
+	diags = append(diags, found...)
+	networks, found = resolveTenants(b, networks)
+	diags = append(diags, found...)
+
+	r := &renderer{
+		bundle:  b,
+		nodes:   mergeNodes(b.Nodes, inv.Nodes),
+		domains: makeSegments(b.Fabrics, networks),
+		classes: map[string]*class{},
+	}
+	r.place()
+	r.underlay()
+	for _, c := range r.order {
+		diags = append(diags, r.build(c)...)
+	}
+	diags = append(diags, r.diags...)
+	if diags.HasErrors() {
+		return Result{Diagnostics: diags.Sorted()}
+	}
+	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Diagnostics: diags.Sorted()}
+}
+
+// at places a diagnostic at a document of the bundle.
+func at(b model.Bundle, document string, d diag.Diagnostic) diag.Diagnostic {
+	if o, ok := b.Origins[document]; ok {
+		d.File, d.Line = o.File, o.Line
+	}
+	return d
+}
