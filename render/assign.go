@@ -2,31 +2,95 @@ package render
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
 
-// assign gives each network that asks for a VNI without naming one the number it was given before. The networks are
-// copies. Giving out new numbers belongs to a home that can keep them: a number chosen afresh each time would change
-// under the Pods as soon as a network is added in front.
+// maxVNI is the largest VXLAN identifier (RFC 7348, section 5: 24 bits).
+const maxVNI = 1<<24 - 1
+
+// assign returns copies of the networks in which each that wants a VNI has one: the written one, else the one the
+// inventory kept, else that of a network it is shared with, else the lowest free one of its tenant's share of the fabric.
+// A number already in use anywhere is not free: VNIs are unique per node and port, whatever the fabric.
 func assign(b model.Bundle, inv model.Inventory) ([]model.Network, diag.List) {
 	var diags diag.List
 	out := slices.Clone(b.Networks)
+	used := map[uint32]bool{}
+	for v := range maps.Values(inv.Assignments) {
+		used[v] = true
+	}
+	for i := range out {
+		n := &out[i]
+		if n.VXLAN && n.VNI == 0 {
+			n.VNI = inv.Assignments[n.Key()]
+		}
+		used[n.VNI] = true
+	}
 	for i := range out {
 		n := &out[i]
 		if !n.VXLAN || n.VNI != 0 {
 			continue
 		}
-		n.VNI = inv.Assignments[n.Key()]
+		if n.VNI = partnersVNI(out, n); n.VNI != 0 {
+			continue
+		}
+		ranges := vniRanges(b, n)
+		n.VNI = lowestFree(ranges, used)
+		used[n.VNI] = true
 		if n.VNI == 0 {
 			diags = append(diags, at(b, n.Key(), diag.Diagnostic{
 				Severity: diag.Error, Code: diag.IDUnassigned,
-				Summary: fmt.Sprintf("network %s wants a VXLAN, but neither the bundle nor the inventory gives it a VNI", n.Key()),
-				Hint:    "write the VNI (vxlan: 5001), or pass the inventory that holds it",
+				Summary: fmt.Sprintf("no VNI is free for network %s on fabric %s (%d ranges)", n.Key(), n.Fabric, len(ranges)),
+				Hint:    "widen the vniRanges of the fabric or of the tenant's share, or write the number",
 			}))
 		}
 	}
 	return out, diags
+}
+
+// partnersVNI is the VNI of the first network that n is shared with on its fabric, 0 if none has one.
+func partnersVNI(networks []model.Network, n *model.Network) uint32 {
+	for _, p := range networks {
+		if p.VXLAN && p.VNI != 0 && p.Fabric == n.Fabric && slices.Contains(n.SharedWith, p.Key()) {
+			return p.VNI
+		}
+	}
+	return 0
+}
+
+// vniRanges is where a network's VNI may lie: the tenant's share of the fabric, else the fabric's. A fabric with VLAN
+// ranges only has no VNIs, one without ranges has all; the same holds for a share.
+func vniRanges(b model.Bundle, n *model.Network) []model.Range32 {
+	for _, t := range b.Tenants {
+		if n.Namespace == "" || !slices.Contains(t.Namespaces, n.Namespace) {
+			continue
+		}
+		for _, f := range t.Fabrics {
+			if f.Fabric == n.Fabric && len(f.VNIRanges)+len(f.VLANRanges) > 0 {
+				return f.VNIRanges
+			}
+		}
+	}
+	for _, f := range b.Fabrics {
+		if f.Name == n.Fabric && len(f.VNIRanges)+len(f.VLANRanges) > 0 {
+			return f.VNIRanges
+		}
+	}
+	return []model.Range32{{First: 1, Last: maxVNI}}
+}
+
+// lowestFree is 0 when nothing is free.
+func lowestFree(ranges []model.Range32, used map[uint32]bool) uint32 {
+	sorted := slices.SortedFunc(slices.Values(ranges), func(a, b model.Range32) int { return int(a.First) - int(b.First) })
+	for _, r := range sorted {
+		for v := r.First; v <= r.Last; v++ {
+			if !used[v] && v != 0 {
+				return v
+			}
+		}
+	}
+	return 0
 }
