@@ -1,3 +1,97 @@
 package diag
 
-var attachCodes = []Explanation{}
+// Codes of what a Pod or a CNI configuration asks for (spec/annotation) and of attaching it (cni/server, cni/attach).
+const (
+	AnnotationSyntax    Code = "AnnotationSyntax"
+	AnnotationTooBig    Code = "AnnotationTooBig"
+	AnnotationTwice     Code = "AnnotationTwice"
+	AnnotationDialects  Code = "AnnotationDialects"
+	AnnotationField     Code = "AnnotationField"
+	AnnotationReference Code = "AnnotationReference"
+	AnnotationAddress   Code = "AnnotationAddress"
+	AnnotationRoute     Code = "AnnotationRoute"
+
+	ConfInvalid        Code = "ConfInvalid"
+	ConfSocketRelative Code = "ConfSocketRelative"
+	AgentNotReady      Code = "AgentNotReady"
+	PodNetworkUnknown  Code = "PodNetworkUnknown"
+	PodInterfaceName   Code = "PodInterfaceName"
+	PodAddressUnusable Code = "PodAddressUnusable"
+	PodAddressTaken    Code = "PodAddressTaken"
+	PodPoolExhausted   Code = "PodPoolExhausted"
+	PodPolicyTable     Code = "PodPolicyTable"
+	PodRouteConflict   Code = "PodRouteConflict"
+	PodAttachFailed    Code = "PodAttachFailed"
+	PodCheckFailed     Code = "PodCheckFailed"
+	PodAlreadyAttached Code = "PodAlreadyAttached"
+	PodNetnsInvalid    Code = "PodNetnsInvalid"
+)
+
+var attachCodes = []Explanation{
+	{AnnotationSyntax, "the interfaces a Pod asks for are not the JSON they should be",
+		"The value is a JSON array of objects with string values; keys are case-sensitive. Nothing is attached, because a guess could leave an interface out.",
+		"Correct the JSON at the byte named."},
+	{AnnotationTooBig, "too many interfaces, or too long a value",
+		"At most 1 MiB is read and at most 64 interfaces are attached to one Pod.",
+		"Ask for less."},
+	{AnnotationTwice, "danm.io/interfaces and danm.k8s.io/interfaces differ",
+		"Both prefixes are accepted; with different values there is no telling which one is meant.",
+		"Remove one of the two annotations."},
+	{AnnotationDialects, "the Pod carries the annotation of another dialect",
+		"Interfaces in k8s.v1.cni.cncf.io/networks and in danm.io/interfaces cannot be mixed: which one is eth0 would depend on the reader.",
+		"Use danm.io/interfaces alone."},
+	{AnnotationField, "an interface has a key that is unknown or stands twice",
+		"A misspelt key would silently mean something else. Known keys: network, tenantNetwork, clusterNetwork, ip, ip6, proutes, proutes6.",
+		"Correct or remove the key."},
+	{AnnotationReference, "an interface does not name exactly one network",
+		"Each interface needs one of network, tenantNetwork or clusterNetwork, with the name of the object.",
+		"Name one network."},
+	{AnnotationAddress, "an address is neither dynamic, none nor an address of its family",
+		"ip takes IPv4 and ip6 takes IPv6 addresses; a /length behind it is allowed and ignored.",
+		"Correct the address."},
+	{AnnotationRoute, "a policy route is not destination: gateway",
+		"proutes takes IPv4, proutes6 takes IPv6; the destination is a CIDR, the gateway an address; no destination twice.",
+		"Correct the route."},
+	{ConfInvalid, "the CNI configuration cannot be used",
+		"It must be a JSON object of at most 1 MiB with name and a cniVersion of 0.3.1, 0.4.0, 1.0.0 or 1.1.0.",
+		"Correct the file in /etc/cni/net.d, or what the runtime makes of it."},
+	{ConfSocketRelative, "the socket in the CNI configuration is not an absolute path",
+		"The plugin is started in whatever directory the runtime has; a relative path would lead elsewhere.",
+		"Give an absolute path, or leave the key out for /run/danm/cni.sock."},
+	{AgentNotReady, "the node's agent has no confirmed configuration yet",
+		"Pods are attached only to links of a plan that was applied and confirmed. The runtime tries again by itself.",
+		"Look at the agent's log; the first plan may be blocked or reverted."},
+	{PodNetworkUnknown, "no such network for this Pod",
+		"DanmNets and TenantNetworks are visible in their own namespace only; ClusterNetworks may be restricted to tenants. Networks of others are not named here.",
+		"Choose one of the networks listed, or have the network made or shared."},
+	{PodInterfaceName, "an interface name is longer than 15 bytes or used twice",
+		"Names are eth0, then the network's prefix (or eth) and the position; the kernel takes 15 bytes (IFNAMSIZ).",
+		"Shorten the network's interface prefix."},
+	{PodAddressUnusable, "the network cannot give the address asked for",
+		"The network has no subnet of that family, or the static address lies outside it or outside the node's own blocks.",
+		"Ask for an address the network has, or for none."},
+	{PodAddressTaken, "the static address is in use",
+		"Another Pod holds it, or it was freed a moment ago and is still cooling down.",
+		"Choose another address, or wait until it is free."},
+	{PodPoolExhausted, "no free address is left",
+		"Every address of the network's pools on this node is held or cooling down.",
+		"Widen the pools, or remove Pods."},
+	{PodPolicyTable, "policy routes on a network without a routing table",
+		"proutes go into the network's table; without one they could not be set, and traffic would take another way than asked for.",
+		"Give the network a routing table (rt_tables), or remove the routes."},
+	{PodRouteConflict, "two interfaces want different gateways for one destination",
+		"One routing table holds one best route to a destination; choosing silently would send traffic elsewhere.",
+		"Change the routes of one network, or use policy routes."},
+	{PodAttachFailed, "an interface could not be made",
+		"The kernel refused a step; everything done for this Pod was undone and its addresses were released.",
+		"Read the reason; often the parent device is missing or in another use."},
+	{PodCheckFailed, "a Pod's interface is not as recorded",
+		"CHECK compares link, MAC, MTU, addresses, routes and parent with what was made.",
+		"Restart the Pod; look for who changed its network."},
+	{PodAlreadyAttached, "the container is attached already, differently",
+		"The CNI specification forbids a second ADD without a DEL; it is answered only where everything is still as recorded.",
+		"Delete the sandbox and let the runtime make it again."},
+	{PodNetnsInvalid, "the network namespace given cannot be used",
+		"It must be open, a network namespace, and not the host's.",
+		"Check CNI_NETNS; Pods in the host's network need no CNI."},
+}
