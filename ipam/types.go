@@ -22,12 +22,15 @@ type Intent struct {
 	Namespace string
 	Pod       string
 	Wants     []Want // one an interface, in order
+	// Slot and Slots come from the NodeState whose networks the Wants carry, so that one ADD sees one state: this node
+	// owns the blocks with number ≡ Slot mod Slots. Slots 0 means one node alone.
+	Slot, Slots int
 	// Record makes the opaque attachment record that is made durable in the same transaction as the addresses.
 	// It gets one Grant a Want. It must be pure: it may be called again.
 	Record func([]Grant) ([]byte, error)
-	// Evict takes down the links of an older sandbox which holds an address under a key of this intent. It is called
-	// before such a record moves, so that no address is live in two sandboxes; its error fails the acquisition. nil:
-	// nothing to take down.
+	// Evict takes down the links of an earlier record of the same Pod: its older sandbox, or an earlier try of the same
+	// one. It is called before that record moves, so that no address is live in two sandboxes; its error fails the
+	// acquisition. It may be called again for the same record. nil: nothing to take down.
 	Evict func(ctx context.Context, old Record) error
 }
 
