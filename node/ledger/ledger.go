@@ -27,6 +27,7 @@ type Ledger struct {
 
 	mu      sync.Mutex
 	records []plan.Record // sorted by ID
+	unsure  bool          // a write failed: the disk may be ahead of records
 }
 
 // Open reads the ledger of the state directory dir, empty if there is none yet. A damaged or newer file gives a
@@ -94,7 +95,7 @@ func (l *Ledger) Replace(records []plan.Record) error {
 
 // store writes next unless it is what is there. Memory follows the disk, never leads it.
 func (l *Ledger) store(next []plan.Record) error {
-	if slices.Equal(next, l.records) {
+	if !l.unsure && slices.Equal(next, l.records) {
 		return nil
 	}
 	data, err := state.Encode(next)
@@ -102,9 +103,10 @@ func (l *Ledger) store(next []plan.Record) error {
 		return err
 	}
 	if err := state.WriteFile(l.path, data, l.fault); err != nil {
+		l.unsure = true
 		return fmt.Errorf("ledger: %w", err)
 	}
-	l.records = next
+	l.records, l.unsure = next, false
 	return nil
 }
 

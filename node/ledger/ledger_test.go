@@ -137,3 +137,24 @@ func asMap(records []plan.Record) map[plan.ObjectID]string {
 	}
 	return m
 }
+
+// After a failed last fsync the new records may be on disk: taking them back must write, though memory never had them.
+func TestTakingBackAfterAFailedSyncWrites(t *testing.T) {
+	dir, fail := t.TempDir(), true
+	l := open(t, dir, func(act, _ string) error {
+		if act == "syncdir" && fail {
+			fail = false
+			return errors.New("boom")
+		}
+		return nil
+	})
+	if err := l.Claim([]plan.Record{{ID: "link/a"}}); err == nil {
+		t.Fatal("the fault did not strike")
+	}
+	if err := l.Replace(nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Load(dir); err != nil || len(got) > 0 {
+		t.Errorf("on disk: %v, %v", got, err)
+	}
+}

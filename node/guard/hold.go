@@ -1,0 +1,106 @@
+package guard
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"danm.io/danm/node/plan"
+)
+
+// hold splits the steps into those to execute and those that must wait: a step that takes down or destroys a link on
+// which, or on whose upper links, Pods are attached, and every step that only makes sense together with it. pods names
+// attachments by host link. Order is kept; held steps name their Pods.
+func hold(steps []plan.Step, observed plan.Observed, pods map[string][]string) (run, held []plan.Step) {
+	attached := func(link string) []string { return attachedTo(link, observed, pods) }
+	steps = plan.Plan{Steps: slices.Clone(steps)}.NamePods(attached).Steps
+	waits := map[string]bool{} // links whose steps wait
+	for _, s := range steps {
+		if l := stepLink(s); hurts(s.Disruption) && len(attached(l)) > 0 {
+			waits[l] = true
+		}
+	}
+	for n := -1; n != len(waits); { // to the fixed point: a held link holds what depends on it
+		n = len(waits)
+		for _, s := range steps {
+			if dependsOn(s, waits, observed) {
+				waits[stepLink(s)] = true
+			}
+		}
+	}
+	for _, s := range steps {
+		if waits[stepLink(s)] {
+			held = append(held, s)
+		} else {
+			run = append(run, s)
+		}
+	}
+	return run, held
+}
+
+func hurts(d plan.Disruption) bool { return d == plan.LinkDown || d == plan.DestroysPods }
+
+// stepLink is the link whose steps wait together with s. A route belongs to its device.
+func stepLink(s plan.Step) string {
+	switch {
+	case s.LinkName != "":
+		return s.LinkName
+	case s.Link != nil:
+		return s.Link.Name
+	case s.Route != nil:
+		return s.Route.Dev
+	case s.Peer != nil:
+		return s.Peer.Link
+	}
+	name, _ := strings.CutPrefix(string(s.ID), "link/")
+	return name
+}
+
+func dependsOn(s plan.Step, waits map[string]bool, observed plan.Observed) bool {
+	if s.Op == plan.CreateLink && s.Link != nil {
+		// The new link stands on, or takes the place of, one that stays as it is for now.
+		if waits[s.Link.Parent] || waits[s.Link.Master] {
+			return true
+		}
+		return slices.ContainsFunc(observed.Links, func(l plan.ObservedLink) bool {
+			return waits[l.Name] && (s.Link.VXLAN != nil && l.VXLAN != nil && l.VXLAN.VNI == s.Link.VXLAN.VNI && l.VXLAN.Port == s.Link.VXLAN.Port ||
+				s.Link.VLANID != 0 && l.VLANID == s.Link.VLANID && l.Parent == s.Link.Parent)
+		})
+	}
+	if s.Op == plan.SetLink && s.Property == "master" && waits[s.To] {
+		return true
+	}
+	if s.Op == plan.DeleteLink { // a held link still stands on this one
+		gone := stepLink(s)
+		return slices.ContainsFunc(observed.Links, func(l plan.ObservedLink) bool {
+			return waits[l.Name] && (l.Parent == gone || l.Master == gone)
+		})
+	}
+	return false
+}
+
+// attachedTo names the Pods on the link and on every link that stands on it.
+func attachedTo(link string, observed plan.Observed, pods map[string][]string) []string {
+	if link == "" || len(pods) == 0 {
+		return nil
+	}
+	links := map[string]bool{link: true}
+	for n := 0; n != len(links); {
+		n = len(links)
+		for _, l := range observed.Links {
+			if links[l.Parent] && l.Parent != "" {
+				links[l.Name] = true
+			}
+			if links[l.Name] && l.Master != "" { // a bridge loses what its port carried
+				links[l.Master] = true
+			}
+		}
+	}
+	all := map[string]bool{}
+	for l := range links {
+		for _, p := range pods[l] {
+			all[p] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
