@@ -1,0 +1,166 @@
+// Package dir reads a bundle from a directory, a mounted ConfigMap included, and tells when it changes.
+//
+// Links are followed only inside the directory (os.Root), so that a ConfigMap's ..data links work and nothing outside is read; links
+// with an absolute target are refused even if they point inside. Hidden files and directories are passed over. It never writes.
+package dir
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+
+	"danm.io/danm/reconcile/source/snapshot"
+	"danm.io/danm/spec/diag"
+)
+
+// readings is how often a changing directory is read before Fetch gives up.
+const readings = 8
+
+// Source is one directory.
+type Source struct {
+	path   string
+	limits snapshot.Limits
+}
+
+// New returns the source; the directory is looked at only by Fetch and Watch.
+func New(path string, limits snapshot.Limits) *Source { return &Source{path: path, limits: limits} }
+
+// Fetch reads every document. A snapshot is one that two readings in a row agree on, so a writer at work (rsync, a ConfigMap being
+// swapped) does not yield half of an old and half of a new state.
+func (s *Source) Fetch(ctx context.Context) (snapshot.Snapshot, error) {
+	var last string
+	for range readings {
+		if err := ctx.Err(); err != nil {
+			return snapshot.Snapshot{}, err
+		}
+		files, err := s.read()
+		if vanished := (*changedError)(nil); errors.As(err, &vanished) {
+			last = ""
+			continue
+		}
+		if err != nil {
+			return snapshot.Snapshot{}, err
+		}
+		digest := snapshot.Digest(files)
+		if digest == last {
+			return snapshot.Snapshot{Revision: "dir@sha256:" + digest, Files: files}, nil
+		}
+		last = digest
+	}
+	return snapshot.Snapshot{}, snapshot.Errorf(diag.SourceChanging, "%s changed during each of %d readings", s.path, readings)
+}
+
+func (s *Source) read() ([]snapshot.File, error) {
+	root, err := os.OpenRoot(s.path)
+	if err != nil {
+		return nil, snapshot.Errorf(diag.PathNotFound, "open directory: %w", err)
+	}
+	defer root.Close()
+	w := walker{root: root, collect: snapshot.NewCollector(s.limits)}
+	if err := w.dir(".", nil); err != nil {
+		return nil, err
+	}
+	return w.collect.Files()
+}
+
+// changedError is an entry that was there when its directory was listed and is not any more.
+type changedError struct{ err error }
+
+func (e *changedError) Error() string { return e.err.Error() }
+func (e *changedError) Unwrap() error { return e.err }
+
+type walker struct {
+	root    *os.Root
+	collect *snapshot.Collector
+}
+
+// dir reads one directory; above are the directories it was reached through, to notice a link that leads back.
+func (w *walker) dir(name string, above []fs.FileInfo) error {
+	d, err := w.root.Open(name)
+	if err != nil {
+		return w.classify(name, err)
+	}
+	defer d.Close()
+	info, err := d.Stat()
+	if err != nil {
+		return w.classify(name, err)
+	}
+	if slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
+		return snapshot.Errorf(diag.SymlinkEscape, "the link leads back to a directory above itself").In(name)
+	}
+	for {
+		entries, err := d.ReadDir(256)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return w.classify(name, err)
+		}
+		for _, e := range entries {
+			if err := w.collect.Visit(name, len(above)); err != nil {
+				return err
+			}
+			if snapshot.IsHidden(e.Name()) {
+				continue
+			}
+			if err := w.entry(path.Join(name, e.Name()), append(above, info)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *walker) entry(name string, above []fs.FileInfo) error {
+	info, err := w.root.Stat(name) // follows links, inside the root only
+	if err != nil {
+		return w.link(name, err)
+	}
+	switch {
+	case info.IsDir():
+		return w.dir(name, above)
+	case !snapshot.IsDocument(name) || !info.Mode().IsRegular():
+		return nil
+	}
+	if err := w.collect.Reserve(name, info.Size()); err != nil {
+		return err
+	}
+	f, err := w.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO put in its place must not block
+	if err != nil {
+		return w.classify(name, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, info.Size()+1)) // a file that grows is a changing one: the next reading tells
+	if err != nil {
+		return w.classify(name, err)
+	}
+	return w.collect.Add(name, data)
+}
+
+// link explains why an entry could not be looked at: gone, a link out of the root, or a dangling link.
+func (w *walker) link(name string, err error) error {
+	info, lerr := w.root.Lstat(name)
+	switch {
+	case errors.Is(lerr, fs.ErrNotExist):
+		return &changedError{err}
+	case lerr == nil && info.Mode()&fs.ModeSymlink != 0 && errors.Is(err, fs.ErrNotExist):
+		if snapshot.IsDocument(name) {
+			return snapshot.Errorf(diag.PathNotFound, "the link points to nothing").In(name)
+		}
+		return nil
+	case lerr == nil && info.Mode()&fs.ModeSymlink != 0:
+		return snapshot.Errorf(diag.SymlinkEscape, "the link leaves the directory, or cannot be followed inside it").In(name)
+	}
+	return w.classify(name, err)
+}
+
+func (w *walker) classify(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &changedError{err}
+	}
+	return snapshot.Errorf(diag.PathNotFound, "read: %w", err).In(name)
+}
