@@ -1,0 +1,378 @@
+package alloc
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"danm.io/danm/spec/model"
+)
+
+// oracle is the rule book by enumeration: it shares no code with Space.
+type oracle struct {
+	all      []netip.Addr
+	block    int
+	slot, of int
+	held     map[netip.Addr]uint32
+	freed    []freedAddr // oldest first
+	clock    int64
+}
+
+type freedAddr struct {
+	a  netip.Addr
+	at int64
+}
+
+func (o *oracle) clone() *oracle {
+	c := *o
+	c.held = map[netip.Addr]uint32{}
+	for a, h := range o.held {
+		c.held[a] = h
+	}
+	c.freed = slices.Clone(o.freed)
+	return &c
+}
+
+func (o *oracle) owner(a netip.Addr) int { return slices.Index(o.all, a) / o.block % o.of }
+
+func (o *oracle) ends(a netip.Addr) bool {
+	if len(o.all) <= 2 {
+		return false
+	}
+	return a == o.all[0] || a.Is4() && a == o.all[len(o.all)-1]
+}
+
+func (o *oracle) inPools(sub model.Subnet, a netip.Addr) bool {
+	in := func(rs []model.AddrRange) bool {
+		return slices.ContainsFunc(rs, func(r model.AddrRange) bool { return r.Contains(a) })
+	}
+	return (len(sub.Pools) == 0 || in(sub.Pools)) && o.owner(a) == o.slot
+}
+
+func (o *oracle) eligible(sub model.Subnet, a netip.Addr) bool {
+	ex := slices.ContainsFunc(sub.Exclude, func(r model.AddrRange) bool { return r.Contains(a) })
+	return o.inPools(sub, a) && !ex && a != sub.Gateway && !o.ends(a)
+}
+
+func (o *oracle) freedAt(a netip.Addr) int {
+	return slices.IndexFunc(o.freed, func(f freedAddr) bool { return f.a == a })
+}
+
+func (o *oracle) take(a netip.Addr, h uint32) {
+	if i := o.freedAt(a); i >= 0 {
+		o.freed = slices.Delete(o.freed, i, i+1)
+	}
+	o.held[a] = h
+}
+
+func (o *oracle) free(a netip.Addr) {
+	delete(o.held, a)
+	o.freed = append(o.freed, freedAddr{a, o.clock})
+}
+
+// judge says what is wrong with the answer of Dynamic, "" if nothing is.
+func (o *oracle) judge(sub model.Subnet, ready int64, got netip.Addr, err error) string {
+	var fresh []netip.Addr
+	var held, reserved, cooling uint64
+	for _, a := range o.all {
+		switch {
+		case !o.inPools(sub, a):
+		case !o.eligible(sub, a):
+			reserved++
+		default:
+			if _, h := o.held[a]; h {
+				held++
+			} else if o.freedAt(a) < 0 {
+				fresh = append(fresh, a)
+			}
+		}
+	}
+	var oldest netip.Addr
+	for _, f := range o.freed {
+		switch {
+		case !o.eligible(sub, f.a):
+		case f.at > ready:
+			cooling++
+		case !oldest.IsValid():
+			oldest = f.a
+		}
+	}
+	if err != nil {
+		var e *ExhaustedError
+		switch {
+		case !errors.As(err, &e) || !errors.Is(err, ErrExhausted):
+			return fmt.Sprintf("error %v", err)
+		case len(fresh) > 0 || oldest.IsValid():
+			return fmt.Sprintf("exhausted, but there are %v and %v", fresh, oldest)
+		case e.Held != held || e.Cooling != cooling || e.Reserved != reserved:
+			return fmt.Sprintf("counts %d held %d cooling %d reserved, want %d %d %d", e.Held, e.Cooling, e.Reserved, held, cooling, reserved)
+		}
+		return ""
+	}
+	switch {
+	case len(fresh) > 0 && !slices.Contains(fresh, got):
+		return fmt.Sprintf("%s is not fresh, %v are", got, fresh)
+	case len(fresh) == 0 && got != oldest:
+		return fmt.Sprintf("%s is not the oldest, %s is", got, oldest)
+	}
+	return ""
+}
+
+func (o *oracle) judgeStatic(a netip.Addr, err error) string {
+	_, held := o.held[a]
+	want := error(nil)
+	switch {
+	case !slices.Contains(o.all, a):
+		want = ErrOutside
+	case o.ends(a):
+		want = ErrReserved
+	case o.owner(a) != o.slot:
+		want = ErrNotOurs
+		if e := (*NotOursError)(nil); !errors.As(err, &e) || e.Owner != o.owner(a) {
+			return fmt.Sprintf("static %s: %v does not name slot %d", a, err, o.owner(a))
+		}
+	case held:
+		want = ErrTaken
+		if e := (*TakenError)(nil); !errors.As(err, &e) || e.Holder != o.held[a] {
+			return fmt.Sprintf("static %s: %v does not name holder %d", a, err, o.held[a])
+		}
+	}
+	if !errors.Is(err, want) || (want == nil) != (err == nil) {
+		return fmt.Sprintf("static %s: %v, want %v", a, err, want)
+	}
+	return ""
+}
+
+// dump is everything that can be seen of a space.
+func dump(s *Space, all []netip.Addr) string {
+	out := fmt.Sprint(s.Held(), s.Freed(), s.cursor)
+	for _, a := range all {
+		if h, ok := s.Holder(a); ok {
+			out += fmt.Sprint(" ", a, "=", h)
+		}
+	}
+	s.EachFreed(func(a netip.Addr, at int64) { out += fmt.Sprint(" ", a, "@", at) })
+	return out
+}
+
+func randomSubnet(rng *rand.Rand, cidr netip.Prefix, all []netip.Addr) model.Subnet {
+	sub := model.Subnet{CIDR: cidr}
+	pick := func() []model.AddrRange {
+		var out []model.AddrRange
+		for i := 0; i < len(all); {
+			i += rng.IntN(len(all)/2 + 1)
+			j := min(i+rng.IntN(len(all)/2+1), len(all)-1)
+			if i >= len(all) || len(out) == 3 {
+				break
+			}
+			out = append(out, model.AddrRange{First: all[i], Last: all[j]})
+			i = j + 1
+		}
+		return out
+	}
+	if rng.IntN(3) > 0 {
+		sub.Pools = pick()
+	}
+	if rng.IntN(2) == 0 {
+		sub.Exclude = pick()
+	}
+	if rng.IntN(2) == 0 {
+		sub.Gateway = all[rng.IntN(len(all))]
+	}
+	return sub
+}
+
+// history plays a random life of one space against the oracle.
+func history(t *testing.T, rng *rand.Rand, steps int) {
+	t.Helper()
+	cidr, of := smallPrefix(rng), 1+rng.IntN(3)
+	g, err := NewGeometry(cidr, rng.IntN(6), rng.IntN(of), of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &oracle{all: addresses(cidr), block: int(g.Block), slot: g.Slot, of: of, held: map[netip.Addr]uint32{}}
+	s, tx := NewSpace(g), &Tx{}
+	subs := []model.Subnet{randomSubnet(rng, cidr, o.all), randomSubnet(rng, cidr, o.all), {CIDR: cidr}}
+	saved, savedDump, mark := o.clone(), "", 0
+	open := false
+	for n := range steps {
+		if !open {
+			saved, savedDump, mark, open = o.clone(), dump(s, o.all), tx.Mark(), true
+		}
+		o.clock += rng.Int64N(3)
+		ready := o.clock - 10
+		switch what := rng.IntN(10); {
+		case what < 4:
+			sub := subs[rng.IntN(len(subs))]
+			a, err := tx.Dynamic(s, sub, uint32(n), ready)
+			if bad := o.judge(sub, ready, a, err); bad != "" {
+				t.Fatalf("%+v, step %d, %+v: %s", g, n, sub, bad)
+			}
+			if err == nil {
+				o.take(a, uint32(n))
+			}
+		case what < 6:
+			a := o.all[rng.IntN(len(o.all))]
+			if rng.IntN(8) == 0 {
+				a = netip.MustParseAddr([]string{"192.0.2.1", "2001:db8::1"}[rng.IntN(2)])
+			}
+			err := tx.Static(s, a, uint32(n))
+			if bad := o.judgeStatic(a, err); bad != "" {
+				t.Fatalf("%+v, step %d: %s", g, n, bad)
+			}
+			if err == nil {
+				o.take(a, uint32(n))
+			}
+		case what < 8:
+			for a := range o.held { // any one
+				tx.Free(s, a, o.clock)
+				o.free(a)
+				break
+			}
+		case what == 8:
+			tx.Rollback(mark)
+			clock := o.clock
+			o = saved
+			o.clock, open = clock, false
+			if got := dump(s, o.all); got != savedDump {
+				t.Fatalf("%+v, step %d: rolled back to\n%s\nwant\n%s", g, n, got, savedDump)
+			}
+		default:
+			tx.Commit()
+			s.Settle(ready)
+			open = false
+		}
+		if s.Held() != len(o.held) || s.Freed() != len(o.freed) {
+			t.Fatalf("%+v, step %d: %d held %d freed, want %d %d", g, n, s.Held(), s.Freed(), len(o.held), len(o.freed))
+		}
+	}
+}
+
+func TestSpaceAgainstOracle(t *testing.T) {
+	for seed := range uint64(400) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		history(t, rng, 300)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func FuzzSpace(f *testing.F) {
+	f.Add(uint64(1), uint64(2))
+	f.Fuzz(func(t *testing.T, a, b uint64) { history(t, rand.New(rand.NewPCG(a, b)), 200) })
+}
+
+// Every address of a CIDR is given out when every slot is exhausted: addresses = Pods succeeds.
+func TestEveryAddressIsGivenOut(t *testing.T) {
+	for _, c := range []struct {
+		cidr  string
+		slots int
+		want  int
+	}{
+		{"10.0.0.0/24", 3, 254}, {"10.0.0.0/30", 3, 2}, {"10.0.0.0/31", 2, 2}, {"10.0.0.9/32", 1, 1},
+		{"fd00::/120", 7, 255}, {"fd00::/127", 2, 2}, {"fd00::/128", 1, 1}, {"fd00::/126", 5, 3},
+	} {
+		cidr := netip.MustParsePrefix(c.cidr)
+		seen := map[netip.Addr]bool{}
+		for slot := range c.slots {
+			g, _ := NewGeometry(cidr, 0, slot, c.slots)
+			s, tx := NewSpace(g), Tx{}
+			for {
+				a, err := tx.Dynamic(s, model.Subnet{CIDR: cidr}, 1, 0)
+				if errors.Is(err, ErrExhausted) {
+					break
+				}
+				if err != nil || seen[a] || !cidr.Contains(a) {
+					t.Fatalf("%s: %s %v, seen %v", c.cidr, a, err, seen[a])
+				}
+				seen[a] = true
+			}
+		}
+		if len(seen) != c.want {
+			t.Errorf("%s: %d addresses given out, want %d", c.cidr, len(seen), c.want)
+		}
+	}
+}
+
+// The cost must not depend on the size of the CIDR, and hardly on what is held.
+func TestLargePrefixesAreCheap(t *testing.T) {
+	const n = 200_000
+	for _, p := range []string{"fd00::/64", "10.0.0.0/8", "fd00::/32", "::/0", "fd00::/108"} {
+		cidr := netip.MustParsePrefix(p)
+		g, _ := NewGeometry(cidr, 0, 1, 3)
+		s, tx := NewSpace(g), Tx{}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		start := time.Now()
+		var last netip.Addr
+		for range n {
+			a, err := tx.Dynamic(s, model.Subnet{CIDR: cidr}, 1, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tx.Commit()
+			last = a
+		}
+		spent := time.Since(start)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		perAddress := float64(after.HeapAlloc-before.HeapAlloc) / n
+		if len(s.used.chunks) != 1 || len(s.used.chunks[0]) != 1 {
+			t.Errorf("%s: a full run is kept as %d chunks", p, len(s.used.chunks))
+		}
+		if perAddress > 80 || spent > 20*time.Second {
+			t.Errorf("%s: %.0f bytes an address, %s for %d (last %s)", p, perAddress, spent, n, last)
+		}
+		runtime.KeepAlive(s)
+	}
+}
+
+// A /64 under churn must not remember every address it ever gave out.
+func TestChurnIsForgotten(t *testing.T) {
+	cidr := netip.MustParsePrefix("fd00::/64")
+	g, _ := NewGeometry(cidr, 0, 0, 1)
+	s, tx := NewSpace(g), Tx{}
+	seen := map[netip.Addr]bool{}
+	for i := range int64(3 * keepFreed) {
+		a, err := tx.Dynamic(s, model.Subnet{CIDR: cidr}, 1, i-10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[a] {
+			t.Fatalf("%s came back although the network is nearly empty", a)
+		}
+		seen[a] = true
+		tx.Free(s, a, i)
+		tx.Commit()
+		s.Settle(i - 10)
+	}
+	if s.Freed() > keepFreed+20 || len(s.queue) > keepFreed+20 {
+		t.Errorf("%d freed, queue of %d", s.Freed(), len(s.queue))
+	}
+}
+
+func TestRecutKeepsCoolingAddresses(t *testing.T) {
+	cidr := netip.MustParsePrefix("10.0.0.0/28")
+	whole, _ := NewGeometry(cidr, 1, 0, 1)
+	s, tx := NewSpace(whole), Tx{}
+	for _, a := range addresses(cidr)[1:15] {
+		tx.Take(s, a, 1)
+		tx.Free(s, a, 100)
+	}
+	half, _ := NewGeometry(cidr, 1, 1, 2) // the odd ones
+	r := s.Recut(half)
+	_, err := tx.Dynamic(r, model.Subnet{CIDR: cidr}, 1, 99)
+	if e := (*ExhaustedError)(nil); !errors.As(err, &e) || e.Cooling != 7 || e.Reserved != 1 {
+		t.Errorf("before the cooldown: %v", err)
+	}
+	if a, err := tx.Dynamic(r, model.Subnet{CIDR: cidr}, 1, 100); err != nil || a.String() != "10.0.0.1" {
+		t.Errorf("after the cooldown: %s %v", a, err)
+	}
+}
