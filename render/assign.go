@@ -41,7 +41,7 @@ func assign(b model.Bundle, inv model.Inventory) ([]model.Network, diag.List) {
 		n.VNI = lowestFree(ranges, used)
 		used[n.VNI] = true
 		if n.VNI == 0 {
-			diags = append(diags, at(b, n.Key(), diag.Diagnostic{
+			diags = append(diags, at(b, n, diag.Diagnostic{
 				Severity: diag.Error, Code: diag.IDUnassigned,
 				Summary: fmt.Sprintf("no VNI is free for network %s on fabric %s (%d ranges)", n.Key(), n.Fabric, len(ranges)),
 				Hint:    "widen the vniRanges of the fabric or of the tenant's share, or write the number",

@@ -175,5 +175,5 @@ func (b *builder) use(device, as string, n *model.Network) {
 }
 
 func (b *builder) report(n *model.Network, code diag.Code, summary, hint string) {
-	b.diags = append(b.diags, at(b.r.bundle, n.Key(), diag.Diagnostic{Severity: diag.Error, Code: code, Summary: summary, Hint: hint}))
+	b.diags = append(b.diags, at(b.r.bundle, n, diag.Diagnostic{Severity: diag.Error, Code: code, Summary: summary, Hint: hint}))
 }

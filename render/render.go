@@ -40,9 +40,9 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Diagnostics: diags.Sorted()}
 }
 
-// at places a diagnostic at a document of the bundle.
-func at(b model.Bundle, document string, d diag.Diagnostic) diag.Diagnostic {
-	if o, ok := b.Origins[document]; ok {
+// at places a diagnostic at a network's document.
+func at(b model.Bundle, n *model.Network, d diag.Diagnostic) diag.Diagnostic {
+	if o, ok := b.Origins["Network/"+n.Key()]; ok {
 		d.File, d.Line = o.File, o.Line
 	}
 	return d

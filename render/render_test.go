@@ -1,7 +1,6 @@
 package render_test
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -46,5 +45,3 @@ func BenchmarkRender(b *testing.B) {
 		}
 	}
 }
-
-var _ = json.Marshal

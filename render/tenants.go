@@ -29,7 +29,7 @@ func resolveTenants(b model.Bundle, networks []model.Network) ([]model.Network, 
 		slices.Sort(namespaces)
 		n.AllowedNamespaces = slices.Compact(namespaces)
 		if restricted && len(namespaces) == 0 { // an empty list would mean everyone
-			diags = append(diags, at(b, n.Key(), diag.Diagnostic{
+			diags = append(diags, at(b, n, diag.Diagnostic{
 				Severity: diag.Error, Code: diag.NetworkReachesNobody,
 				Summary: fmt.Sprintf("cluster network %s is for tenants without a namespace only", n.Name),
 				Hint:    "give one of its tenants a namespace, or remove allowedTenants and the grants to make it everyone's",
