@@ -1,0 +1,203 @@
+package validate
+
+import (
+	"fmt"
+
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+)
+
+// Bytes that VXLAN puts in front of a packet: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348, section 5).
+const (
+	overheadV4 = 50
+	overheadV6 = 70
+)
+
+// claim is somebody's wish for a host link of some name.
+type claim struct {
+	identity string // equal claims are one link
+	what     string // for people
+	scope    *scope
+}
+
+// use is what takes a device's packets. The kernel allows one kind (netdev_rx_handler_register: EBUSY).
+type use struct {
+	as    string
+	by    string
+	scope *scope
+}
+
+// linkRules checks the host links that networks need on the nodes they reach.
+type linkRules struct {
+	*checker
+	claims  map[string][]claim
+	uses    map[string][]use
+	parents map[string][]*link // by scope and device
+}
+
+func (c *checker) links() {
+	r := linkRules{c, map[string][]claim{}, map[string][]use{}, map[string][]*link{}}
+	for _, name := range sortedKeys(c.groups) {
+		g := c.groups[name]
+		sc := c.scopeOf([]*group{g})
+		for _, link := range sortedKeys(g.links) {
+			l := g.links[link]
+			r.claims[link] = append(r.claims[link], claim{"declared " + link, "the " + string(l.Kind) + " interface declared in " + l.place(), sc})
+			if l.Master != "" {
+				r.uses[link] = append(r.uses[link], use{"a port of " + l.Master, "group " + g.Name, sc})
+			}
+		}
+	}
+	for _, n := range c.netList {
+		if !n.broken() {
+			r.network(n)
+		}
+	}
+}
+
+// nameSpot is the field that a network's link is named by.
+func (n *network) nameSpot() spot {
+	if n.used.NetworkID == "" {
+		return n.in("metadata").in("name")
+	}
+	return n.in("spec").in("networkID")
+}
+
+func (r *linkRules) network(n *network) {
+	carrier, made := n.device, false
+	switch {
+	case n.VXLAN:
+		carrier, made = "vx_"+n.NetworkID, true
+	case n.VLAN != 0:
+		carrier, made = fmt.Sprintf("%s.%d", n.NetworkID, n.VLAN), true
+	}
+	bridge := "br_" + n.NetworkID
+	if made {
+		ok := r.fits(n, carrier)
+		if n.Type == model.BRIDGE {
+			ok = r.fits(n, bridge) && ok
+		}
+		if !ok {
+			return
+		}
+	}
+	if n.scope == nil || n.device == "" {
+		return
+	}
+	parents := r.parentsOf(n)
+	r.fitsParent(n, parents)
+	identity := fmt.Sprintf("%s %t %d", n.domain(), n.VXLAN, n.ID())
+	if n.VXLAN && n.VNI == 0 {
+		identity += n.Key() // not assigned yet: surely not another's
+	}
+	switch {
+	case made && !r.claim(n, carrier, identity):
+	case n.Type != model.BRIDGE:
+		r.use(n, carrier, string(n.Type))
+	case made:
+		r.claim(n, bridge, identity)
+		r.use(n, carrier, "a port of "+bridge)
+	default:
+		for _, p := range parents {
+			if p.Kind != model.Bridge {
+				r.error(diag.BridgeNeedsBridge, n.in("spec").in("type"), fmt.Sprintf("network %s of type bridge has neither VLAN nor VNI, and %s (%s) is no bridge", n.Key(), n.device, p.place()), "name a bridge of the topology, or give the network a VLAN or VNI")
+				break
+			}
+		}
+	}
+}
+
+// fits checks the length of a link's name.
+func (r *linkRules) fits(n *network, name string) bool {
+	if len(name) <= maxLinkName {
+		return true
+	}
+	room := maxLinkName - (len(name) - len(n.NetworkID))
+	r.error(diag.LinkNameTooLong, n.nameSpot(), fmt.Sprintf("network %s needs the host link %s, which has %d bytes; the kernel takes %d", n.Key(), name, len(name), maxLinkName), fmt.Sprintf("set networkID to at most %d bytes", room))
+	return false
+}
+
+// claim asks for a host link; false if another link of that name is on a node of both.
+func (r *linkRules) claim(n *network, name, identity string) bool {
+	for _, have := range r.claims[name] {
+		if have.identity == identity && have.scope == n.scope {
+			return true
+		}
+		if have.identity != identity && r.meet(have.scope, n.scope) {
+			r.error(diag.LinkNameClash, n.nameSpot(), fmt.Sprintf("network %s needs the host link %s, which is also %s", n.Key(), name, have.what), "set another networkID")
+			return false
+		}
+	}
+	r.claims[name] = append(r.claims[name], claim{identity, "that of network " + n.Key() + " (" + n.place() + ")", n.scope})
+	return true
+}
+
+// use takes a device for Pods.
+func (r *linkRules) use(n *network, device, as string) {
+	for _, have := range r.uses[device] {
+		if have.as == as && have.scope == n.scope {
+			return
+		}
+		if have.as != as && r.meet(have.scope, n.scope) {
+			r.error(diag.DeviceConflict, n.in("spec").in("type"), fmt.Sprintf("network %s uses %s for %s, but %s uses it as %s", n.Key(), device, as, have.by, have.as), "a device serves ipvlan, macvlan or a bridge, one of them; give the networks one type, or separate them by VLAN or VNI")
+			return
+		}
+	}
+	r.uses[device] = append(r.uses[device], use{as, "network " + n.Key(), n.scope})
+}
+
+// parentsOf is every declaration of a network's device on the nodes it reaches.
+func (r *linkRules) parentsOf(n *network) []*link {
+	key := n.device
+	for _, g := range n.scope.groups {
+		key += "/" + g.Name
+	}
+	if have, known := r.parents[key]; known {
+		return have
+	}
+	var out []*link
+	for _, name := range sortedKeys(r.groups) {
+		g := r.groups[name]
+		if l := g.links[n.device]; l != nil && r.meet(r.scopeOf([]*group{g}), n.scope) {
+			out = append(out, l)
+		}
+	}
+	r.parents[key] = out
+	return out
+}
+
+// fitsParent checks a declared MTU against the device's, where that is declared too.
+func (r *linkRules) fitsParent(n *network, parents []*link) {
+	overhead := 0
+	if n.VXLAN && n.fabric != nil && n.fabric.VXLAN != nil {
+		overhead = n.fabric.overhead()
+	}
+	for _, p := range parents {
+		if p.MTU != 0 && n.MTU > p.MTU-overhead {
+			r.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit %s, which has %d (%s) and needs %d for encapsulation", n.MTU, n.device, p.MTU, p.in("mtu").place(), overhead), fmt.Sprintf("at most %d", p.MTU-overhead))
+			return
+		}
+	}
+}
+
+// overhead is that of the address family the fabric's packets travel by.
+func (f *fabric) overhead() int {
+	if f.VXLAN.Multicast.IsValid() {
+		if f.VXLAN.Multicast.Is6() {
+			return overheadV6
+		}
+		return overheadV4
+	}
+	v6 := false
+	for _, n := range f.scope.nodeList() {
+		a := underlayAddresses(n, f.Device)
+		if a[0].IsValid() {
+			return overheadV4
+		}
+		v6 = v6 || a[1].IsValid()
+	}
+	if v6 {
+		return overheadV6
+	}
+	return overheadV4
+}

@@ -1,0 +1,178 @@
+package validate
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+)
+
+// wire is where frames of two networks could meet: one VLAN of a device, or one VNI of a UDP port. The same CIDR on two
+// wires is legal, that is what tenants are for.
+type wire struct {
+	device string // "" for VXLAN
+	port   int
+	id     uint32
+}
+
+// sharing checks what networks on one wire owe each other.
+func (c *checker) sharing() {
+	wires := map[wire][]*network{}
+	var order []wire
+	for _, n := range c.netList {
+		if n.broken() || n.scope == nil || n.device == "" || n.VXLAN && (n.VNI == 0 || n.fabric == nil || n.fabric.VXLAN == nil) {
+			continue
+		}
+		w := wire{device: n.device, id: n.ID()}
+		if n.VXLAN {
+			w = wire{port: n.fabric.VXLAN.Port, id: n.VNI}
+		}
+		if wires[w] == nil {
+			order = append(order, w)
+		}
+		wires[w] = append(wires[w], n)
+	}
+	for _, w := range order {
+		nets := wires[w]
+		if len(nets) < 2 {
+			continue
+		}
+		guilty := map[*network]bool{}
+		if w.id != 0 {
+			c.sharedIDs(w, nets, guilty)
+		}
+		c.overlaps(nets, true, guilty)
+		c.overlaps(nets, false, guilty)
+	}
+}
+
+// idSpot is the field that holds a network's VLAN or VNI.
+func (n *network) idSpot() spot {
+	if n.VXLAN {
+		return n.in("spec").in("vxlan")
+	}
+	return n.in("spec").in("vlan")
+}
+
+// sharedIDs: networks on one id name each other, and are one host link. One report a network is enough.
+func (c *checker) sharedIDs(w wire, nets []*network, guilty map[*network]bool) {
+	for i, n := range nets {
+		for _, m := range nets[:i] {
+			if !c.meet(n.scope, m.scope) {
+				continue
+			}
+			switch {
+			case n.domain() != m.domain() && w.device == "":
+				c.error(diag.VNITwiceOnPort, n.idSpot(), fmt.Sprintf("networks %s and %s have VNI %d on UDP port %d, on two fabrics of one node", m.Key(), n.Key(), w.id, w.port), "take another VNI, or another vxlan.port for one of the fabrics; the kernel refuses the second link")
+			case n.domain() != m.domain():
+				c.error(diag.VLANTwiceOnDevice, n.idSpot(), fmt.Sprintf("networks %s and %s have VLAN %d on %s, under two names (%s, %s)", m.Key(), n.Key(), w.id, w.device, m.domain(), n.domain()), "put both on one fabric; the kernel refuses the second link")
+			case !mutual(n, m):
+				c.error(diag.IDNotShared, n.idSpot(), fmt.Sprintf("network %s has %s of network %s (%s), and not both say so", n.Key(), idText(n), m.Key(), m.idSpot().place()), shareHint(n, m))
+			case n.NetworkID != m.NetworkID:
+				c.error(diag.SharedMismatch, n.in("spec").in("networkID"), fmt.Sprintf("networks %s and %s share %s, so they are one host link, but have networkIDs %s and %s", m.Key(), n.Key(), idText(n), m.NetworkID, n.NetworkID), "give both the same networkID")
+			default:
+				continue
+			}
+			guilty[n] = true
+			break
+		}
+	}
+}
+
+func idText(n *network) string {
+	if n.VXLAN {
+		return fmt.Sprintf("VNI %d", n.VNI)
+	}
+	return fmt.Sprintf("VLAN %d", n.VLAN)
+}
+
+// mutual says whether both networks name each other.
+func mutual(n, m *network) bool {
+	_, there := slices.BinarySearch(n.SharedWith, m.Key())
+	_, back := slices.BinarySearch(m.SharedWith, n.Key())
+	return there && back
+}
+
+func shareHint(n, m *network) string {
+	hint := "choose another"
+	for _, pair := range [][2]*network{{n, m}, {m, n}} {
+		if _, there := slices.BinarySearch(pair[0].SharedWith, pair[1].Key()); !there {
+			hint += fmt.Sprintf(", or add %s to sharedWith of %s", pair[1].Key(), pair[0].Key())
+		}
+	}
+	return hint
+}
+
+// overlaps finds networks on one wire whose addresses overlap. Prefixes are nested or disjoint, so after sorting the ones
+// around a prefix are a stack.
+func (c *checker) overlaps(nets []*network, v4 bool, guilty map[*network]bool) {
+	type entry struct {
+		cidr netip.Prefix
+		net  *network
+		pos  int
+	}
+	var all []entry
+	for i, n := range nets {
+		if s := n.subnetOf(v4); s != nil {
+			all = append(all, entry{s.CIDR, n, i})
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int {
+		return cmp.Or(a.cidr.Addr().Compare(b.cidr.Addr()), cmp.Compare(a.cidr.Bits(), b.cidr.Bits()), cmp.Compare(a.pos, b.pos))
+	})
+	var around []entry
+	for _, e := range all {
+		for len(around) > 0 && !around[len(around)-1].cidr.Overlaps(e.cidr) {
+			around = around[:len(around)-1]
+		}
+		for _, o := range around {
+			first, second := o, e
+			if first.pos > second.pos {
+				first, second = second, first
+			}
+			if guilty[second.net] || !c.meet(o.net.scope, e.net.scope) {
+				continue
+			}
+			if c.sameAddresses(first.net, second.net, v4) {
+				guilty[second.net] = true
+			}
+		}
+		around = append(around, e)
+	}
+}
+
+func (n *network) subnetOf(v4 bool) *model.Subnet {
+	if v4 {
+		return n.IPv4
+	}
+	return n.IPv6
+}
+
+func (n *network) subnetSpot(v4 bool) spot {
+	if v4 {
+		return n.in("spec").in("ipv4").in("cidr")
+	}
+	return n.in("spec").in("ipv6").in("cidr")
+}
+
+// sameAddresses judges two networks whose addresses overlap on one wire; true if it reported something. Addresses are
+// handed out by space (fabric or device, id, CIDR), in blocks: two spaces over one address would give it twice.
+func (c *checker) sameAddresses(m, n *network, v4 bool) bool {
+	a, b, s := m.subnetOf(v4), n.subnetOf(v4), n.subnetSpot(v4)
+	switch {
+	case m.domain() != n.domain():
+		c.error(diag.CIDROverlap, s, fmt.Sprintf("%s of network %s overlaps %s of %s on the same device, under two names (%s, %s)", b.CIDR, n.Key(), a.CIDR, m.Key(), n.domain(), m.domain()), "put both on one fabric, or take addresses that do not overlap")
+	case !mutual(n, m):
+		c.error(diag.CIDROverlap, s, fmt.Sprintf("%s of network %s overlaps %s of %s (%s) on the same link", b.CIDR, n.Key(), a.CIDR, m.Key(), m.subnetSpot(v4).place()), shareHint(n, m))
+	case a.CIDR != b.CIDR:
+		c.error(diag.SharedMismatch, s, fmt.Sprintf("networks %s and %s share a link, and %s and %s overlap without being equal", m.Key(), n.Key(), a.CIDR, b.CIDR), "give both the same CIDR; their pools may differ")
+	case m.BlockSize != n.BlockSize:
+		c.error(diag.SharedMismatch, n.in("spec").in("blockSize"), fmt.Sprintf("networks %s and %s share addresses, but have block sizes %d and %d", m.Key(), n.Key(), m.BlockSize, n.BlockSize), "give both the same blockSize")
+	default:
+		return false
+	}
+	return true
+}
