@@ -69,7 +69,6 @@ func (b *builder) segment(d *domain, s *segment) {
 		}
 	}
 	for _, n := range s.networks {
-		b.checkMTU(n, parent, s, d)
 		placed := *n
 		placed.Device = carrier
 		switch {
@@ -77,10 +76,6 @@ func (b *builder) segment(d *domain, s *segment) {
 			b.use(carrier, string(n.Type), n)
 		case s.id != 0:
 			placed.Device = bridgeName(first)
-		case parent.Kind != model.Bridge:
-			b.report(n, diag.BridgeNeedsBridge,
-				fmt.Sprintf("network %s of type bridge has neither VLAN nor VNI, and %s is no bridge", n.Key(), d.device),
-				"name a bridge of the topology as hostDevice, or give the network a VLAN or VNI")
 		}
 		placed.MTU = cmp.Or(placed.MTU, mtu)
 		b.c.networks = append(b.c.networks, placed)
@@ -137,14 +132,6 @@ func overhead(d *domain, s *segment) int {
 		return overheadV6
 	}
 	return overheadV4
-}
-
-func (b *builder) checkMTU(n *model.Network, parent model.Link, s *segment, d *domain) {
-	if room := parent.MTU - overhead(d, s); parent.MTU != 0 && n.MTU > room {
-		b.report(n, diag.MTUAboveParent,
-			fmt.Sprintf("network %s wants MTU %d, but %s carries at most %d there (%d less %d for encapsulation)", n.Key(), n.MTU, d.device, room, parent.MTU, overhead(d, s)),
-			fmt.Sprintf("set mtu to %d or less, or raise the MTU of %s", room, d.device))
-	}
 }
 
 // add puts a link into the class unless its name is taken.
