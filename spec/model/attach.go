@@ -44,4 +44,5 @@ type Attachment struct {
 	Routes       []PodRoute     `json:"routes,omitempty"`
 	Table        uint32         `json:"table,omitempty"`
 	PolicyRoutes []PodRoute     `json:"policyRoutes,omitempty"`
+	IPv6         bool           `json:"ipv6,omitempty"` // IPv6 is on on the link; false turns it off there
 }
