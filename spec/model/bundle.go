@@ -23,7 +23,7 @@ type Bundle struct {
 	Networks       []Network // sorted by namespace, name
 	Tenants        []Tenant
 	SRIOVPools     []SRIOVPool
-	Origins        map[string]Origin // document key (see Key) → where it stands, for diffs
+	Origins        map[string]Origin // "Kind/name", "Network/namespace/name" → where the document stands, for diffs
 }
 
 // Origin is the place of a document in the bundle.

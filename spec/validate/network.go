@@ -47,7 +47,7 @@ func (c *checker) readNetworks() {
 		if !c.unique("network", n.Key(), meta.in("name")) {
 			continue
 		}
-		c.origins[n.Key()] = s.origin()
+		c.origins["Network/"+n.Key()] = s.origin()
 		c.networkSpec(n, s.in("spec"), &v.Spec)
 		c.networks[n.Key()] = n
 		c.netList = append(c.netList, n)

@@ -1,0 +1,181 @@
+package v1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// DanmNet is a network of one namespace, made by its users.
+type DanmNet struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// Spec is what the network is made of.
+	// +required
+	Spec NetworkSpec `json:"spec"`
+	// Status is what became of it.
+	// +optional
+	Status NetworkStatus `json:"status,omitzero"`
+}
+
+// TenantNetwork is a network of one namespace whose physical side the cluster's administrator decides.
+type TenantNetwork struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// Spec is what the network is made of.
+	// +required
+	Spec NetworkSpec `json:"spec"`
+	// Status is what became of it.
+	// +optional
+	Status NetworkStatus `json:"status,omitzero"`
+}
+
+// ClusterNetwork is a network of the cluster, for the namespaces in AllowedTenants or for everyone.
+type ClusterNetwork struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// Spec is what the network is made of.
+	// +required
+	Spec NetworkSpec `json:"spec"`
+	// Status is what became of it.
+	// +optional
+	Status NetworkStatus `json:"status,omitzero"`
+}
+
+// NetworkSpec is what a network of any of the three kinds is made of.
+type NetworkSpec struct {
+	// NetworkID names host links (vx_<NetworkID>, <NetworkID>.<vlan>) and, for static delegates, the CNI conf.
+	// +optional
+	NetworkID string `json:"NetworkID,omitempty"`
+	// NetworkType is ipvlan (also if empty), another native driver, or a CNI plugin's name.
+	// +optional
+	NetworkType string `json:"NetworkType,omitempty"`
+	// AllowedTenants lists the namespaces that may use a ClusterNetwork; empty is everyone.
+	// +optional
+	// +listType=set
+	AllowedTenants []string `json:"AllowedTenants,omitempty"`
+	// Options are the network's parameters.
+	// +optional
+	Options NetworkOptions `json:"Options,omitzero"`
+	// Extension is what DANM's fields cannot say.
+	// +optional
+	Extension *NetworkExtension `json:"extension,omitempty"`
+}
+
+// NetworkOptions are the parameters of a network. Stored objects of DANM hold "" where a value is absent.
+type NetworkOptions struct {
+	// Device is host_device: the parent on the host; not together with device_pool.
+	// +optional
+	Device string `json:"host_device,omitempty"`
+	// DevicePool is the extended resource whose devices are attached (sriov).
+	// +optional
+	DevicePool string `json:"device_pool,omitempty"`
+	// Vlan is the VLAN id of the host link, 1 to 4094; not together with vxlan.
+	// +optional
+	Vlan int `json:"vlan,omitempty"`
+	// Vxlan is the VNI of the host link.
+	// +optional
+	Vxlan int `json:"vxlan,omitempty"`
+	// Cidr is the IPv4 subnet; host bits are tolerated; empty is none.
+	// +optional
+	Cidr string `json:"cidr,omitempty"`
+	// Pool is allocation_pool: the range of dynamic IPv4 addresses inside cidr.
+	// +optional
+	Pool IPPool `json:"allocation_pool,omitzero"`
+	// Alloc is DANM's bitmap of IPv4 addresses in use, base64: read for import, never written.
+	// +optional
+	Alloc string `json:"alloc,omitempty"`
+	// Routes lead from a destination CIDR to a gateway inside cidr.
+	// +optional
+	Routes map[string]string `json:"routes,omitempty"`
+	// Net6 is the IPv6 subnet.
+	// +optional
+	Net6 string `json:"net6,omitempty"`
+	// PoolV6 is allocation_pool_v6: the part of net6 for dynamic addresses.
+	// +optional
+	PoolV6 IPPoolV6 `json:"allocation_pool_v6,omitzero"`
+	// Alloc6 is DANM's bitmap over allocation_pool_v6.cidr: read for import, never written.
+	// +optional
+	Alloc6 string `json:"alloc6,omitempty"`
+	// Routes6 lead from an IPv6 destination to a gateway inside net6.
+	// +optional
+	Routes6 map[string]string `json:"routes6,omitempty"`
+	// Prefix is container_prefix: the beginning of the interface's name in the Pod.
+	// +optional
+	Prefix string `json:"container_prefix,omitempty"`
+	// RTables is rt_tables: the table for policy routes, 0 (none) or 1 to 2147483647.
+	// +optional
+	RTables int64 `json:"rt_tables,omitempty"`
+	// MTU in bytes (DANM 2026), 1280 to 9000 there.
+	// +optional
+	MTU int `json:"mtu,omitempty"`
+}
+
+// IPPool is a range of addresses.
+type IPPool struct {
+	// Start is the first address; "" is the subnet's.
+	// +optional
+	Start string `json:"start,omitempty"`
+	// End is the last address; "" is the subnet's.
+	// +optional
+	End string `json:"end,omitempty"`
+	// LastIp is DANM's cursor: read, never written.
+	// +optional
+	LastIp string `json:"lastIp,omitempty"` //nolint:revive // DANM's name
+}
+
+// IPPoolV6 is a range of IPv6 addresses inside a part of net6.
+type IPPoolV6 struct {
+	IPPool `json:",inline"`
+	// Cidr is the part of net6 that dynamic addresses come from.
+	// +optional
+	Cidr string `json:"cidr,omitempty"`
+}
+
+// NetworkExtension is what DANM's fields cannot say of a network.
+type NetworkExtension struct {
+	// Fabric the network runs on, by the bundle's name.
+	// +optional
+	Fabric string `json:"fabric,omitempty"`
+	// Pools of dynamic IPv4 addresses where one range is not enough, "first-last".
+	// +optional
+	// +listType=atomic
+	Pools []string `json:"pools,omitempty"`
+	// PoolsV6 of dynamic IPv6 addresses, "first-last".
+	// +optional
+	// +listType=atomic
+	PoolsV6 []string `json:"poolsV6,omitempty"`
+	// Exclude lists IPv4 ranges that are never chosen dynamically.
+	// +optional
+	// +listType=atomic
+	Exclude []string `json:"exclude,omitempty"`
+	// ExcludeV6 lists IPv6 ranges that are never chosen dynamically.
+	// +optional
+	// +listType=atomic
+	ExcludeV6 []string `json:"excludeV6,omitempty"`
+	// Gateway is the IPv4 default gateway; never chosen dynamically.
+	// +optional
+	Gateway string `json:"gateway,omitempty"`
+	// GatewayV6 is the IPv6 default gateway.
+	// +optional
+	GatewayV6 string `json:"gatewayV6,omitempty"`
+	// BlockSize is how many addresses a node claims at once.
+	// +optional
+	BlockSize int `json:"blockSize,omitempty"`
+	// SharedWith names networks on the same VLAN or VNI, "namespace/name" or "name".
+	// +optional
+	// +listType=set
+	SharedWith []string `json:"sharedWith,omitempty"`
+	// AllowedTenants are the tenants, by name, behind the namespaces in spec.AllowedTenants.
+	// +optional
+	// +listType=set
+	AllowedTenants []string `json:"allowedTenants,omitempty"`
+}
+
+// NetworkStatus is what became of a network.
+type NetworkStatus struct {
+	// Conditions of the network; it attaches Pods only when Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// ObservedGeneration is the generation the conditions speak of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
