@@ -21,6 +21,7 @@ const (
 	SourceChanging        Code = "SourceChanging"
 	NodeUnknown           Code = "NodeUnknown"
 	NodeVanished          Code = "NodeVanished"
+	IdentityChanged       Code = "IdentityChanged"
 	StateWriteFailed      Code = "StateWriteFailed"
 )
 
@@ -50,7 +51,7 @@ var sourceCodes = []Explanation{
 		"The directory, or the subdirectory after // in the location, is missing at this revision or is a file.",
 		"Check the spelling, and whether the directory was moved by a commit."},
 	{RepositoryEmpty, "the source holds no documents",
-		"The repository has no commit, or no YAML file (*.yaml, *.yml, hidden ones apart) stands under the directory. Nothing is not taken for an empty bundle.",
+		"The repository has no commit, or no document (*.yaml, *.yml, *.json, hidden ones apart) stands under the directory. Nothing is not taken for an empty bundle.",
 		"Push a commit, or correct the subdirectory."},
 	{RepositoryTooLarge, "the source is larger than the limits",
 		"Documents are limited to 10,000 files and 32 MiB in all; a transfer is limited too, packed and unpacked, so that a hostile or mistaken repository cannot fill memory or disk.",
@@ -82,6 +83,9 @@ var sourceCodes = []Explanation{
 	{NodeVanished, "the bundle no longer declares this node",
 		"A node missing from a new revision keeps the last state: removing a line must never tear down a running host.",
 		"Put the node back, or stop syncing on this host and tear it down explicitly."},
+	{IdentityChanged, "the new revision would change who owns addresses",
+		"A node's slot, the number of slots, block sizes, and a state directory's node and home decide which node hands out which addresses. Changing one while an address record may exist could give an address to two Pods.",
+		"Detach all Pods and release their addresses first, or put the old value back. A state directory serves one node: take another for another name."},
 	{StateWriteFailed, "the state directory cannot be written",
 		"The rendered state could not be made durable; the previous one stays in force.",
 		"Check free space, permissions and whether another writer holds the directory."},

@@ -66,13 +66,13 @@ func configMap(t *testing.T, root string, version int, files map[string]string) 
 func TestFetchReadsDocumentsOnly(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, map[string]string{
-		"a.yaml": "a", "sub/b.yml": "b", "sub/deep/c.yaml": "", "README.md": "x", "x.json": "{}", ".git/config.yaml": "x", ".a.yaml": "x", "sub/.b/c.yaml": "x",
+		"a.yaml": "a", "sub/b.yml": "b", "sub/deep/c.yaml": "", "README.md": "x", "x.json": "{}", "x.yaml.bak": "x", ".git/config.yaml": "x", ".a.yaml": "x", "sub/.b/c.yaml": "x",
 	})
 	got, rev, err := fetch(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := map[string]string{"a.yaml": "a", "sub/b.yml": "b", "sub/deep/c.yaml": ""}; !reflect.DeepEqual(got, want) {
+	if want := map[string]string{"a.yaml": "a", "sub/b.yml": "b", "sub/deep/c.yaml": "", "x.json": "{}"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}
 	if !strings.HasPrefix(rev, "dir@sha256:") || len(rev) != len("dir@sha256:")+64 {

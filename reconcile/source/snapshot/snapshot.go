@@ -97,10 +97,13 @@ func Code(err error) diag.Code {
 	return ""
 }
 
-// IsDocument says whether a file of this name is read: *.yaml and *.yml.
+// IsDocument says whether a file of this name is read: those that spec/decode looks at.
 func IsDocument(name string) bool {
-	ext := path.Ext(name)
-	return ext == ".yaml" || ext == ".yml"
+	switch path.Ext(name) {
+	case ".yaml", ".yml", ".json":
+		return true
+	}
+	return false
 }
 
 // IsHidden says whether a file or directory of this name is passed over, with all below it.
@@ -156,7 +159,7 @@ func (c *Collector) Add(file string, data []byte) error {
 // there twice, which only a crafted tree can do.
 func (c *Collector) Files() ([]File, error) {
 	if len(c.files) == 0 {
-		return nil, Errorf(diag.RepositoryEmpty, "no *.yaml or *.yml file found")
+		return nil, Errorf(diag.RepositoryEmpty, "no *.yaml, *.yml or *.json file found")
 	}
 	slices.SortFunc(c.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	for i := 1; i < len(c.files); i++ {
