@@ -18,7 +18,7 @@ type BundleSpec struct {
 	Version string `json:"version,omitempty"`
 	// ConfirmTimeout is how long a node waits, from its first kernel write, for the probes to pass before it goes back to
 	// what it had: 2s to 10m, default 15s.
-	ConfirmTimeout string `json:"confirmTimeout,omitempty" schema:"format=duration"`
+	ConfirmTimeout string `json:"confirmTimeout,omitempty" schema:"pattern=^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$"`
 	// Probes must pass before and after a change, otherwise the change is undone.
 	Probes []Probe `json:"probes,omitempty"`
 }
@@ -36,5 +36,5 @@ type Probe struct {
 	// Source asks that the host:port of the bundle's source accepts a new connection.
 	Source bool `json:"source,omitempty"`
 	// Timeout of one attempt, shorter than confirmTimeout; default 2s.
-	Timeout string `json:"timeout,omitempty" schema:"format=duration"`
+	Timeout string `json:"timeout,omitempty" schema:"pattern=^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$"`
 }
