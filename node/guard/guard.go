@@ -111,7 +111,7 @@ func (g *Guard) Submit(ctx context.Context, s Submission) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("%w: %s", ErrQuarantined, j.Refusals[s.Digest].Reason)
 	case j.Phase == Waiting && j.Pending.Digest == s.Digest:
 		return Outcome{Deadline: g.deadline, Steps: j.Pending.Steps, Held: j.Pending.Held, Blocked: j.Pending.Blocked}, nil
-	case j.Phase.open():
+	case j.Phase.Open():
 		return Outcome{}, ErrBusy
 	}
 	g.pods = s.Pods
@@ -151,7 +151,7 @@ func (g *Guard) adopt(j journal, tx *Transaction) error {
 	if err := g.ledger.Claim(tx.Claims); err != nil {
 		return err
 	}
-	if j.Confirmed == nil || j.Confirmed.Digest != tx.Digest || j.Confirmed.Revision != tx.Revision {
+	if j.Confirmed == nil || j.Confirmed.Digest != tx.Digest {
 		j.Phase, j.Confirmed, j.Reason = Confirmed, tx, ""
 		delete(j.Refusals, tx.Digest)
 		j.BootID = g.opts.BootID
@@ -228,7 +228,7 @@ func (g *Guard) Confirm(_ context.Context, digest string) error {
 	g.op.Lock()
 	defer g.op.Unlock()
 	j := g.journal()
-	if !j.Phase.open() && j.Confirmed != nil && j.Confirmed.Digest == digest {
+	if !j.Phase.Open() && j.Confirmed != nil && j.Confirmed.Digest == digest {
 		return nil
 	}
 	if g.closed || j.Phase != Waiting || j.Pending.Digest != digest || !time.Now().Before(g.deadline) {

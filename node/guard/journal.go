@@ -26,8 +26,8 @@ const (
 	Reverting Phase = "reverting"
 )
 
-// open says that an unfinished transaction stands behind the phase.
-func (p Phase) open() bool { return p == Prepared || p == Applying || p == Waiting || p == Reverting }
+// Open says that an unfinished transaction stands behind the phase.
+func (p Phase) Open() bool { return p == Prepared || p == Applying || p == Waiting || p == Reverting }
 
 // Verdict is what a revert says about its plan.
 type Verdict string

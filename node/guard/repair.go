@@ -20,7 +20,7 @@ func (g *Guard) Repair(ctx context.Context, d plan.Desired, skip []plan.ObjectID
 	switch {
 	case g.closed || j.Paused:
 		return Outcome{}, ErrPaused
-	case j.Phase.open():
+	case j.Phase.Open():
 		return Outcome{}, ErrBusy
 	case j.Confirmed == nil || j.Confirmed.Digest != d.Plan.Digest():
 		return Outcome{}, ErrNotConfirmed
@@ -89,9 +89,9 @@ func (g *Guard) Restore(ctx context.Context) ([]plan.Step, error) {
 	g.op.Lock()
 	defer g.op.Unlock()
 	j := g.journal()
-	if j.Phase.open() {
+	if j.Phase.Open() {
 		g.revert(context.WithoutCancel(ctx), j, "restored by hand")
-		if g.journal().Phase.open() {
+		if g.journal().Phase.Open() {
 			return nil, errors.New("revert is not complete yet; it goes on in the background")
 		}
 		return nil, nil

@@ -114,7 +114,7 @@ func (g *Guard) recover(ctx context.Context) error {
 	j := g.journal()
 	rebooted := j.BootID != "" && j.BootID != g.opts.BootID
 	switch {
-	case j.Phase.open() && rebooted:
+	case j.Phase.Open() && rebooted:
 		// The kernel forgot both the plan and what was before it: undoing would destroy what the boot set up.
 		if err := g.ledger.Replace(j.Pending.Before.Owned); err != nil {
 			return err
@@ -123,7 +123,7 @@ func (g *Guard) recover(ctx context.Context) error {
 		if err := g.finish(j, Inconclusive); err != nil {
 			return err
 		}
-	case j.Phase.open():
+	case j.Phase.Open():
 		reason := j.Reason
 		if reason == "" {
 			reason = "the guard ended inside the window"
@@ -153,7 +153,7 @@ func (g *Guard) Close(ctx context.Context) error {
 	}
 	g.closed = true
 	j := g.journal()
-	if !j.Phase.open() {
+	if !j.Phase.Open() {
 		return nil
 	}
 	if j.Phase != Reverting {
@@ -161,7 +161,7 @@ func (g *Guard) Close(ctx context.Context) error {
 	} else if err := g.revertRetry(ctx, j); err != nil {
 		return err
 	}
-	if g.journal().Phase.open() {
+	if g.journal().Phase.Open() {
 		return errors.New("revert is not complete; it goes on when the guard starts again")
 	}
 	return nil
