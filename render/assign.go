@@ -9,8 +9,11 @@ import (
 	"danm.io/danm/spec/model"
 )
 
-// maxVNI is the largest VXLAN identifier (RFC 7348, section 5: 24 bits).
-const maxVNI = 1<<24 - 1
+// The largest identifiers: VXLAN has 24 bits (RFC 7348, section 5), VLAN 4095 is reserved (IEEE 802.1Q, table 9-2).
+const (
+	maxVNI  = 1<<24 - 1
+	maxVLAN = 4094
+)
 
 // assign returns copies of the networks in which each that wants a VNI has one: the written one, else the one the
 // inventory kept, else that of a network it is shared with, else the lowest free one of its tenant's share of the fabric.
@@ -64,22 +67,20 @@ func partnersVNI(networks []model.Network, n *model.Network) uint32 {
 // vniRanges is where a network's VNI may lie: the tenant's share of the fabric, else the fabric's. A fabric with VLAN
 // ranges only has no VNIs, one without ranges has all; the same holds for a share.
 func vniRanges(b model.Bundle, n *model.Network) []model.Range32 {
+	var share model.TenantFabric
 	for _, t := range b.Tenants {
 		if n.Namespace == "" || !slices.Contains(t.Namespaces, n.Namespace) {
 			continue
 		}
 		for _, f := range t.Fabrics {
-			if f.Fabric == n.Fabric && len(f.VNIRanges)+len(f.VLANRanges) > 0 {
-				return f.VNIRanges
+			if f.Fabric == n.Fabric {
+				share = f
 			}
 		}
 	}
-	for _, f := range b.Fabrics {
-		if f.Name == n.Fabric && len(f.VNIRanges)+len(f.VLANRanges) > 0 {
-			return f.VNIRanges
-		}
-	}
-	return []model.Range32{{First: 1, Last: maxVNI}}
+	fabric, _ := fabricOf(b, n.Fabric)
+	_, vnis := shareOf(fabric, share)
+	return vnis
 }
 
 // lowestFree is 0 when nothing is free.

@@ -1,8 +1,17 @@
 package render
 
-import "danm.io/danm/spec/model"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
 
-// Object is one API object. Value marshals to its manifest.
+	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/model"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Object is one API object. Value is a pointer to a type of spec/danm/v1 and marshals to the manifest.
 type Object struct {
 	APIVersion string
 	Kind       string
@@ -11,4 +20,168 @@ type Object struct {
 	Value      any
 }
 
-func objects(b model.Bundle, networks []model.Network) []Object { return nil }
+// objects makes the API objects of a bundle: a TenantNetwork or ClusterNetwork a network, a TenantConfig a tenant.
+func objects(b model.Bundle, networks []model.Network) []Object {
+	out := make([]Object, 0, len(networks)+len(b.Tenants))
+	for i := range networks {
+		n := &networks[i]
+		o := Object{APIVersion: danmv1.APIVersion, Kind: string(n.Kind), Namespace: n.Namespace, Name: n.Name}
+		if n.Kind == model.ClusterNetwork {
+			o.Value = &danmv1.ClusterNetwork{TypeMeta: o.typeMeta(), ObjectMeta: o.objectMeta(), Spec: networkSpec(b, n)}
+		} else {
+			o.Value = &danmv1.TenantNetwork{TypeMeta: o.typeMeta(), ObjectMeta: o.objectMeta(), Spec: networkSpec(b, n)}
+		}
+		out = append(out, o)
+	}
+	for _, t := range b.Tenants {
+		o := Object{APIVersion: danmv1.APIVersion, Kind: danmv1.KindTenantConfig, Name: t.Name}
+		o.Value = tenantConfig(b, t, o)
+		out = append(out, o)
+	}
+	slices.SortFunc(out, func(x, y Object) int {
+		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+	})
+	return out
+}
+
+func (o Object) typeMeta() metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: o.APIVersion, Kind: o.Kind}
+}
+
+func (o Object) objectMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name}
+}
+
+// networkSpec says in DANM's fields what they can say, in the extension the rest.
+func networkSpec(b model.Bundle, n *model.Network) danmv1.NetworkSpec {
+	spec := danmv1.NetworkSpec{
+		NetworkID: n.NetworkID, NetworkType: string(n.Type), AllowedTenants: n.AllowedNamespaces,
+		Options: danmv1.NetworkOptions{
+			Device: n.HostDevice, Vlan: int(n.VLAN), Vxlan: int(n.VNI),
+			Prefix: n.InterfacePrefix, RTables: int64(n.Table), MTU: n.MTU,
+		},
+	}
+	ext := danmv1.NetworkExtension{Fabric: n.Fabric, BlockSize: n.BlockSize, SharedWith: n.SharedWith, AllowedTenants: n.AllowedTenants}
+	if f, ok := fabricOf(b, n.Fabric); ok {
+		spec.Options.Device = f.Device
+	}
+	if s := n.IPv4; s != nil {
+		spec.Options.Cidr, spec.Options.Routes = s.CIDR.String(), routesMap(s.Routes)
+		spec.Options.Pool, ext.Pools = pools(s.Pools)
+		ext.Exclude, ext.Gateway = ranges(s.Exclude), gateway(s)
+	}
+	if s := n.IPv6; s != nil {
+		spec.Options.Net6, spec.Options.Routes6 = s.CIDR.String(), routesMap(s.Routes)
+		spec.Options.PoolV6.IPPool, ext.PoolsV6 = pools(s.Pools)
+		ext.ExcludeV6, ext.GatewayV6 = ranges(s.Exclude), gateway(s)
+	}
+	if !emptyExtension(ext) {
+		spec.Extension = &ext
+	}
+	return spec
+}
+
+func emptyExtension(e danmv1.NetworkExtension) bool {
+	lists := len(e.Pools) + len(e.PoolsV6) + len(e.Exclude) + len(e.ExcludeV6) + len(e.SharedWith) + len(e.AllowedTenants)
+	return lists == 0 && e.Fabric == "" && e.Gateway == "" && e.GatewayV6 == "" && e.BlockSize == 0
+}
+
+func fabricOf(b model.Bundle, name string) (model.Fabric, bool) {
+	i := slices.IndexFunc(b.Fabrics, func(f model.Fabric) bool { return f.Name == name })
+	if name == "" || i < 0 {
+		return model.Fabric{}, false
+	}
+	return b.Fabrics[i], true
+}
+
+// pools is DANM's one range, which spans all, and the exact ranges where one is not enough.
+func pools(all []model.AddrRange) (danmv1.IPPool, []string) {
+	if len(all) == 0 {
+		return danmv1.IPPool{}, nil
+	}
+	span := danmv1.IPPool{Start: all[0].First.String(), End: all[len(all)-1].Last.String()}
+	if len(all) == 1 {
+		return span, nil
+	}
+	return span, ranges(all)
+}
+
+func ranges(all []model.AddrRange) []string {
+	var out []string
+	for _, r := range all {
+		if r.First == r.Last {
+			out = append(out, r.First.String())
+		} else {
+			out = append(out, r.First.String()+"-"+r.Last.String())
+		}
+	}
+	return out
+}
+
+func gateway(s *model.Subnet) string {
+	if !s.Gateway.IsValid() {
+		return ""
+	}
+	return s.Gateway.String()
+}
+
+func routesMap(routes []model.PodRoute) map[string]string {
+	if len(routes) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(routes))
+	for _, r := range routes {
+		out[r.To.String()] = r.Via.String()
+	}
+	return out
+}
+
+// tenantConfig lists the devices and ids of a tenant. A tenant that names no fabric may use all.
+func tenantConfig(b model.Bundle, t model.Tenant, o Object) *danmv1.TenantConfig {
+	c := &danmv1.TenantConfig{TypeMeta: o.typeMeta(), ObjectMeta: o.objectMeta(), NetworkIds: t.NetworkIDs}
+	c.Labels = map[string]string{danmv1.LabelTenant: t.Name}
+	shares := t.Fabrics
+	if len(shares) == 0 {
+		for _, f := range b.Fabrics {
+			shares = append(shares, model.TenantFabric{Fabric: f.Name})
+		}
+	}
+	for _, s := range shares {
+		f, _ := fabricOf(b, s.Fabric)
+		vlans, vnis := shareOf(f, s)
+		if len(vlans) > 0 {
+			c.HostDevices = append(c.HostDevices, danmv1.IfaceProfile{Name: f.Device, VniType: "vlan", VniRange: cpuset(vlans)})
+		}
+		if len(vnis) > 0 && f.VXLAN != nil {
+			c.HostDevices = append(c.HostDevices, danmv1.IfaceProfile{Name: f.Device, VniType: "vxlan", VniRange: cpuset(vnis)})
+		}
+	}
+	for _, n := range t.Networks {
+		c.AllowedClusterNetworks = append(c.AllowedClusterNetworks, danmv1.AllowedClusterNetwork{Name: n})
+	}
+	return c
+}
+
+// shareOf is a tenant's ids on a fabric: its own ranges, else the fabric's, else every id.
+func shareOf(f model.Fabric, s model.TenantFabric) (vlans, vnis []model.Range32) {
+	switch {
+	case len(s.VLANRanges)+len(s.VNIRanges) > 0:
+		return s.VLANRanges, s.VNIRanges
+	case len(f.VLANRanges)+len(f.VNIRanges) > 0:
+		return f.VLANRanges, f.VNIRanges
+	}
+	return []model.Range32{{First: 1, Last: maxVLAN}}, []model.Range32{{First: 1, Last: maxVNI}}
+}
+
+// cpuset is DANM's way of writing ranges: "2000-2500,2601".
+func cpuset(ranges []model.Range32) string {
+	var out []string
+	for _, r := range ranges {
+		if r.First == r.Last {
+			out = append(out, fmt.Sprint(r.First))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", r.First, r.Last))
+		}
+	}
+	return strings.Join(out, ",")
+}
