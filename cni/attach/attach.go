@@ -1,0 +1,203 @@
+package attach
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+
+	"danm.io/danm/spec/model"
+)
+
+var (
+	// ErrNetns says that the descriptor given is no network namespace, or is the host's.
+	ErrNetns = errors.New("not the network namespace of a Pod")
+	// ErrMismatch says that the kernel has something else than the record. It wraps nothing; the text names the place.
+	ErrMismatch = errors.New("not as recorded")
+	// ErrRouteConflict says that two interfaces want different gateways for one destination in one table.
+	ErrRouteConflict = errors.New("another route to the destination is there")
+	// ErrType says that there is no driver for the network's type.
+	ErrType = errors.New("no driver for this type of network")
+)
+
+// Pod is where to attach. Netns is nil where the namespace is gone, which only Detach accepts.
+type Pod struct {
+	Sandbox string
+	Netns   *os.File
+}
+
+// Link is what the kernel says about an interface that was made.
+type Link struct {
+	MAC string // lower case, colons
+	MTU int    // bytes
+}
+
+// Attacher works on the network namespace it was created in (the host's) and on those it is given. Its methods may be
+// called at once for different Pods; calls for one Pod must follow each other.
+type Attacher struct {
+	host handle
+	self string // identity of the host's namespace
+	open func(*os.File) (podKernel, error)
+}
+
+// New opens the host's side: the network namespace of the calling thread.
+func New() (*Attacher, error) {
+	self, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open the host's network namespace: %w", err)
+	}
+	defer self.Close()
+	id, err := Identity(self)
+	if err != nil {
+		return nil, err
+	}
+	host, err := newHandle()
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return &Attacher{host: host, self: id, open: enter}, nil
+}
+
+// Close frees the host's side.
+func (a *Attacher) Close() { a.host.Close() }
+
+// HostLinkName is the name of the host end of a veth: at most 15 bytes, the same for the same sandbox and interface.
+func HostLinkName(sandbox, ifName string) string { return "dn" + digest(sandbox, ifName) }
+
+// temporaryName is the name of a link in the Pod until it is complete.
+func temporaryName(sandbox, ifName string) string { return "dt" + digest(sandbox, ifName) }
+
+func digest(sandbox, ifName string) string {
+	sum := sha256.Sum256([]byte(sandbox + "\x00" + ifName))
+	return hex.EncodeToString(sum[:6])
+}
+
+// NewMAC draws a unicast, locally administered address (IEEE 802, bits 0 and 1 of the first byte).
+func NewMAC() string {
+	b := make([]byte, 6)
+	_, _ = rand.Read(b) // it never fails (crypto/rand)
+	b[0] = b[0]&^1 | 2
+	return net.HardwareAddr(b).String()
+}
+
+// Attach makes all interfaces, or none: after an error, and after ctx has ended, Pod and host are as before. Interfaces
+// are made at once; routes and rules follow in the order given, so that of two equal routes the first interface's stays.
+func (a *Attacher) Attach(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
+	inside, err := a.enter(pod)
+	if err != nil {
+		return nil, err
+	}
+	defer inside.Close()
+	w := &work{ctx: ctx, pod: pod, host: a.host, inside: inside}
+	links, err := w.all(interfaces)
+	if err != nil {
+		return nil, errors.Join(err, w.undo.run())
+	}
+	for i, at := range interfaces {
+		inside.Announce(links[i].index, links[i].mac, at.Addresses) // best effort: neighbours learn later by themselves
+	}
+	out := make([]Link, len(links))
+	for i, l := range links {
+		out[i] = Link{MAC: l.mac.String(), MTU: l.mtu}
+	}
+	return out, nil
+}
+
+// enter opens the Pod's side after making sure that it is not the host's: a runtime that passes the host's namespace
+// (a hostNetwork Pod) would have the host's own links renamed.
+func (a *Attacher) enter(pod Pod) (podKernel, error) {
+	if pod.Netns == nil {
+		return nil, fmt.Errorf("no descriptor: %w", ErrNetns)
+	}
+	id, err := Identity(pod.Netns)
+	if err != nil {
+		return nil, err
+	}
+	if id == a.self {
+		return nil, fmt.Errorf("the host's own: %w", ErrNetns)
+	}
+	inside, err := a.open(pod.Netns)
+	if err != nil {
+		return nil, fmt.Errorf("enter the network namespace: %w", err)
+	}
+	return inside, nil
+}
+
+// made is a link that was made inside the Pod.
+type made struct {
+	index, mtu int
+	mac        net.HardwareAddr
+}
+
+// work is one Attach.
+type work struct {
+	ctx    context.Context
+	pod    Pod
+	host   handle
+	inside podKernel
+	undo   undoStack
+}
+
+func (w *work) all(interfaces []model.Attachment) ([]made, error) {
+	links, errs := make([]made, len(interfaces)), make([]error, len(interfaces))
+	var wg sync.WaitGroup
+	for i, at := range interfaces {
+		wg.Go(func() {
+			if links[i], errs[i] = w.link(at); errs[i] != nil {
+				errs[i] = fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for i, at := range interfaces {
+		if err := w.routes(links[i].index, at); err != nil {
+			return nil, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err)
+		}
+	}
+	return links, w.ctx.Err() // a caller who is gone gets nothing
+}
+
+// do makes one kernel call and puts what it is about before its error. Nothing is begun after ctx has ended.
+func (w *work) do(call func() error, format string, args ...any) error {
+	err := w.ctx.Err()
+	if err == nil {
+		err = call()
+	}
+	if err != nil {
+		return fmt.Errorf(format+": %w", append(args, err)...)
+	}
+	return nil
+}
+
+// undoStack takes changes back in reverse order.
+type undoStack struct {
+	mu    sync.Mutex
+	steps []func() error
+}
+
+func (u *undoStack) push(step func() error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.steps = append(u.steps, step)
+}
+
+func (u *undoStack) run() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var errs []error
+	for i := len(u.steps) - 1; i >= 0; i-- {
+		if err := u.steps[i](); err != nil {
+			errs = append(errs, fmt.Errorf("undo: %w", err))
+		}
+	}
+	u.steps = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,190 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"danm.io/danm/spec/model"
+	"github.com/vishvananda/netlink"
+)
+
+// Check compares the kernel with the records and returns what it sees, one Link an interface. Every difference is named
+// at once; they are ErrMismatch. What a Pod has besides is its own business.
+func (a *Attacher) Check(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
+	inside, err := a.enter(pod)
+	if err != nil {
+		return nil, err
+	}
+	defer inside.Close()
+	c := &checker{work: &work{ctx: ctx, pod: pod, host: a.host, inside: inside}, ours: map[int]bool{}}
+	if err := c.load(interfaces); err != nil {
+		return nil, err
+	}
+	links := make([]Link, len(interfaces))
+	for i, at := range interfaces {
+		l, err := c.link(at)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			links[i] = Link{MAC: l.Attrs().HardwareAddr.String(), MTU: l.Attrs().MTU}
+			c.ours[l.Attrs().Index] = true
+		}
+	}
+	for _, at := range interfaces { // after all links are known: an equal route may stand on another one
+		c.routing(at)
+	}
+	return links, errors.Join(c.differences...)
+}
+
+// checker collects differences; errors of the kernel's answers end the check, for "cannot see" is not "differs".
+type checker struct {
+	*work
+	routes      []netlink.Route
+	rules       []netlink.Rule
+	ours        map[int]bool // links of this Pod that are ours, by index
+	differences []error
+}
+
+func (c *checker) differ(at model.Attachment, format string, args ...any) {
+	c.differences = append(c.differences, fmt.Errorf("interface %s on network %s: %s: %w", at.IfName, at.Network, fmt.Sprintf(format, args...), ErrMismatch))
+}
+
+// load lists routes and rules once, where any are recorded.
+func (c *checker) load(interfaces []model.Attachment) error {
+	wanted := map[int]bool{}
+	for _, at := range interfaces {
+		for _, r := range append(at.Routes, at.PolicyRoutes...) {
+			wanted[family(r.To.Addr())] = true
+		}
+	}
+	for f := range wanted {
+		routes, err := c.inside.Routes(f)
+		if err != nil {
+			return fmt.Errorf("list routes: %w", err)
+		}
+		rules, err := c.inside.Rules(f)
+		if err != nil {
+			return fmt.Errorf("list rules: %w", err)
+		}
+		c.routes, c.rules = append(c.routes, routes...), append(c.rules, rules...)
+	}
+	return c.ctx.Err()
+}
+
+// link checks the link itself; nil if it is not there.
+func (c *checker) link(at model.Attachment) (netlink.Link, error) {
+	l, err := c.inside.LinkByName(at.IfName)
+	if gone(err) {
+		c.differ(at, "no such link")
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find link %s: %w", at.IfName, err)
+	}
+	attrs, kind := l.Attrs(), kernelKinds[at.Type]
+	if l.Type() != kind {
+		c.differ(at, "kind %s instead of %s", l.Type(), kind)
+	}
+	if at.MAC != "" && attrs.HardwareAddr.String() != at.MAC {
+		c.differ(at, "MAC %s instead of %s", attrs.HardwareAddr, at.MAC)
+	}
+	if at.MTU != 0 && attrs.MTU != at.MTU {
+		c.differ(at, "MTU %d instead of %d", attrs.MTU, at.MTU)
+	}
+	if attrs.Flags&net.FlagUp == 0 {
+		c.differ(at, "down")
+	}
+	if err := c.parent(at, attrs); err != nil {
+		return nil, err
+	}
+	return l, c.addresses(at, l)
+}
+
+// parent checks what the link hangs on, in the host.
+func (c *checker) parent(at model.Attachment, attrs *netlink.LinkAttrs) error {
+	parent, err := c.host.LinkByName(at.Device)
+	if gone(err) {
+		c.differ(at, "host link %s is gone", at.Device)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find host link %s: %w", at.Device, err)
+	}
+	if at.HostLink == "" {
+		if attrs.ParentIndex != parent.Attrs().Index {
+			c.differ(at, "its parent is not %s", at.Device)
+		}
+		return nil
+	}
+	port, err := c.host.LinkByName(at.HostLink)
+	switch {
+	case gone(err):
+		c.differ(at, "host end %s is gone", at.HostLink)
+	case err != nil:
+		return fmt.Errorf("find host link %s: %w", at.HostLink, err)
+	case port.Attrs().MasterIndex != parent.Attrs().Index:
+		c.differ(at, "host end %s is not a port of %s", at.HostLink, at.Device)
+	case port.Attrs().Flags&net.FlagUp == 0:
+		c.differ(at, "host end %s is down", at.HostLink)
+	case attrs.ParentIndex != port.Attrs().Index:
+		c.differ(at, "its other end is not %s", at.HostLink)
+	}
+	return nil
+}
+
+func (c *checker) addresses(at model.Attachment, l netlink.Link) error {
+	if len(at.Addresses) == 0 {
+		return nil
+	}
+	list, err := c.inside.Addresses(l)
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", at.IfName, err)
+	}
+	have := map[netip.Prefix]bool{}
+	for _, a := range list {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		bits, size := a.Mask.Size()
+		if size == 32 {
+			ip = ip.Unmap()
+		}
+		have[netip.PrefixFrom(ip, bits)] = ok
+	}
+	for _, want := range at.Addresses {
+		if !have[want] {
+			c.differ(at, "address %s is missing", want)
+		}
+	}
+	return nil
+}
+
+func (c *checker) routing(at model.Attachment) {
+	on := func(index int) bool { return c.ours[index] }
+	for _, r := range at.Routes {
+		if !hasRoute(c.routes, r, 0, on) {
+			c.differ(at, "route to %s via %s is missing", r.To, via(r))
+		}
+	}
+	for _, r := range at.PolicyRoutes {
+		if !hasRoute(c.routes, r, at.Table, on) {
+			c.differ(at, "route to %s via %s in table %d is missing", r.To, via(r), at.Table)
+		}
+	}
+	for _, want := range rules(at) {
+		if !c.hasRule(want) {
+			c.differ(at, "rule from %s to table %d is missing", want.Src, want.Table)
+		}
+	}
+}
+
+func (c *checker) hasRule(want *netlink.Rule) bool {
+	for _, have := range c.rules {
+		if have.Src != nil && have.Src.String() == want.Src.String() && have.Table == want.Table && have.Family == want.Family {
+			return true
+		}
+	}
+	return false
+}

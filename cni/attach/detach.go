@@ -1,0 +1,56 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"danm.io/danm/spec/model"
+)
+
+// Detach takes down what the records say, and nothing else. What is gone already is no error, nor is a namespace that is
+// gone or was replaced by another: links in a namespace end with it. After an error something may be left, and Detach can
+// be called again.
+func (a *Attacher) Detach(ctx context.Context, pod Pod, interfaces []model.Attachment) error {
+	var errs []error
+	for _, at := range interfaces {
+		if at.HostLink == "" {
+			continue
+		}
+		if err := removeLink(a.host, at.HostLink, "veth", ""); err != nil {
+			errs = append(errs, fmt.Errorf("interface %s: %w", at.IfName, err))
+		}
+	}
+	if pod.Netns == nil {
+		return errors.Join(errs...)
+	}
+	inside, err := a.enter(pod)
+	if errors.Is(err, ErrNetns) {
+		return errors.Join(errs...)
+	}
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	defer inside.Close()
+	w := &work{ctx: ctx, pod: pod, host: a.host, inside: inside}
+	for _, at := range interfaces {
+		if err := w.detach(at); err != nil {
+			errs = append(errs, fmt.Errorf("interface %s: %w", at.IfName, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *work) detach(at model.Attachment) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, rule := range rules(at) {
+		errs = append(errs, removeRule(w.inside, rule))
+	}
+	for _, name := range []string{at.IfName, temporaryName(w.pod.Sandbox, at.IfName)} { // the latter if we died on the way
+		errs = append(errs, removeLink(w.inside, name, kernelKinds[at.Type], at.MAC))
+	}
+	return errors.Join(errs...)
+}

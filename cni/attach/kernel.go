@@ -1,0 +1,156 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"danm.io/danm/node/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// handle is a netlink socket in one network namespace, with the calls this package makes.
+type handle interface {
+	LinkByName(name string) (netlink.Link, error)
+	LinkAdd(l netlink.Link) error
+	LinkDel(l netlink.Link) error
+	LinkSetName(l netlink.Link, name string) error
+	LinkSetUp(l netlink.Link) error
+	LinkSetMasterByIndex(l netlink.Link, master int) error
+	AddrAdd(l netlink.Link, a *netlink.Addr) error
+	RouteAdd(r *netlink.Route) error
+	RuleAdd(r *netlink.Rule) error
+	RuleDel(r *netlink.Rule) error
+	Addresses(l netlink.Link) ([]netlink.Addr, error)
+	Routes(family int) ([]netlink.Route, error)
+	Rules(family int) ([]netlink.Rule, error)
+	Close()
+}
+
+// podKernel is the kernel as seen from inside a Pod.
+type podKernel interface {
+	handle
+	// Fd is the namespace's descriptor, for links created from the host's side.
+	Fd() int
+	// Sysctl sets net/ipv6/conf/<ifName>/<name> if it differs. An error that is fs.ErrNotExist: no IPv6 in this kernel.
+	Sysctl(ifName, name, value string) error
+	// Announce tells the neighbours about addresses; it does what it can.
+	Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix)
+}
+
+type netlinkHandle struct{ *netlink.Handle }
+
+func newHandle() (handle, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	return netlinkHandle{h}, nil
+}
+
+func (h netlinkHandle) Addresses(l netlink.Link) ([]netlink.Addr, error) {
+	return link.AddressesOn(h.Handle, l)
+}
+func (h netlinkHandle) Routes(family int) ([]netlink.Route, error) {
+	return link.RoutesIn(h.Handle, family)
+}
+func (h netlinkHandle) Rules(family int) ([]netlink.Rule, error) {
+	return link.RulesIn(h.Handle, family)
+}
+
+// Identity names a network namespace for as long as it lives ("device:inode"), after making sure that it is one.
+func Identity(f *os.File) (string, error) {
+	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return "", fmt.Errorf("%s: %w", f.Name(), ErrNetns)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("stat the network namespace: %w", err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", ErrNetns
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
+}
+
+// inside is a thread in the Pod's network namespace, with a netlink socket opened there. Netlink needs the thread no
+// more once the socket is open; sysctls and packet sockets do.
+type inside struct {
+	handle
+	netns *os.File
+	calls chan func()
+}
+
+// enter starts the thread. It is never unlocked and so ends with its goroutine: a thread that could not be moved back
+// must not serve other goroutines from inside a Pod.
+func enter(netns *os.File) (podKernel, error) {
+	in := &inside{netns: netns, calls: make(chan func())}
+	ready := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			in.handle, err = newHandle()
+		}
+		ready <- err
+		if err != nil {
+			return
+		}
+		for call := range in.calls {
+			call()
+		}
+	}()
+	if err := <-ready; err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *inside) Close() {
+	close(in.calls)
+	in.handle.Close()
+}
+
+func (in *inside) Fd() int { return int(in.netns.Fd()) }
+
+// on runs f on the thread inside.
+func (in *inside) on(f func() error) (err error) {
+	done := make(chan struct{})
+	in.calls <- func() { defer close(done); err = f() }
+	<-done
+	return err
+}
+
+func (in *inside) Sysctl(ifName, name, value string) error {
+	file := filepath.Join("/proc/sys/net/ipv6/conf", ifName, name)
+	return in.on(func() error {
+		now, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(now)) == value {
+			return err
+		}
+		return os.WriteFile(file, []byte(value), 0)
+	})
+}
+
+func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix) {
+	if len(addresses) == 0 || len(mac) != 6 {
+		return
+	}
+	_ = in.on(func() error { return announce(index, [6]byte(mac), addresses) })
+}
+
+// gone says that a kernel object is not there (any more).
+func gone(err error) bool {
+	var missing netlink.LinkNotFoundError
+	return errors.As(err, &missing) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, unix.ENXIO)
+}
