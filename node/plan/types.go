@@ -47,7 +47,7 @@ type ObservedRoute struct {
 }
 
 // ObjectID names one thing that can be ours: "link/<name>", "address/<link>/<prefix>", "route/<table>/<to>/<metric>",
-// "property/<link>/<mtu|up|master>".
+// "property/<link>/<mtu|up|master>", "peer/<link>/<addr>" (recorded on adopted links only).
 type ObjectID string
 
 // Record says that an object is ours, written ahead of the kernel call. Prior is the value before us of an adopted

@@ -1,0 +1,261 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"danm.io/danm/spec/model"
+)
+
+// dropLinks takes links of ours that are no longer declared out of the target, children before parents.
+func (d *differ) dropLinks() {
+	for _, n := range slices.Backward(d.obs.order()) {
+		if _, wanted := d.wants[n]; wanted || !d.isOurs(n) || !d.mayEnd(n) {
+			continue
+		}
+		delete(d.to.links, n)
+		for id, r := range d.to.routes {
+			if r.Dev == n {
+				delete(d.to.routes, id)
+			}
+		}
+		for p := range d.to.peers {
+			if p.Link == n {
+				delete(d.to.peers, p)
+			}
+		}
+	}
+}
+
+// settle takes the kernel's own doings into the target: ports of a bridge that is no more are free, and our VLANs that are
+// blocked as they are have no larger MTU than their parent.
+func (d *differ) settle() {
+	for _, n := range d.to.order() {
+		l := d.to.links[n]
+		if m := d.to.links[l.Master]; l.Master != "" && (m == nil || m.KernelKind != d.obs.kernelKind(l.Master) && m.KernelKind != "bridge") {
+			l.Master = ""
+		}
+		if p := d.to.links[l.Parent]; p != nil && l.Kind == model.VLAN && d.isOurs(n) && l.MTU > p.MTU {
+			l.MTU = p.MTU
+		}
+	}
+}
+
+func (s *state) kernelKind(name string) string {
+	if l := s.links[name]; l != nil {
+		return l.KernelKind
+	}
+	return ""
+}
+
+// mayEnd says whether a link of ours can be deleted without taking what is not ours with it, and blocks it otherwise. Pods'
+// veths are ports that go on living; the disruption class speaks for them.
+func (d *differ) mayEnd(name string) bool {
+	id := LinkID(name)
+	if _, isBlocked := d.blocked[id]; isBlocked {
+		return false
+	}
+	for _, k := range d.kids[name] {
+		_, wanted := d.wants[k]
+		stays := d.to.links[k] != nil && !(wanted && d.isOurs(k))
+		if stays || wanted && d.wants[k].Parent == name && d.wants[name].Name == "" {
+			d.block(id, fmt.Sprintf("the kernel would delete %s with it, which stands on it and is not ours to delete", k), "remove "+k+" first")
+			return false
+		}
+		if wanted && d.isOurs(k) && !d.mayEnd(k) {
+			d.block(id, k+" stands on it and cannot be made anew", "see link/"+k)
+			return false
+		}
+	}
+	if l := d.obs.links[name]; l.Kind == model.Bridge {
+		for _, n := range slices.Sorted(maps.Keys(d.obs.links)) {
+			p := d.obs.links[n]
+			_, declared := d.wants[n]
+			_, recorded := d.records[PropertyID(n, "master")]
+			if p.Master == name && !declared && !recorded && !d.isOurs(n) && p.KernelKind != "veth" {
+				d.block(id, n+" is its port and is not ours", "take "+n+" out of the bridge first")
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// findClashes blocks links whose VNI or VLAN id another link of the target holds.
+func (d *differ) findClashes() {
+	holders := map[string][]string{}
+	for n, l := range d.to.links {
+		if s := slot(l.Link); s != "" {
+			holders[s] = append(holders[s], n)
+		}
+	}
+	for s, names := range holders {
+		slices.Sort(names)
+		// The holder is who has it already; the others are in vain.
+		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(d.newTo(a, s), d.newTo(b, s)) })
+		for _, n := range names[1:] {
+			if d.newTo(n, s) == 1 {
+				d.block(LinkID(n), fmt.Sprintf("%s has %s already", names[0], s), "remove "+names[0]+" or choose another id")
+			}
+		}
+	}
+}
+
+func (d *differ) newTo(name, s string) int {
+	if have := d.obs.links[name]; have != nil && slot(have.Link) == s {
+		return 0
+	}
+	return 1
+}
+
+// releaseRecords goes through what was ours and no longer is declared.
+func (d *differ) releaseRecords() {
+	for _, id := range slices.Sorted(maps.Keys(d.records)) {
+		r := d.records[id]
+		kind, rest, _ := strings.Cut(string(id), "/")
+		link, last, _ := strings.Cut(rest, "/")
+		_, wanted := d.wants[link]
+		_, linkBlocked := d.blocked[LinkID(link)]
+		switch {
+		case d.keep[id] || d.frozen[link]:
+		case linkBlocked && (wanted || d.to.links[link] != nil): // nothing about it is decided while it is blocked
+		case kind == "link":
+			d.released = append(d.released, id)
+		case d.to.links[link] == nil:
+			d.released = append(d.released, id)
+		case kind == "address":
+			d.releaseAddress(link, last, r)
+			d.released = append(d.released, id)
+		case kind == "peer":
+			if addr, err := netip.ParseAddr(last); err == nil && r.Prior != adopted {
+				delete(d.to.peers, model.Peer{Link: link, Addr: addr})
+			}
+			d.released = append(d.released, id)
+		case kind == "property" && d.restore(link, last, r.Prior):
+			d.released = append(d.released, id)
+		}
+	}
+}
+
+func (d *differ) releaseAddress(link, text string, r Record) {
+	a, err := netip.ParsePrefix(text)
+	if err != nil || r.Prior == adopted {
+		return
+	}
+	l := d.to.links[link]
+	l.Addresses = slices.DeleteFunc(l.Addresses, func(b netip.Prefix) bool { return a == b })
+}
+
+// restore puts the value before us back into the target. It says false while that is not possible.
+func (d *differ) restore(link, property, prior string) bool {
+	l := d.to.links[link]
+	if l.Group == Group && d.isOurs(link) || d.claims[LinkID(link)].ID != "" && d.claims[LinkID(link)].Prior == "" {
+		return true // gone and made by us since: what was before it has no meaning
+	}
+	switch property {
+	case "mtu":
+		if l.MTU = d.mtu(link); strconv.Itoa(l.MTU) != prior {
+			d.aside(PropertyID(link, property), fmt.Sprintf("mtu %s cannot be put back: links on it need more", prior), "declare the mtu")
+			return false
+		}
+	case "up":
+		// Going down would cut off, and lose addresses and routes of, whoever came to rely on the link since.
+		if prior != "down" || d.inUse(link, false) {
+			return true
+		}
+		if d.inUse(link, true) {
+			d.aside(PropertyID(link, property), "it cannot go down again while declared links or routes use it", "declare up: true")
+			return false
+		}
+		l.Up = false
+	case "master":
+		if prior == "" || d.to.links[prior] != nil {
+			l.Master = prior
+		} else {
+			l.Master = ""
+		}
+	}
+	return true
+}
+
+// restoredMTU is what a link that we did not make has while no MTU is declared for it: that before us, if there is one on
+// record and the links on it leave room for it.
+func (d *differ) restoredMTU(link string, now int) int {
+	r, recorded := d.records[PropertyID(link, "mtu")]
+	prior, err := strconv.Atoi(r.Prior)
+	if !recorded || d.frozen[link] || err != nil || prior <= 0 || d.needed(link) > prior {
+		return now
+	}
+	return prior
+}
+
+// needed is the MTU that the links on a link need: declared ones, and VLANs of others, which the kernel would squeeze.
+func (d *differ) needed(link string) int {
+	need := 0
+	for _, l := range d.wants {
+		if l.Parent != link || l.MTU == 0 {
+			continue
+		}
+		overhead := 0
+		if l.VXLAN != nil {
+			overhead = vxlanOverhead(l.VXLAN)
+		}
+		need = max(need, l.MTU+overhead)
+	}
+	for _, k := range d.kids[link] {
+		if o := d.to.links[k]; o != nil && o.Kind == model.VLAN && !d.isOurs(k) {
+			need = max(need, o.MTU)
+		}
+	}
+	return need
+}
+
+// inUse says whether anything that stays hangs on a link: something of ours, or something of others.
+func (d *differ) inUse(link string, ours bool) bool {
+	for n, l := range d.to.links {
+		if l.Parent == link && d.makes(n) == ours || l.Master == link && d.makes(n) == ours {
+			return true
+		}
+	}
+	l := d.to.links[link]
+	if ours {
+		return d.devices[link] || d.makes(l.Master) || len(d.wants[link].Addresses) > 0
+	}
+	for _, a := range l.Addresses {
+		id := AddressID(link, a)
+		_, declared := d.claims[id]
+		if r, ok := d.records[id]; !declared && (!ok || r.Prior == adopted) {
+			return true
+		}
+	}
+	for _, r := range d.to.routes {
+		if r.Dev == link && r.Protocol != RouteProtocol {
+			return true
+		}
+	}
+	return d.to.links[l.Master] != nil && !d.makes(l.Master) || d.obs.links[link].Children > len(d.kids[link])
+}
+
+// guardForeignMTUs takes back a lower MTU where the kernel would squeeze a VLAN that is not ours under it.
+func (d *differ) guardForeignMTUs() {
+	for _, n := range slices.Sorted(maps.Keys(d.wants)) {
+		have, want := d.obs.links[n], d.to.links[n]
+		if have == nil || want == nil || want.MTU >= have.MTU {
+			continue
+		}
+		for _, k := range d.kids[n] {
+			kid := d.to.links[k]
+			if kid == nil || d.isOurs(k) || kid.Kind != model.VLAN || kid.MTU <= want.MTU {
+				continue
+			}
+			d.aside(PropertyID(n, "mtu"), fmt.Sprintf("lowering it to %d would change %s, which is not ours", want.MTU, k), "lower or remove "+k+" first")
+			want.MTU = have.MTU
+			break
+		}
+	}
+}
