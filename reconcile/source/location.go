@@ -132,10 +132,10 @@ func (l Location) String() string {
 	}
 	s := "git+" + l.URL
 	if l.Scheme == "file" {
-		s = "git+file://" + l.URL
+		s = "git+file://" + escaped(l.URL)
 	}
 	if l.Subdir != "." {
-		s += "//" + l.Subdir
+		s += "//" + escaped(l.Subdir)
 	}
 	switch {
 	case l.Ref != "":
@@ -145,6 +145,8 @@ func (l Location) String() string {
 	}
 	return s
 }
+
+func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
 // Endpoint is host:port of a remote repository, "" for local ones: what the source probe connects to.
 func (l Location) Endpoint() string {

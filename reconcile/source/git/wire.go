@@ -51,6 +51,9 @@ func decodeAdvert(r io.Reader) (*packp.AdvRefs, error) {
 	if errors.Is(err, packp.ErrEmptyAdvRefs) {
 		return adv, nil
 	}
+	if errors.Is(err, packp.ErrEmptyInput) {
+		return nil, snapshot.Errorf(diag.RepositoryUnreachable, "the server hung up: no such repository, or no access to it")
+	}
 	if err != nil {
 		return nil, failure(fmt.Errorf("read references: %w", err))
 	}
