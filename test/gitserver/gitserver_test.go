@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -33,8 +34,9 @@ func TestServesGitItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := true
-	s, err := Start(Options{Listener: l, Root: dir, Allow: func(*http.Request) bool { return open }})
+	var open atomic.Bool
+	open.Store(true)
+	s, err := Start(Options{Listener: l, Root: dir, Allow: func(*http.Request) bool { return open.Load() }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,7 @@ func TestServesGitItself(t *testing.T) {
 	if out, err := run("-C", clone, "push", "-q", "origin", "HEAD:other"); err == nil {
 		t.Errorf("a push was accepted: %s", out)
 	}
-	open = false
+	open.Store(false)
 	if out, err := run("ls-remote", s.URL+"/a.git"); err == nil {
 		t.Errorf("a refused caller was served: %s", out)
 	}
