@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"danm.io/danm/node/plan"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+)
+
+// PlanOptions are danmctl plan's.
+type PlanOptions struct {
+	Path      string
+	Inventory string
+	Node      string
+	Observed  string // file with plan.Observed as JSON or YAML; excludes Local
+	Local     bool   // this host
+	StateDir  string // Local: where the ledger is
+	Output    string // text or json
+}
+
+// Plan prints the steps that bring one node to what the bundle says: from an observation, from this host as it is, or, given
+// neither, from a host of which nothing is known but its hardware. It returns OK without steps, Differences, or Failed.
+// A plan that is blocked is a difference.
+func Plan(ctx context.Context, o PlanOptions, io IO) int {
+	if err := oneOf(o.Output, "text", "json"); err != nil {
+		return io.fail(err)
+	}
+	if o.Local && o.Observed != "" {
+		return io.fail(&UsageError{"--local and --observed exclude each other"})
+	}
+	d, err := load(ctx, o.Path, o.Inventory)
+	if err != nil {
+		return io.fail(err)
+	}
+	state, err := nodeOf(d, o.Node)
+	if err != nil {
+		return io.fail(err)
+	}
+	host, err := observe(ctx, o, state.Plan)
+	if err != nil {
+		return io.fail(err)
+	}
+	n := NodeDiff{Node: o.Node, Plan: plan.Diff(plan.Desired{Plan: state.Plan, Peers: state.Peers}, host)}
+	n.Worst = string(n.Plan.Worst())
+	if o.Output == "json" {
+		err = io.print("json", n)
+	} else {
+		err = io.text(planText(n, d))
+	}
+	if err != nil {
+		return io.fail(err)
+	}
+	if len(n.Plan.Steps)+len(n.Plan.Blocked) > 0 {
+		return Differences
+	}
+	return OK
+}
+
+func planText(n NodeDiff, d Document) string {
+	if len(n.Plan.Steps)+len(n.Plan.Blocked) == 0 {
+		return fmt.Sprintf("%s: %s on %s  nothing to do\n", d.Bundle, shortRevision(d.Revision), n.Node)
+	}
+	return fmt.Sprintf("%s: %s on %s\n%s", d.Bundle, shortRevision(d.Revision), n.Node, nodeTable([]NodeDiff{n}))
+}
+
+func nodeOf(d Document, name string) (model.NodeState, error) {
+	i := slices.IndexFunc(d.Nodes, func(n model.NodeState) bool { return n.Node == name })
+	if i >= 0 {
+		return d.Nodes[i], nil
+	}
+	names := make([]string, len(d.Nodes))
+	for j, n := range d.Nodes {
+		names[j] = n.Node
+	}
+	hint := diag.Suggest(name, names)
+	if hint == "" {
+		hint = fmt.Sprintf("the bundle has %d nodes", len(names))
+	}
+	return model.NodeState{}, &UsageError{fmt.Sprintf("node %q is not in the bundle; %s", name, hint)}
+}
+
+func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observed, error) {
+	switch {
+	case o.Local:
+		return observeHost(ctx)
+	case o.Observed == "":
+		return assumed(p), nil
+	}
+	b, err := os.ReadFile(o.Observed)
+	if err != nil {
+		return plan.Observed{}, err
+	}
+	var host plan.Observed
+	if err := unmarshalStrict(b, &host); err != nil {
+		return plan.Observed{}, fmt.Errorf("observation %s: %w", o.Observed, err)
+	}
+	return host, nil
+}
+
+// errNoKernel is what --local says on a build without netlink.
+var errNoKernel = errors.New("this host cannot be observed")
+
+func observeHost(ctx context.Context) (plan.Observed, error) { return plan.Observed{}, errNoKernel }

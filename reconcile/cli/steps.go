@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"danm.io/danm/node/plan"
+	"danm.io/danm/spec/model"
+)
+
+// hardwareMTU is what is assumed of a network card of which nothing is known (IEEE 802.3).
+const hardwareMTU = 1500
+
+// assumed is a host as a dry run sees it: the physical links that the plans name, as hardware comes (MTU 1500, down, no
+// addresses), found by whatever the plans match them with.
+func assumed(plans ...model.NodePlan) plan.Observed {
+	var o plan.Observed
+	for _, p := range plans {
+		for _, l := range p.Links {
+			if l.Kind != model.Physical {
+				continue
+			}
+			have := plan.ObservedLink{Link: model.Link{Name: l.Name, Kind: model.Physical, MTU: hardwareMTU}}
+			if m := l.Match; m != nil {
+				have.MAC, have.PCI, have.Driver = m.MAC, m.PCI, m.Driver
+				if m.Name != "" {
+					have.Name = m.Name
+				}
+			}
+			if !slices.ContainsFunc(o.Links, func(x plan.ObservedLink) bool { return x.Name == have.Name }) {
+				o.Links = append(o.Links, have)
+			}
+		}
+	}
+	plan.Sort(&o)
+	return o
+}
+
+// asIfApplied is what would be observed on host after desired was applied to it, with the ledger's records.
+func asIfApplied(desired plan.Desired, host plan.Observed) plan.Observed {
+	p := plan.Diff(desired, host)
+	after := plan.Simulate(host, p.Steps)
+	after.Owned = slices.DeleteFunc(slices.Concat(host.Owned, p.Claims), func(r plan.Record) bool {
+		return slices.Contains(p.Released, r.ID)
+	})
+	slices.SortFunc(after.Owned, func(a, b plan.Record) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return after
+}
+
+// row is one line of a node's table.
+type row struct {
+	text       string
+	disruption string
+	pods       string
+	more       string // indented below
+	sign       byte   // + - ~ or !
+}
+
+// rows folds a plan for people: a link that is deleted and made again for the same network is one line, so are the peers of
+// one link.
+func rows(p plan.Plan) []row {
+	var out []row
+	replaced := replacements(p)
+	peers := map[string]int{} // operation and link → how many
+	for _, s := range p.Steps {
+		if s.Peer != nil {
+			peers[string(s.Op)+s.Peer.Link]++
+		}
+	}
+	for i, s := range p.Steps {
+		if _, skip := replaced.skip[i]; skip {
+			continue
+		}
+		if was, ok := replaced.by[i]; ok {
+			out = append(out, replacementRow(p.Steps[was], s))
+			continue
+		}
+		if s.Peer != nil {
+			key := string(s.Op) + s.Peer.Link
+			if peers[key] > 0 {
+				out = append(out, peersRow(s, peers[key]))
+				peers[key] = 0
+			}
+			continue
+		}
+		out = append(out, stepRow(s))
+	}
+	for _, b := range p.Blocked {
+		out = append(out, row{text: b.String(), disruption: "-", pods: "-", more: "remedy: " + b.Remedy, sign: '!'})
+	}
+	return out
+}
+
+func stepRow(s plan.Step) row {
+	text := s.String()
+	return row{text: text, disruption: string(s.Disruption), pods: podsText(s.Pods), sign: text[0]}
+}
+
+// peersRow stands for all peers of one link: nodes that differ only in whom they flood to read alike.
+func peersRow(s plan.Step, count int) row {
+	sign := s.String()[:1]
+	return row{text: fmt.Sprintf("%s %s of %s", sign, plural(count, "peer"), s.Peer.Link), disruption: string(s.Disruption), pods: "-", sign: sign[0]}
+}
+
+func podsText(pods []string) string {
+	if len(pods) == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d (%s)", len(pods), strings.Join(pods, ", "))
+}
+
+// pairs are steps that are two halves of one replacement.
+type pairs struct {
+	skip map[int]bool // index of the deletion
+	by   map[int]int  // index of the creation → of its deletion
+}
+
+// replacements pairs deletions with creations that serve the same networks (the alias names them) by the same kind of link.
+func replacements(p plan.Plan) pairs {
+	out := pairs{skip: map[int]bool{}, by: map[int]int{}}
+	for i, s := range p.Steps {
+		if s.Op != plan.CreateLink {
+			continue
+		}
+		for j, d := range p.Steps {
+			if d.Op != plan.DeleteLink || out.skip[j] || d.Link.Kind != s.Link.Kind {
+				continue
+			}
+			if d.Link.Name == s.Link.Name || (d.Link.Alias != "" && d.Link.Alias == s.Link.Alias) {
+				out.skip[j], out.by[i] = true, j
+				break
+			}
+		}
+	}
+	return out
+}
+
+func replacementRow(was, now plan.Step) row {
+	name, text := was.Link.Name, was.Link.Name+" -> "+now.Link.Name
+	if name == now.Link.Name {
+		before, after := trimCommon(strings.Fields(was.String())[3:], strings.Fields(now.String())[3:])
+		text = fmt.Sprintf("%s %s -> %s", name, strings.Join(before, " "), strings.Join(after, " "))
+		if len(before)+len(after) == 0 {
+			text = name + " made anew"
+		}
+	}
+	worst := was
+	if now.Disruption.Rank() > was.Disruption.Rank() {
+		worst = now
+	}
+	return row{text: "~ link " + text, disruption: string(worst.Disruption), pods: podsText(worst.Pods), sign: '~'}
+}
+
+// trimCommon drops the words that both end with, and those both begin with but the last, which says what the rest is.
+func trimCommon(a, b []string) ([]string, []string) {
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	for len(a) > 1 && len(b) > 1 && a[0] == b[0] && a[1] == b[1] {
+		a, b = a[1:], b[1:]
+	}
+	if len(a) > 1 && len(b) > 1 && a[0] == b[0] {
+		return a, b[1:]
+	}
+	return a, b
+}

@@ -1,0 +1,119 @@
+// Command danmctl checks, renders, compares and plans bundles, and keeps a node's state directory in step with one (sync).
+// It is wiring: flags become options, reconcile/cli does the work.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"danm.io/danm/reconcile/cli"
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], cli.IO{Out: os.Stdout, Err: os.Stderr, Color: cli.WantColor(os.Stdout, os.Getenv)})
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: arguments in, exit code out.
+func run(ctx context.Context, args []string, to cli.IO) int {
+	code := cli.Failed
+	root := &cobra.Command{Use: "danmctl", Short: "Networks of a cluster from documents in Git", SilenceUsage: true, SilenceErrors: true}
+	root.RunE = func(*cobra.Command, []string) error { return fmt.Errorf("no command given; see danmctl --help") }
+	root.PersistentPreRun = func(*cobra.Command, []string) { code = cli.OK } // also for help and completion
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		code = cli.OK
+		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
+	})
+	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
+	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
+	root.SetOut(to.Out)
+	root.SetErr(to.Err)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(to.Err, "danmctl:", err)
+		return cli.Failed
+	}
+	return code
+}
+
+func validate(code *int, to cli.IO) *cobra.Command {
+	var o cli.ValidateOptions
+	c := &cobra.Command{Use: "validate PATH", Short: "Report every problem of a bundle: exit 0 valid, 1 invalid, 2 usage or I/O", Args: cobra.ExactArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Validate(c.Context(), o, to) }
+	common(c, &o.Inventory, &o.Output, "text", "json")
+	return c
+}
+
+func render(code *int, to cli.IO) *cobra.Command {
+	var o cli.RenderOptions
+	c := &cobra.Command{Use: "render PATH", Short: "Print the objects and the plan of each node: exit 0, or 2", Args: cobra.ExactArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Render(c.Context(), o, to) }
+	common(c, &o.Inventory, &o.Output, "yaml", "json")
+	return c
+}
+
+func diff(code *int, to cli.IO) *cobra.Command {
+	var o cli.DiffOptions
+	c := &cobra.Command{Use: "diff OLD NEW", Short: "Show what NEW changes against OLD: exit 0 nothing, 1 differences, 2 error", Args: cobra.ExactArgs(2)}
+	c.Run = func(c *cobra.Command, a []string) { o.Old, o.New = a[0], a[1]; *code = cli.Diff(c.Context(), o, to) }
+	common(c, &o.Inventory, &o.Output, "text", "json")
+	return c
+}
+
+func plan(code *int, to cli.IO) *cobra.Command {
+	var o cli.PlanOptions
+	c := &cobra.Command{Use: "plan PATH --node N", Short: "Show the steps that bring a node to the bundle: exit 0 none, 1 steps, 2 error", Args: cobra.ExactArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Plan(c.Context(), o, to) }
+	common(c, &o.Inventory, &o.Output, "text", "json")
+	c.Flags().StringVar(&o.Node, "node", "", "the node's `name` in the bundle")
+	c.Flags().StringVar(&o.Observed, "observed", "", "`file` with the node's observed state, instead of bare hardware")
+	c.Flags().BoolVar(&o.Local, "local", false, "observe this host")
+	c.Flags().StringVar(&o.StateDir, "state-dir", "/var/lib/danm", "with --local: `directory` with the records of what DANM made here")
+	must(c.MarkFlagRequired("node"))
+	return c
+}
+
+func sync(code *int, to cli.IO) *cobra.Command {
+	var o cli.SyncOptions
+	c := &cobra.Command{Use: "sync PATH --state-dir D --node N", Short: "Keep a node's state directory in step with a bundle (no cluster needed)", Args: cobra.ExactArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Sync(c.Context(), o, to) }
+	c.Flags().StringVar(&o.StateDir, "state-dir", "", "`directory` that the node's agent reads")
+	c.Flags().StringVar(&o.Node, "node", "", "the node's `name` in the bundle")
+	c.Flags().DurationVar(&o.Interval, "interval", 30*time.Second, "how often to ask the source")
+	c.Flags().BoolVar(&o.Once, "once", false, "one round: exit 0 done, 1 bundle refused, 2 error")
+	c.Flags().StringVar(&o.LogFormat, "log-format", "text", "text or json")
+	must(c.MarkFlagRequired("state-dir"))
+	must(c.MarkFlagRequired("node"))
+	return c
+}
+
+func schema(code *int, to cli.IO) *cobra.Command {
+	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of a bundle's documents", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { *code = cli.Schema(to) }}
+}
+
+func explain(code *int, to cli.IO) *cobra.Command {
+	return &cobra.Command{
+		Use: "explain [CODE]", Short: "Say what a code means and what to do; without one, list all", Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.FixedCompletions(cli.Codes(), cobra.ShellCompDirectiveNoFileComp),
+		Run:               func(_ *cobra.Command, a []string) { *code = cli.Explain(strings.Join(a, ""), to) },
+	}
+}
+
+func common(c *cobra.Command, inventory, output *string, formats ...string) {
+	c.Flags().StringVarP(output, "output", "o", formats[0], strings.Join(formats, " or "))
+	c.Flags().StringVar(inventory, "inventory", "", "`file` with nodes and ids given earlier")
+	must(c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+func must(err error) {
+	if err != nil { // a flag that does not exist: a mistake in this file
+		panic(err)
+	}
+}
