@@ -43,6 +43,9 @@ func icmp(ctx context.Context, target string) error {
 	}
 	msg := echo(request, token[:])
 	return exchange(ctx, c, msg, func(b []byte) bool {
+		if addr.Is4() && len(b) > 0 { // raw(7): IPv4 comes with its header, whose length is in 4-byte words
+			b = b[min(len(b), int(b[0]&15)*4):]
+		}
 		return len(b) >= len(msg) && b[0] == reply && bytes.Equal(b[8:len(msg)], token[:])
 	})
 }
