@@ -22,6 +22,7 @@ type decoder struct {
 	count     int // documents so far
 	expansion int // nodes that aliases may still add
 	stop      bool
+	unparsed  int // files that are no YAML
 
 	source string // of the document at hand
 	broken bool
@@ -57,6 +58,7 @@ func (d *decoder) file(f File) {
 		case err != nil:
 			d.docs.Incomplete = true
 			line, text := yamlProblem(err)
+			line = d.pinpoint(f.Data, line)
 			d.add(diag.BrokenYAML, line, 0, "", "this is not YAML: "+text, yamlHint(text))
 			return
 		}
@@ -90,6 +92,42 @@ func yamlProblem(err error) (line int, text string) {
 		line, _ = strconv.Atoi(m[1])
 	}
 	return line, text[len(m[0]):]
+}
+
+// Bounds of pinpoint: it parses again and again.
+const (
+	pinpointFiles = 20
+	pinpointLines = 200
+	pinpointBytes = 64 << 10
+)
+
+// pinpoint is the line behind the longest beginning of a file that still is YAML. The parser's own line is often that of
+// the map around the problem (its context mark), many lines above.
+func (d *decoder) pinpoint(data []byte, line int) int {
+	if d.unparsed++; d.unparsed > pinpointFiles || len(data) > pinpointBytes {
+		return line
+	}
+	end, best := 0, line
+	for number := 1; number < line+pinpointLines; number++ {
+		i := bytes.IndexByte(data[end:], '\n')
+		if i < 0 {
+			break
+		}
+		if end += i + 1; number >= line-1 && parses(data[:end]) {
+			best = number + 1
+		}
+	}
+	return best
+}
+
+func parses(data []byte) bool {
+	reader := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		if err := next(reader, &doc); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }
 
 func yamlHint(text string) string {

@@ -6,7 +6,7 @@ import (
 )
 
 // Suggest is the hint for a misspelt word: `did you mean "vxlan"?`, or "" if nothing known is near. A word is near when a
-// third of its letters, at most three, have to change (Levenshtein); equal but for case and - and _ is nearest.
+// third of its letters, at most three, have to change or two neighbours to swap (Levenshtein, Damerau); equal but for case and - and _ is nearest.
 func Suggest(word string, known []string) string {
 	best, least := "", min(3, max(1, len(word)/3))+1
 	for _, k := range slices.Sorted(slices.Values(known)) {
@@ -33,20 +33,23 @@ func distance(a, b string, limit int) int {
 	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
 		return limit
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
 			}
-			diagonal, row[j+1] = row[j+1], cost
+			row[j+1] = min(last[j]+cost, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
+		before, last, row = last, row, before
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

@@ -23,11 +23,11 @@ func (c *checker) fabric(s spot, v *v1.Fabric) {
 	if !c.unique("fabric", v.Name, s.in("name")) {
 		return
 	}
-	f := &fabric{Fabric: model.Fabric{Name: v.Name, Device: v.Device, Groups: slices.Clone(v.Groups)}, spot: s}
+	f := &fabric{Fabric: model.Fabric{Name: v.Name, Device: v.Device, Groups: slices.Clone(v.Groups)}, spot: s, ranged: true}
 	slices.Sort(f.Groups)
 	f.Groups = slices.Compact(f.Groups)
-	f.VLANRanges = c.idRanges(s.in("vlanRanges"), v.VLANRanges, diag.InvalidVLAN, maxVLAN)
-	f.VNIRanges = c.idRanges(s.in("vniRanges"), v.VNIRanges, diag.InvalidVNI, maxVNI)
+	f.VLANRanges = c.idRanges(s.in("vlanRanges"), v.VLANRanges, diag.InvalidVLAN, maxVLAN, &f.ranged)
+	f.VNIRanges = c.idRanges(s.in("vniRanges"), v.VNIRanges, diag.InvalidVNI, maxVNI, &f.ranged)
 	if v.VXLAN != nil {
 		f.VXLAN = &model.Underlay{Port: cmp.Or(v.VXLAN.Port, defaultPort)}
 		us := s.in("vxlan")

@@ -236,7 +236,7 @@ func (c *checker) onFabric(n *network, s spot) {
 			c.error(diag.NoUnderlay, field, fmt.Sprintf("network %s wants a VXLAN, but fabric %s has no underlay", n.Key(), f.Name), "add vxlan to the fabric ("+f.place()+")")
 		}
 	}
-	if n.ID() != 0 && !inRanges(n, f.VLANRanges, f.VNIRanges) {
+	if f.ranged && n.ID() != 0 && !inRanges(n, f.VLANRanges, f.VNIRanges) {
 		c.error(diag.IDOutsideRange, field, fmt.Sprintf("fabric %s does not offer %s %d", f.Name, word, n.ID()), offer(word, f.VLANRanges, f.VNIRanges))
 	}
 	t := c.namespaces[n.Namespace]
@@ -248,7 +248,7 @@ func (c *checker) onFabric(n *network, s spot) {
 		c.error(diag.FabricNotGranted, s.in("fabric"), fmt.Sprintf("tenant %s, whose namespace %s is, may not use fabric %s", t.Name, n.Namespace, f.Name), "list the fabric in the tenant ("+t.place()+")")
 		return
 	}
-	if g := t.Fabrics[i]; n.ID() != 0 && !inRanges(n, g.VLANRanges, g.VNIRanges) {
+	if g := t.Fabrics[i]; t.ranged && n.ID() != 0 && !inRanges(n, g.VLANRanges, g.VNIRanges) {
 		c.error(diag.IDOutsideRange, field, fmt.Sprintf("tenant %s was not granted %s %d on fabric %s", t.Name, word, n.ID(), f.Name), offer(word, g.VLANRanges, g.VNIRanges))
 	}
 }

@@ -32,7 +32,7 @@ func (c *checker) subnet(s spot, v *v1.Subnet, v4 bool) *model.Subnet {
 		c.gateway(s.in("gateway"), v.Gateway, out)
 	}
 	for i, r := range v.Routes {
-		c.podRoute(s.in("routes").nth(i), r, out)
+		c.podRoute(s.in("routes").nth(i), r, out, v.Gateway != "")
 	}
 	slices.SortFunc(out.Routes, func(a, b model.PodRoute) int {
 		return cmp.Or(a.To.Addr().Compare(b.To.Addr()), cmp.Compare(a.To.Bits(), b.To.Bits()))
@@ -147,7 +147,8 @@ func (c *checker) gateway(s spot, text string, subnet *model.Subnet) {
 	}
 }
 
-func (c *checker) podRoute(s spot, r v1.Route, subnet *model.Subnet) {
+// podRoute adds a route. Without via it leads to the gateway; one that was given but refused is not missing.
+func (c *checker) podRoute(s spot, r v1.Route, subnet *model.Subnet, gateway bool) {
 	to, ok := c.cidr(s.in("to"), r.To)
 	if !ok {
 		return
@@ -161,7 +162,7 @@ func (c *checker) podRoute(s spot, r v1.Route, subnet *model.Subnet) {
 	switch {
 	case to.Addr().Is4() != subnet.CIDR.Addr().Is4():
 		c.error(diag.InvalidCIDR, s.in("to"), fmt.Sprintf("destination %s is not of the family of %s", to, subnet.CIDR), "")
-	case !out.Via.IsValid() && !s.broken():
+	case !out.Via.IsValid() && !gateway && !s.broken():
 		c.error(diag.MissingField, s, fmt.Sprintf("the route to %s has no via, and the subnet no gateway", to), "add via, an address inside "+subnet.CIDR.String())
 	case out.Via.IsValid() && !subnet.CIDR.Contains(out.Via):
 		c.error(diag.ViaOutside, s.in("via"), fmt.Sprintf("gateway %s of the route to %s is not inside %s", out.Via, to, subnet.CIDR), "")

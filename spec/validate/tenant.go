@@ -13,6 +13,7 @@ import (
 type tenant struct {
 	model.Tenant
 	spot
+	ranged bool // its ranges could be read
 }
 
 var networkTypes = []string{string(model.BRIDGE), string(model.IPVLAN), string(model.MACVLAN)}
@@ -27,7 +28,7 @@ func (c *checker) readTenants() {
 			continue
 		}
 		c.origins["Tenant/"+v.Metadata.Name] = s.origin()
-		t := &tenant{Tenant: model.Tenant{Name: v.Metadata.Name, DefaultNetwork: v.Spec.DefaultNetwork, NetworkIDs: v.Spec.NetworkIDs}, spot: s}
+		t := &tenant{Tenant: model.Tenant{Name: v.Metadata.Name, DefaultNetwork: v.Spec.DefaultNetwork, NetworkIDs: v.Spec.NetworkIDs}, spot: s, ranged: true}
 		spec := s.in("spec")
 		if len(v.Spec.Namespaces) == 0 && !s.broken() { // granted to it, a network would be for nobody, which reads as for everybody
 			c.error(diag.TenantEmpty, spec.in("namespaces"), fmt.Sprintf("tenant %s has no namespace", t.Name), "name at least one")
@@ -43,8 +44,8 @@ func (c *checker) readTenants() {
 			}
 			t.Fabrics = append(t.Fabrics, model.TenantFabric{
 				Fabric:     f.Name,
-				VLANRanges: c.idRanges(fs.in("vlanRanges"), f.VLANRanges, diag.InvalidVLAN, maxVLAN),
-				VNIRanges:  c.idRanges(fs.in("vniRanges"), f.VNIRanges, diag.InvalidVNI, maxVNI),
+				VLANRanges: c.idRanges(fs.in("vlanRanges"), f.VLANRanges, diag.InvalidVLAN, maxVLAN, &t.ranged),
+				VNIRanges:  c.idRanges(fs.in("vniRanges"), f.VNIRanges, diag.InvalidVNI, maxVNI, &t.ranged),
 			})
 		}
 		for _, kind := range sortedKeys(v.Spec.NetworkIDs) {
@@ -112,7 +113,7 @@ func (c *checker) tenantReferences() {
 
 // grantInside checks that a tenant's ranges lie inside the fabric's.
 func (c *checker) grantInside(s spot, t *tenant, f *fabric) {
-	if s.broken() || f.broken() {
+	if s.broken() || f.broken() || !t.ranged || !f.ranged {
 		return
 	}
 	i := slices.IndexFunc(t.Fabrics, func(g model.TenantFabric) bool { return g.Fabric == f.Name })

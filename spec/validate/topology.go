@@ -35,7 +35,8 @@ type link struct {
 type fabric struct {
 	model.Fabric
 	spot
-	scope *scope
+	scope  *scope
+	ranged bool // its ranges could be read
 }
 
 // finish is the group for the model, its links sorted.
@@ -49,7 +50,7 @@ func (g *group) finish() model.NodeGroup {
 }
 
 func (c *checker) topologies() {
-	slots := spot{}
+	slots, unknown := spot{}, c.docs.Incomplete || anyBroken(c.docs.Topologies)
 	for i := range c.docs.Topologies {
 		doc := &c.docs.Topologies[i]
 		s, v := at(&doc.Where, ""), &doc.Value
@@ -58,7 +59,9 @@ func (c *checker) topologies() {
 			c.origins["Topology/"+v.Metadata.Name] = s.origin()
 		}
 		spec := s.in("spec")
-		switch c.number(diag.InvalidSlot, spec.in("slots"), int64(v.Spec.Slots), 0, 65536); {
+		switch {
+		case !c.number(diag.InvalidSlot, spec.in("slots"), int64(v.Spec.Slots), 0, 65536):
+			unknown = true
 		case v.Spec.Slots == 0:
 		case c.out.Slots == 0:
 			c.out.Slots, slots = v.Spec.Slots, spec.in("slots")
@@ -75,7 +78,9 @@ func (c *checker) topologies() {
 			c.fabric(spec.in("fabrics").nth(k), &v.Spec.Fabrics[k])
 		}
 	}
-	c.slots()
+	if !unknown {
+		c.slots()
+	}
 	c.matchNodes()
 	for _, f := range c.fabricList {
 		c.fabricReferences(f)
@@ -112,10 +117,9 @@ func (c *checker) slots() {
 	for _, n := range c.nodes {
 		s := n.in("slot")
 		switch {
-		case n.slotless && c.out.Slots > 0 && !n.broken():
+		case n.slotless && c.out.Slots > 0:
 			c.error(diag.InvalidSlot, n.spot, fmt.Sprintf("node %s has no slot, though addresses are cut into %d shares", n.Name, c.out.Slots), "give it one that no other node has or had")
 		case n.Slot < 0:
-		case c.out.Slots == 0 && (c.docs.Incomplete || anyBroken(c.docs.Topologies)):
 		case c.out.Slots == 0:
 			c.error(diag.InvalidSlot, s, "there is a slot, but no topology says how many slots there are", "write spec.slots, the fixed number of shares of every address pool")
 		case n.Slot >= c.out.Slots:

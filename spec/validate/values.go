@@ -146,9 +146,11 @@ func (c *checker) addrRange(s spot, text string) (model.AddrRange, bool) {
 	return model.AddrRange{}, false
 }
 
-// idRanges parses VLAN or VNI ranges: "100-199" or "310", within 1..limit.
-func (c *checker) idRanges(s spot, texts []string, code diag.Code, limit uint32) []model.Range32 {
+// idRanges parses VLAN or VNI ranges: "100-199" or "310", within 1..limit. It clears whole if one of them is wrong: then
+// nothing can be said about what lies outside.
+func (c *checker) idRanges(s spot, texts []string, code diag.Code, limit uint32, whole *bool) []model.Range32 {
 	var out []model.Range32
+	before := len(c.problems)
 	for i, text := range texts {
 		first, last, isRange := strings.Cut(text, "-")
 		if !isRange {
@@ -166,6 +168,9 @@ func (c *checker) idRanges(s spot, texts []string, code diag.Code, limit uint32)
 		default:
 			out = append(out, model.Range32{First: uint32(a), Last: uint32(b)})
 		}
+	}
+	if len(c.problems) > before {
+		*whole = false
 	}
 	sortRanges(out)
 	return out
