@@ -57,3 +57,20 @@ func (a *Agent) writeCNIConf() {
 	}
 	a.log.Info("CNI conf written", "path", path)
 }
+
+// Uninstall removes the CNI conf and the CNI binary, and returns what it removed. Links, addresses, state and records stay:
+// Pods keep their interfaces.
+func Uninstall(confDir, binDir string) ([]string, error) {
+	var gone []string
+	for _, path := range []string{filepath.Join(confDir, ConfName), filepath.Join(binDir, "danm")} {
+		err := os.Remove(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return gone, fmt.Errorf("uninstall: %w", err)
+		}
+		gone = append(gone, path)
+	}
+	return gone, nil
+}

@@ -143,3 +143,12 @@ func (g *Guard) handle(ctx context.Context, req request) (resp response) {
 	}
 	return resp
 }
+
+// BootID is the kernel's name for this boot, read below sysRoot (random(4)).
+func BootID(sysRoot string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(sysRoot, "proc/sys/kernel/random/boot_id"))
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
