@@ -107,6 +107,9 @@ func nodeDiff(name string, was, now model.NodeState, before, after bool) NodeDif
 	} else if was.Slot != now.Slot || was.Slots != now.Slots {
 		n.Note = fmt.Sprintf("slot %d of %d -> %d of %d: refused while the node holds an address", was.Slot, was.Slots, now.Slot, now.Slots)
 	}
+	if before && was.Digest == now.Digest && slices.Equal(was.Peers, now.Peers) {
+		return n
+	}
 	host := assumed(was.Plan, now.Plan)
 	if before {
 		host = asIfApplied(plan.Desired{Plan: was.Plan, Peers: was.Peers}, host)

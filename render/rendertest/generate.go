@@ -29,7 +29,7 @@ func Scale(s Shape) model.Bundle {
 				{Name: "fab0", Kind: model.Physical, MTU: 9000, Up: true},
 				{Name: "oam0", Kind: model.Physical, Up: true},
 			},
-			Routes: []model.Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.AddrFrom4([4]byte{172, 16, byte(g), 1}), Dev: "oam0"}},
+			Routes: []model.Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.AddrFrom4([4]byte{192, 171, 255, 254}), Dev: "fab0"}},
 		})
 		b.Fabrics = append(b.Fabrics, model.Fabric{
 			Name: name, Groups: []string{name}, Device: "fab0",
