@@ -39,6 +39,15 @@ func (s *Space) Held() int { return len(s.held) }
 // Freed is the number of freed addresses still remembered.
 func (s *Space) Freed() int { return len(s.freed) }
 
+// Owns says whether an address is one of the node's own in this space.
+func (s *Space) Owns(a netip.Addr) bool { return s.geo.owns(a) }
+
+// IsFreed says whether an own address was freed and is remembered as such.
+func (s *Space) IsFreed(a netip.Addr) bool {
+	_, ok := s.freed[s.geo.index(a)]
+	return ok
+}
+
 // Holder says who holds an address.
 func (s *Space) Holder(a netip.Addr) (uint32, bool) {
 	if !s.geo.owns(a) {
