@@ -28,6 +28,8 @@ type metrics struct {
 	fights        prometheus.Gauge
 	blocked       prometheus.Gauge
 	held          prometheus.Gauge
+	cniCalls      *prometheus.CounterVec
+	cniSeconds    *prometheus.HistogramVec
 }
 
 func newMetrics() *metrics {
@@ -53,9 +55,13 @@ func newMetrics() *metrics {
 		fights:  gauge("danm_drift_fights", "Objects left alone because another program keeps changing them."),
 		blocked: gauge("danm_plan_blocked_objects", "Declared objects that something foreign stands in the way of."),
 		held:    gauge("danm_plan_held_steps", "Steps that wait until Pods have left."),
+		cniCalls: counters("danm_cni_calls_total", "Answered calls of the CNI binary by the error's CNI code, 0 for success.",
+			"command", "code"),
+		cniSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "danm_cni_call_seconds",
+			Help: "Time from a CNI call's arrival to its answer.", Buckets: prometheus.ExponentialBuckets(.001, 2, 15)}, []string{"command"}),
 	}
 	m.registry.MustRegister(m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
-		m.repairs, m.repairSeconds, m.fights, m.blocked, m.held,
+		m.repairs, m.repairSeconds, m.fights, m.blocked, m.held, m.cniCalls, m.cniSeconds,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
