@@ -1,0 +1,105 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"danm.io/danm/node/plan"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Refusals of our own; all others are errno values (unix.EEXIST, …), wrapped.
+var (
+	ErrNotOurs = errors.New("not ours")
+	ErrStep    = errors.New("step makes no sense")
+)
+
+// Kernel is one network namespace. Close it after use.
+type Kernel struct {
+	sysRoot string
+	ns      netns.NsHandle
+	h       *netlink.Handle
+}
+
+var _ plan.Kernel = (*Kernel)(nil)
+
+// New opens the network namespace of the calling thread. sysRoot is where sysfs stands under its usual name ("/" or a copy in
+// tests); what is missing there is left out of observations.
+func New(sysRoot string) (*Kernel, error) { return At("/proc/thread-self/ns/net", sysRoot) }
+
+// At opens the network namespace behind a file such as /run/netns/x.
+func At(path, sysRoot string) (*Kernel, error) {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", path, err), ns.Close())
+	}
+	return &Kernel{sysRoot: sysRoot, ns: ns, h: h}, nil
+}
+
+// Close ends the use of the namespace; a subscription lives on until its context ends.
+func (k *Kernel) Close() {
+	k.h.Close()
+	_ = k.ns.Close() // a read-only descriptor: nothing can be lost
+}
+
+// woken are the events after which a kernel can differ from what was observed.
+var woken = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE}
+
+// Subscribe wakes the receiver after changes of links, addresses, routes and permanent flood entries, events coalesced while
+// it is busy. Events that overran the socket's buffer count as one more. The channel is closed when ctx ends.
+func (k *Kernel) Subscribe(ctx context.Context) (<-chan struct{}, error) {
+	s, err := nl.SubscribeAt(k.ns, netns.None(), unix.NETLINK_ROUTE, woken...)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to link events: %w", err)
+	}
+	ch := make(chan struct{}, 1)
+	stop := context.AfterFunc(ctx, s.Close)
+	go func() {
+		defer close(ch)
+		defer stop()
+		for ctx.Err() == nil {
+			msgs, _, err := s.Receive()
+			if errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF) {
+				return
+			}
+			if err != nil && !errors.Is(err, unix.ENOBUFS) {
+				time.Sleep(100 * time.Millisecond) // whatever it is, it shall not spin
+			}
+			relevant := err != nil // an overrun: something was missed
+			for _, m := range msgs {
+				relevant = relevant || isRelevant(m.Header.Type, m.Data)
+			}
+			if relevant {
+				select {
+				case ch <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	return ch, nil
+}
+
+// isRelevant leaves out neighbour entries other than permanent bridge ones: ARP's coming and going is no drift.
+func isRelevant(kind uint16, data []byte) bool {
+	if kind != unix.RTM_NEWNEIGH && kind != unix.RTM_DELNEIGH {
+		return true
+	}
+	if len(data) < unix.SizeofNdMsg {
+		return false
+	}
+	var msg netlink.Ndmsg
+	msg.Family = data[0]
+	msg.State = nl.NativeEndian().Uint16(data[8:10])
+	return msg.Family == unix.AF_BRIDGE && msg.State&unix.NUD_PERMANENT != 0
+}
