@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"danm.io/danm/node/agent"
+	"danm.io/danm/node/guard"
+	"danm.io/danm/node/link"
+	"danm.io/danm/node/plan"
+)
+
+func (c *common) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch c.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: text or json", c.logFormat)
+}
+
+func (c *common) kernel() (plan.Kernel, error) { return link.New(c.sysRoot) }
+
+func restoreCommand(c *common) *cobra.Command {
+	return &cobra.Command{Use: "restore", Short: "go back to the last confirmed plan, now", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		steps, err := guard.Client{Dir: c.stateDir}.Restore(cmd.Context())
+		for _, s := range steps {
+			fmt.Fprintln(cmd.OutOrStdout(), s)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "restored: this node is at its last confirmed plan, %d steps\n", len(steps))
+		return nil
+	}}
+}
+
+func retryCommand(c *common) *cobra.Command {
+	return &cobra.Command{Use: "retry [DIGEST]", Short: "lift the quarantine of a plan, or of all", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		digest, what := "", "every plan"
+		if len(args) == 1 {
+			digest, what = args[0], args[0]
+		}
+		if err := (guard.Client{Dir: c.stateDir}).Retry(cmd.Context(), digest); err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s may be tried again\n", what)
+		return nil
+	}}
+}
+
+func uninstallCommand() *cobra.Command {
+	var conf, bin string
+	cmd := &cobra.Command{Use: "uninstall", Short: "remove CNI conf and binary; links stay", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		gone, err := agent.Uninstall(conf, bin)
+		for _, path := range gone {
+			fmt.Fprintln(cmd.OutOrStdout(), "removed", path)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), "links, addresses and the state directory stay as they are")
+		return nil
+	}}
+	cmd.Flags().StringVar(&conf, "cni-conf-dir", "/etc/cni/net.d", "where the CNI conf stands")
+	cmd.Flags().StringVar(&bin, "cni-bin-dir", "/opt/cni/bin", "where the CNI binary stands")
+	return cmd
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"danm.io/danm/node/guard"
+	"danm.io/danm/node/link"
+	"danm.io/danm/node/plan"
+	"danm.io/danm/node/state"
+	"danm.io/danm/spec/model"
+	"danm.io/danm/test/lab"
+)
+
+const (
+	asMain   = "DANM_NODE_MAIN"   // this process is danm-node
+	isolated = "DANM_NODE_KERNEL" // this process is a kernel test in its own namespaces
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+		return
+	}
+	if os.Getenv(isolated) != "" {
+		if code, done, err := lab.Isolate(); done {
+			if err != nil {
+				println(err.Error())
+				code = 77
+			}
+			os.Exit(code)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// inNamespaces runs the test again in namespaces of its own; true in that second run.
+func inNamespaces(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(isolated) != "" {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), isolated+"=1")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 77 {
+		t.Skipf("no user namespaces: %s", out)
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// box is this process's network namespace as a machine.
+type box struct {
+	t   *testing.T
+	dir string
+	k   *link.Kernel
+	c   guard.Client
+}
+
+func newBox(t *testing.T) *box {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "danm")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up0"}, PeerName: "up1"}))
+	for _, name := range []string{"up0", "up1"} {
+		l, err := netlink.LinkByName(name)
+		must(t, err)
+		must(t, netlink.LinkSetUp(l))
+		if name == "up0" {
+			a, _ := netlink.ParseAddr("192.0.2.10/24")
+			must(t, netlink.AddrAdd(l, a))
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // the kernel's own IPv6 addresses appear
+	k, err := link.New("/")
+	must(t, err)
+	return &box{t: t, dir: dir, k: k, c: guard.Client{Dir: dir}}
+}
+
+// start runs danm-node as a process of its own.
+func (b *box) start(args ...string) *exec.Cmd {
+	b.t.Helper()
+	cmd := exec.Command(os.Args[0], append(args, "--state-dir", b.dir, "--log-level", "warn")...)
+	cmd.Env = append(os.Environ(), asMain+"=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(b.t, cmd.Start())
+	return cmd
+}
+
+func (b *box) guard() *exec.Cmd {
+	b.t.Helper()
+	cmd := b.start("guard")
+	b.eventually("the guard does not answer", 10*time.Second, func() bool { _, err := b.c.Status(context.Background()); return err == nil })
+	return cmd
+}
+
+func (b *box) eventually(what string, limit time.Duration, ok func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("%s\n%s", what, b.dump())
+		}
+	}
+}
+
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+func (b *box) dump() string {
+	b.t.Helper()
+	o, err := b.k.Observe(context.Background())
+	must(b.t, err)
+	return o.Dump()
+}
+
+func (b *box) submit(p model.NodePlan, timeout time.Duration) {
+	b.t.Helper()
+	_, err := b.c.Submit(context.Background(), guard.Submission{Desired: plan.Desired{Plan: p}, Digest: p.Digest(), Revision: "r", ConfirmTimeout: timeout})
+	must(b.t, err)
+}
+
+func somePlan(mtu int, vni uint32) model.NodePlan {
+	return model.NodePlan{Links: []model.Link{
+		{Name: "br_a", Kind: model.Bridge, MTU: mtu, Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
+		{Name: "vx_a", Kind: model.VXLAN, Parent: "up0", MTU: mtu, Up: true, Master: "br_a",
+			VXLAN: &model.VXLANOptions{VNI: vni, Port: 4789, Local: netip.MustParseAddr("192.0.2.10")}},
+	}, Routes: []model.Route{{To: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.1.0.2"), Dev: "br_a"}}}
+}
+
+// TestKernelGuardKilledInTheWindow: whatever ends the guard, the node comes back to its last confirmed plan.
+func TestKernelGuardKilledInTheWindow(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	b := newBox(t)
+	base := b.dump()
+	g := b.guard()
+	a, next := somePlan(1400, 100), somePlan(1300, 101)
+	b.submit(a, 30*time.Second)
+	must(t, b.c.Confirm(context.Background(), a.Digest()))
+	dumpA := b.dump()
+	if dumpA == base || !strings.Contains(dumpA, "vx_a") {
+		t.Fatalf("not applied\n%s", dumpA)
+	}
+
+	b.submit(next, 30*time.Second)
+	if b.dump() == dumpA {
+		t.Fatal("the second plan changed nothing")
+	}
+	kill(g)
+	if b.dump() == dumpA {
+		t.Fatal("reverted by nobody: the kill came too late to prove anything")
+	}
+	g = b.guard()
+	if got := b.dump(); got != dumpA {
+		t.Errorf("killed in the window:\n%s\nwant\n%s", got, dumpA)
+	}
+	st, err := b.c.Status(context.Background())
+	if err != nil || st.Phase != guard.Confirmed || st.Confirmed.Digest != a.Digest() || st.Undone == nil {
+		t.Errorf("status %+v, %v", st, err)
+	}
+
+	start := time.Now()
+	b.submit(next, time.Second)
+	b.eventually("not reverted in time", 10*time.Second, func() bool { return b.dump() == dumpA })
+	if took := time.Since(start); took > 3*time.Second+500*time.Millisecond { // confirmTimeout + 2 s, and the polling
+		t.Errorf("reverted after %s", took)
+	}
+
+	b.submit(next, 30*time.Second)
+	must(t, g.Process.Signal(syscall.SIGTERM))
+	must(t, g.Wait())
+	if got := b.dump(); got != dumpA {
+		t.Errorf("SIGTERM in the window:\n%s\nwant\n%s", got, dumpA)
+	}
+
+	g = b.guard()
+	empty := model.NodePlan{}
+	b.submit(empty, 30*time.Second)
+	must(t, b.c.Confirm(context.Background(), empty.Digest()))
+	if got := b.dump(); got != base {
+		t.Errorf("after an empty plan:\n%s\nwant\n%s", got, base)
+	}
+	kill(g)
+}
+
+// TestKernelAgentAndGuard: from the state directory to the kernel; drift; both killed and started again.
+func TestKernelAgentAndGuard(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	b := newBox(t)
+	conf := filepath.Join(b.dir, "net.d")
+	agentArgs := []string{"agent", "--node-name", "edge-1", "--socket", filepath.Join(b.dir, "cni.sock"), "--cni-conf-dir", conf, "--metrics-addr", "0"}
+	p := somePlan(1400, 100)
+	st := model.NodeState{Home: model.LocalHome, Node: "edge-1", Slots: 1, Bundle: "edge", Revision: "r1", Plan: p, Digest: p.Digest(), ConfirmTimeout: 15 * time.Second}
+	_, err := state.Open(b.dir).Write(st)
+	must(t, err)
+	a := b.start(agentArgs...) // before its guard
+	g := b.guard()
+	confirmed := func() bool {
+		gs, err := b.c.Status(context.Background())
+		return err == nil && gs.Phase == guard.Confirmed
+	}
+	b.eventually("the plan is not confirmed", 20*time.Second, confirmed)
+	full := b.dump()
+	if !strings.Contains(full, "vx_a") {
+		t.Fatalf("not applied\n%s", full)
+	}
+	b.eventually("no CNI conf", 10*time.Second, func() bool { _, err := os.Stat(filepath.Join(conf, "10-danm.conf")); return err == nil })
+
+	l, err := netlink.LinkByName("vx_a")
+	must(t, err)
+	start := time.Now()
+	must(t, netlink.LinkDel(l))
+	b.eventually("drift is not repaired", 10*time.Second, func() bool { return b.dump() == full })
+	t.Logf("drift repaired within %s", time.Since(start))
+
+	kill(a)
+	kill(g)
+	if b.dump() != full {
+		t.Error("killing agent and guard changed the kernel")
+	}
+	g = b.guard()
+	a = b.start(agentArgs...)
+	b.eventually("not confirmed after the restart", 10*time.Second, confirmed)
+	if b.dump() != full {
+		t.Errorf("restart changed the kernel\n%s", b.dump())
+	}
+	wrong := b.start("agent", "--node-name", "edge-2", "--metrics-addr", "0")
+	if err := wrong.Wait(); err == nil {
+		t.Error("an agent runs on another node's state directory")
+	}
+	for _, cmd := range []*exec.Cmd{a, g} {
+		must(t, cmd.Process.Signal(syscall.SIGTERM))
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("SIGTERM: %v", err)
+		}
+	}
+	if b.dump() != full {
+		t.Error("stopping agent and guard changed the kernel")
+	}
+}

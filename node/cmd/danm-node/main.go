@@ -1,0 +1,95 @@
+// danm-node runs DANM on one node: `guard` changes the kernel, `agent` drives it and attaches Pods.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"danm.io/danm/node/agent"
+	"danm.io/danm/node/guard"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "danm-node:", err)
+		os.Exit(1)
+	}
+}
+
+// common are the flags of every subcommand.
+type common struct{ stateDir, sysRoot, logFormat, logLevel string }
+
+func command() *cobra.Command {
+	c := &common{}
+	root := &cobra.Command{Use: "danm-node", Short: "DANM on one node", SilenceUsage: true, SilenceErrors: true}
+	f := root.PersistentFlags()
+	f.StringVar(&c.stateDir, "state-dir", "/var/lib/danm", "state directory of this node")
+	f.StringVar(&c.sysRoot, "sys-root", "/", "where the host's /proc and /sys are found")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	root.AddCommand(agentCommand(c), guardCommand(c), uninstallCommand(), restoreCommand(c), retryCommand(c),
+		simple("pause", "no further kernel writes until resume", "paused: a window that is open still ends, nothing else is written", func(ctx context.Context) error { return guard.Client{Dir: c.stateDir}.Pause(ctx) }),
+		simple("resume", "kernel writes again after pause", "resumed", func(ctx context.Context) error { return guard.Client{Dir: c.stateDir}.Resume(ctx) }))
+	return root
+}
+
+func agentCommand(c *common) *cobra.Command {
+	o := agent.Settings{}
+	cmd := &cobra.Command{Use: "agent", Short: "drive the guard and attach Pods", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		o.StateDir = c.stateDir
+		log, err := c.logger()
+		if err != nil {
+			return err
+		}
+		k, err := c.kernel()
+		if err != nil {
+			return err
+		}
+		return agent.Main(cmd.Context(), o, k, log)
+	}}
+	f := cmd.Flags()
+	f.StringVar(&o.Node, "node-name", "", "name of this node in the bundle (required)")
+	f.StringVar(&o.Socket, "socket", "/run/danm/cni.sock", "socket for the CNI binary")
+	f.StringVar(&o.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the CNI conf is written once ready, \"\" = nowhere")
+	f.String("cni-bin-dir", "/opt/cni/bin", "where the CNI binary stands; the agent leaves it alone, uninstall removes it")
+	f.StringVar(&o.MetricsAddr, "metrics-addr", "127.0.0.1:9970", "address of /metrics, /healthz and /readyz, 0 = off")
+	_ = cmd.MarkFlagRequired("node-name")
+	return cmd
+}
+
+func guardCommand(c *common) *cobra.Command {
+	return &cobra.Command{Use: "guard", Short: "apply plans, confirmed or reverted", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		log, err := c.logger()
+		if err != nil {
+			return err
+		}
+		k, err := c.kernel()
+		if err != nil {
+			return err
+		}
+		boot, err := guard.BootID(c.sysRoot)
+		if err != nil {
+			return err
+		}
+		return guard.Run(cmd.Context(), guard.Options{Dir: c.stateDir, Kernel: k, BootID: boot, Log: log})
+	}}
+}
+
+// simple is a command that asks for one thing and says that it was done.
+func simple(use, short, done string, do func(context.Context) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if err := do(cmd.Context()); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), done)
+		return nil
+	}}
+}

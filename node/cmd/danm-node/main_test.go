@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func run(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	c := command()
+	c.SetArgs(args)
+	c.SetOut(&out)
+	c.SetErr(&out)
+	err := c.Execute()
+	return out.String(), err
+}
+
+func TestUsageErrors(t *testing.T) {
+	dir := t.TempDir()
+	for _, args := range [][]string{
+		{"agent"}, {"frobnicate"}, {"guard", "extra"}, {"guard", "--log-level", "loud", "--state-dir", dir},
+		{"agent", "--node-name", "x", "--log-format", "xml", "--state-dir", dir},
+		{"pause", "--state-dir", dir}, {"retry", "--state-dir", dir}, {"restore", "--state-dir", dir}, // no guard answers
+	} {
+		if out, err := run(t, args...); err == nil {
+			t.Errorf("%v succeeded: %s", args, out)
+		}
+	}
+}
+
+func TestUninstallRemovesConfAndBinaryOnly(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"10-danm.conf", "danm", "other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []int{2, 0} {
+		out, err := run(t, "uninstall", "--cni-conf-dir", dir, "--cni-bin-dir", dir)
+		if err != nil || strings.Count(out, "removed") != want || !strings.Contains(out, "stay") {
+			t.Errorf("run %d: %v\n%s", i, err, out)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != "other" {
+		t.Errorf("left %v", left)
+	}
+}
