@@ -66,7 +66,7 @@ func (d *decoder) value(at *yaml.Node, p *plan, v reflect.Value) {
 	case textPlan:
 		d.text(n, at, v)
 	case stringPlan:
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
+		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && n.Tag != "!!merge" { // a plain << means something as a key only
 			hint := ""
 			if n.Kind == yaml.ScalarNode {
 				hint = "write it in quotes: " + strconv.Quote(n.Value)
@@ -189,9 +189,9 @@ func (d *decoder) table(n, at *yaml.Node, p *plan, v reflect.Value) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := resolve(n.Content[i])
 		d.push(step{name: key.Value, key: true})
-		value := reflect.New(p.elem.typ).Elem()
+		value := reflect.New(p.elem.typ).Elem() // a plain << is a key like others here: merging into a free map is not offered
 		switch {
-		case key.Kind != yaml.ScalarNode || key.Tag != "!!str":
+		case key.Kind != yaml.ScalarNode || key.Tag != "!!str" && key.Tag != "!!merge":
 			d.wrongType(key, n.Content[i], "a string as key", "")
 		case lines[key.Value] != 0:
 			d.fail(diag.DuplicateField, key, fmt.Sprintf("key %q is given twice, first in line %d", key.Value, lines[key.Value]), "keep one of them")

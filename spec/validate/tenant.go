@@ -56,6 +56,7 @@ func (c *checker) readTenants() {
 		}
 		t.Networks = sortedSet(v.Spec.Networks)
 		slices.Sort(t.Namespaces)
+		slices.SortFunc(t.Fabrics, func(a, b model.TenantFabric) int { return strings.Compare(a.Fabric, b.Fabric) })
 		c.tenants[t.Name] = t
 		c.tenantList = append(c.tenantList, t)
 	}

@@ -1,0 +1,358 @@
+package decode
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"danm.io/danm/spec/bundle/v1"
+	"danm.io/danm/spec/diag"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"sigs.k8s.io/yaml"
+)
+
+func one(text string) (*Documents, diag.List) {
+	return Decode([]File{{Path: "x.yaml", Data: []byte(text)}})
+}
+
+const head = "apiVersion: bundle.danm.io/v1\n"
+
+// fill sets every field of v at random: odd strings, extreme numbers, empty and full lists.
+func fill(r *rand.Rand, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[v1.VNI]() { // two ways to say auto would be one too many
+			v.Set(reflect.ValueOf([]v1.VNI{{Auto: true}, {Value: int64(r.Uint32())}}[r.IntN(2)]))
+			return
+		}
+		for i := range v.NumField() {
+			fill(r, v.Field(i))
+		}
+	case reflect.Pointer:
+		if r.IntN(3) > 0 {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(r, v.Elem())
+		}
+	case reflect.Slice:
+		n := r.IntN(3)
+		if n == 0 {
+			return
+		}
+		v.Set(reflect.MakeSlice(v.Type(), n, n))
+		for i := range n {
+			fill(r, v.Index(i))
+		}
+	case reflect.Map:
+		for range r.IntN(3) {
+			if v.IsNil() {
+				v.Set(reflect.MakeMap(v.Type()))
+			}
+			v.SetMapIndex(reflect.ValueOf(text(r)), reflect.ValueOf(text(r)))
+		}
+	case reflect.String:
+		v.SetString(text(r))
+	case reflect.Bool:
+		v.SetBool(r.IntN(2) == 0)
+	case reflect.Int, reflect.Int64:
+		v.SetInt([]int64{0, 1, -1, 4094, 1 << 31, -1 << 62, int64(r.Uint64())}[r.IntN(7)])
+	}
+}
+
+// text has the strings that YAML likes to take for something else.
+func text(r *rand.Rand) string {
+	return []string{"", "a", "true", "no", "1.2", "0010", "null", "~", "2020-01-01", "a: b", "- x", "#x", "é\n\"'", "<<", "*a", "&a", "!t", " pad ", "10.0.0.0/8", "fd00::1", "%", "@"}[r.IntN(22)]
+}
+
+func roundTrip[T any](t *testing.T, r *rand.Rand, kind string, pick func(*Documents) []Doc[T]) {
+	t.Helper()
+	var v T
+	fill(r, reflect.ValueOf(&v).Elem())
+	e := reflect.ValueOf(&v).Elem()
+	e.FieldByName("APIVersion").SetString(v1.APIVersion)
+	e.FieldByName("Kind").SetString(kind)
+	encoded, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asJSON, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"x.yaml": encoded, "x.json": asJSON} {
+		docs, problems := Decode([]File{{Path: name, Data: data}})
+		// a required list that is empty is written as null, which is no list
+		problems = slices.DeleteFunc(problems, func(d diag.Diagnostic) bool { return d.Code == diag.MissingField })
+		if len(problems) > 0 || len(pick(docs)) != 1 {
+			t.Fatalf("%s: %v\n%s", name, problems, data)
+		}
+		got := pick(docs)[0].Value
+		if d := cmp.Diff(v, got, cmpopts.EquateEmpty(), cmp.AllowUnexported(v1.VNI{})); d != "" {
+			t.Fatalf("%s: decode(encode(x)) differs (-x +got):\n%s\n%s", name, d, data)
+		}
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 150 {
+		roundTrip(t, r, v1.KindBundle, func(d *Documents) []Doc[v1.Bundle] { return d.Bundles })
+		roundTrip(t, r, v1.KindTopology, func(d *Documents) []Doc[v1.Topology] { return d.Topologies })
+		roundTrip(t, r, v1.KindNetwork, func(d *Documents) []Doc[v1.Network] { return d.Networks })
+		roundTrip(t, r, v1.KindTenant, func(d *Documents) []Doc[v1.Tenant] { return d.Tenants })
+		roundTrip(t, r, v1.KindSRIOVPool, func(d *Documents) []Doc[v1.SRIOVPool] { return d.SRIOVPools })
+	}
+}
+
+func TestValues(t *testing.T) {
+	const network = head + "kind: Network\nmetadata: {name: a}\nspec:\n"
+	for _, tc := range []struct {
+		name, spec, want string // want is "line:col Code path", "" for none
+	}{
+		{"string", "  type: ipvlan", ""},
+		{"quoted number", `  type: "1.2"`, ""},
+		{"tagged string", "  type: !!str 5", ""},
+		{"block string", "  type: |-\n    a", ""},
+		{"no value", "  type:\n  vlan:\n  ipv4:", ""},
+		{"number for a string", "  type: 5", "5:9 WrongType spec.type"},
+		{"truth value for a string", "  type: true", "5:9 WrongType spec.type"},
+		{"date for a string", "  type: 2020-01-01", "5:9 WrongType spec.type"},
+		{"list for a string", "  type: [a]", "5:9 WrongType spec.type"},
+		{"foreign tag", "  type: !secret a", "5:9 WrongType spec.type"},
+		{"string for a number", `  mtu: "1400"`, "5:8 WrongType spec.mtu"},
+		{"fraction", "  mtu: 1.5", "5:8 WrongType spec.mtu"},
+		{"hexadecimal", "  mtu: 0x10", "5:8 WrongType spec.mtu"},
+		{"octal", "  mtu: 010", "5:8 WrongType spec.mtu"},
+		{"underscore", "  mtu: 1_400", "5:8 WrongType spec.mtu"},
+		{"plus", "  mtu: +5", "5:8 WrongType spec.mtu"},
+		{"exponent", "  mtu: 1e3", "5:8 WrongType spec.mtu"},
+		{"huge", "  mtu: 99999999999999999999", "5:8 WrongType spec.mtu"},
+		{"negative", "  mtu: -5", ""},
+		{"VNI", "  vxlan: 5", ""},
+		{"VNI auto", "  vxlan: auto", ""},
+		{"VNI octal", "  vxlan: 05", "5:10 WrongType spec.vxlan"},
+		{"VNI word", "  vxlan: any", "5:10 WrongType spec.vxlan"},
+		{"VNI list", "  vxlan: [5]", "5:10 WrongType spec.vxlan"},
+		{"scalar for a list", "  sharedWith: a", "5:15 WrongType spec.sharedWith"},
+		{"map for a list", "  sharedWith: {a: b}", "5:15 WrongType spec.sharedWith"},
+		{"no value in a list", "  sharedWith: [a, ~]", "5:19 WrongType spec.sharedWith[1]"},
+		{"list for a map", "  ipv4: [a]", "5:9 WrongType spec.ipv4"},
+		{"wrong in a list", "  ipv4: {cidr: a, routes: [{to: b, vai: c}]}", "5:36 UnknownField spec.ipv4.routes[0].vai"},
+		{"number as key", "  ipv4: {cidr: a, 1: b}", "5:19 UnknownField spec.ipv4.1"},
+		{"list as key", "  ipv4: {cidr: a, [x]: b}", "5:19 UnknownField spec.ipv4."},
+		{"merge key", "  <<: {mtu: 5}", "5:3 UnknownField spec.<<"},
+		{"missing in a map", "  ipv4: {gateway: a}", "5:9 MissingField spec.ipv4.cidr"},
+		{"required without value", "  ipv4: {cidr: }", "5:10 MissingField spec.ipv4.cidr"},
+		{"alias", "  ipv4: &s {cidr: a}\n  ipv6: *s", ""},
+		{"alias to the wrong type", "  type: &s a\n  ipv6: *s", "6:9 WrongType spec.ipv6"},
+		{"case matters", "  MTU: 5", "5:3 UnknownField spec.MTU"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			docs, problems := one(network + tc.spec + "\n")
+			got := ""
+			for _, p := range problems {
+				got += fmt.Sprintf("%d:%d %s %s", p.Line, p.Col, p.Code, p.Path)
+			}
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+			if len(docs.Networks) != 1 || docs.Networks[0].Broken != (tc.want != "") {
+				t.Errorf("documents: %+v", docs.Networks)
+			}
+		})
+	}
+}
+
+func TestTables(t *testing.T) {
+	const topology = head + "kind: Topology\nmetadata: {name: a}\nspec: {nodes: [{name: n, labels: "
+	for labels, want := range map[string]string{
+		"{a.b/c: x}":     "",
+		"{a: 1}":         `4:38 WrongType spec.nodes[0].labels["a"]`,
+		"{1: a}":         `4:35 WrongType spec.nodes[0].labels["1"]`,
+		"{a: x, a: y}":   `4:41 DuplicateField spec.nodes[0].labels["a"]`,
+		"{a: x, b: ~}":   `4:44 WrongType spec.nodes[0].labels["b"]`,
+		"[a]":            `4:34 WrongType spec.nodes[0].labels`,
+		`{"a\"]": 1}`:    `4:43 WrongType spec.nodes[0].labels["a\"]"]`,
+		"{a: {b: x}}":    `4:38 WrongType spec.nodes[0].labels["a"]`,
+		"{[a]: x}":       `4:35 WrongType spec.nodes[0].labels[""]`,
+		"{<<: {a: x}}":   `4:39 WrongType spec.nodes[0].labels["<<"]`,
+		"{\"<<\": \"\"}": "",
+	} {
+		_, problems := one(topology + labels + "}]}\n")
+		got := ""
+		for _, p := range problems {
+			got += fmt.Sprintf("%d:%d %s %s", p.Line, p.Col, p.Code, p.Path)
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", labels, got, want)
+		}
+	}
+}
+
+func TestAt(t *testing.T) {
+	docs, problems := one(head + `kind: Topology
+metadata:
+  name: a
+spec:
+  nodes:
+  - name: n
+    labels: {"a.b/c": x, "q\"]": y}
+  groups: &g
+  - name: h
+    interfaces:
+    - {name: e, mtu: 5}
+`)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	w := docs.Topologies[0].Where
+	if w.File != "x.yaml" || w.Line != 1 {
+		t.Errorf("document at %s:%d", w.File, w.Line)
+	}
+	for path, want := range map[string]string{
+		"":                                    "1:1",
+		"kind":                                "2:7",
+		"metadata.name":                       "4:9",
+		"spec":                                "5:1",
+		"spec.nodes":                          "6:3",
+		"spec.nodes[0]":                       "7:5",
+		"spec.nodes[0].name":                  "7:11",
+		`spec.nodes[0].labels["a.b/c"]`:       "8:23",
+		`spec.nodes[0].labels["q\"]"]`:        "8:34",
+		"spec.groups[0].interfaces[0].mtu":    "12:22",
+		"spec.groups[0].interfaces[0]":        "12:7",
+		"spec.groups[0].interfaces[0].absent": "12:7",
+		"spec.groups[7].name":                 "9:3",
+		"spec.absent.too":                     "5:1",
+		"spec[0]":                             "5:1",
+		"spec.nodes[x]":                       "6:3",
+		"spec.nodes[-1]":                      "6:3",
+	} {
+		line, col := w.At(path)
+		if got := fmt.Sprintf("%d:%d", line, col); got != want {
+			t.Errorf("At(%s) = %s, want %s", path, got, want)
+		}
+	}
+}
+
+func TestAtAgrees(t *testing.T) { // every path that Decode reports is one that At finds
+	text := head + "kind: Network\nmetadata: {name: a}\nspec:\n  ipv4:\n    cidr: 5\n    pools: [a, 6]\n    routes:\n    - {to: 7, via: x}\n"
+	docs, problems := one(text)
+	if len(problems) != 3 {
+		t.Fatal(problems)
+	}
+	for _, p := range problems {
+		if line, col := docs.Networks[0].At(p.Path); line != p.Line || col != p.Col {
+			t.Errorf("%s: reported at %d:%d, At says %d:%d", p.Path, p.Line, p.Col, line, col)
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	doc := []byte(head + "kind: Bundle\nmetadata: {name: a}\n")
+	for path, want := range map[string]int{
+		"a.yaml": 1, "a.yml": 1, "d/a.json": 1, "./a.yaml": 1, "../base/a.yaml": 1,
+		"a.YAML": 0, "a.txt": 0, "a": 0, ".a.yaml": 0, ".github/a.yaml": 0, "d/.x/a.yaml": 0, "yaml": 0,
+	} {
+		docs, problems := Decode([]File{{Path: path, Data: doc}})
+		if docs.Len() != want || len(problems) > 0 {
+			t.Errorf("%s: %d documents, want %d; %v", path, docs.Len(), want, problems)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	doc := head + "kind: Network\nmetadata: {name: a}\n"
+	many := make([]File, MaxFiles+2)
+	for i := range many {
+		many[i] = File{Path: fmt.Sprintf("%06d.yaml", i)}
+	}
+	big := make([]File, 40)
+	for i := range big {
+		big[i] = File{Path: fmt.Sprintf("%02d.yaml", i), Data: []byte("#" + strings.Repeat("x", MaxFileSize-1))}
+	}
+	// each file's aliases are within the bound, all together are not
+	var aliases []File
+	for i := range 12 {
+		aliases = append(aliases, File{Path: fmt.Sprintf("%02d.yaml", i), Data: []byte("a: &a [" + strings.Repeat("x, ", 99) + "x]\nb: [" + strings.Repeat("*a, ", 99) + "*a]\n")})
+	}
+	for _, tc := range []struct {
+		name  string
+		files []File
+		code  diag.Code
+		file  string
+	}{
+		{"files", many, diag.BundleTooLarge, "010000.yaml"},
+		{"bytes", big, diag.BundleTooLarge, "32.yaml"},
+		{"one file", []File{{Path: "a.yaml", Data: []byte(doc + strings.Repeat("#", MaxFileSize))}}, diag.FileTooLarge, "a.yaml"},
+		{"aliases of all files", aliases, diag.AliasBomb, "09.yaml"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			docs, problems := Decode(tc.files)
+			i := slices.IndexFunc(problems, func(d diag.Diagnostic) bool { return d.Code == tc.code })
+			if i < 0 || problems[i].File != tc.file || !docs.Incomplete {
+				t.Errorf("want %s in %s, got %d problems, incomplete %t", tc.code, tc.file, len(problems), docs.Incomplete)
+			}
+		})
+	}
+	if _, problems := one(doc + "spec: {}\n" + strings.Repeat("#", MaxFileSize-len(doc)-len("spec: {}\n"))); len(problems) > 0 {
+		t.Errorf("a file of exactly 1 MiB: %v", problems)
+	}
+	depth := func(n int) string { return "a: " + strings.Repeat("[", n) + strings.Repeat("]", n) }
+	if _, problems := one(depth(MaxDepth)); problems[0].Code != diag.WrongVersion {
+		t.Errorf("depth %d: %v", MaxDepth, problems)
+	}
+	if _, problems := one(depth(MaxDepth + 1)); problems[0].Code != diag.TooDeep {
+		t.Errorf("depth %d: %v", MaxDepth+1, problems)
+	}
+	// aliases that add depth, not size
+	chain := "a0: &a0 [x]\n"
+	for i := range 40 {
+		chain += fmt.Sprintf("a%d: &a%d [*a%d]\n", i+1, i+1, i)
+	}
+	if _, problems := one(chain); problems[0].Code != diag.TooDeep {
+		t.Errorf("chain of aliases: %v", problems)
+	}
+}
+
+func TestAllAtOnce(t *testing.T) {
+	_, problems := Decode([]File{
+		{Path: "b.yaml", Data: []byte(head + "kind: Bundle\nmetadata: {nam: a}\nspec: {probes: [{nmae: x}], version: 1}\n---\nkind: X\n---\n" + head + "kind: Y\n")},
+		{Path: "a.yaml", Data: []byte("a: [")},
+	})
+	var got []string
+	for _, p := range problems {
+		got = append(got, fmt.Sprintf("%s:%d %s", p.File, p.Line, p.Code))
+	}
+	want := []string{
+		"a.yaml:1 BrokenYAML", "b.yaml:3 MissingField", "b.yaml:3 UnknownField", "b.yaml:4 MissingField", "b.yaml:4 UnknownField",
+		"b.yaml:4 WrongType", "b.yaml:6 WrongVersion", "b.yaml:9 WrongKind",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestBrokenYAMLIsLocated(t *testing.T) {
+	good := strings.Repeat("k: {a: b}\n", 1)
+	for i := range 30 {
+		good += fmt.Sprintf("k%d: {a: b}\n", i)
+	}
+	for name, bad := range map[string]string{
+		"tab":           "\tx: y\n",
+		"indentation":   "   x: y\n",
+		"stray bracket": "x: ]\n",
+		"colon":         "x: y: z\n",
+		"anchor":        "x: *nowhere\n",
+		"control":       "x: \x01\n",
+	} {
+		_, problems := one(good + bad + good)
+		if len(problems) != 1 || problems[0].Code != diag.BrokenYAML || problems[0].Line != 32 {
+			t.Errorf("%s: want line 32, got %v", name, problems)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package validate
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"danm.io/danm/spec/model"
+	"github.com/google/go-cmp/cmp"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func ip(s string) netip.Addr       { return netip.MustParseAddr(s) }
+func between(a, b string) model.AddrRange {
+	return model.AddrRange{First: ip(a), Last: ip(b)}
+}
+
+// TestModel writes the good bundle down once more, by hand: nothing is lost on the way, everything is parsed and sorted.
+func TestModel(t *testing.T) {
+	got, problems := Files(files(good(t)))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	want := model.Bundle{
+		Name: "edge", Version: "1.2.0", ConfirmTimeout: 20 * time.Second, Slots: 4,
+		Probes: []model.Probe{
+			{Name: "git", Kind: model.ProbeSource, Timeout: 2 * time.Second},
+			{Name: "gw", Kind: model.ProbeGateway, Timeout: 2 * time.Second},
+			{Name: "hub", Kind: model.ProbeTCP, Target: "10.9.0.254:443", Timeout: 3 * time.Second},
+			{Name: "ping", Kind: model.ProbeICMP, Target: "fd00::1", Timeout: 2 * time.Second},
+		},
+		Nodes: []model.Node{
+			{Name: "edge-1", Slot: 0, Labels: map[string]string{"site": "edge"}, Interfaces: map[string][]netip.Prefix{"fab0": {prefix("192.0.2.1/24")}}},
+			{Name: "edge-2", Slot: 1, Labels: map[string]string{"site": "edge", "role": "spare"}, Interfaces: map[string][]netip.Prefix{"fab0": {prefix("192.0.2.2/24")}}},
+			{Name: "lab-1", Slot: 2, Labels: map[string]string{"site": "lab"}},
+		},
+		Groups: []model.NodeGroup{
+			{Name: "edge", Selector: map[string]string{"site": "edge"}, Interfaces: []model.Link{
+				{Name: "br-lan", Kind: model.Bridge, MTU: 1500, Up: true, Addresses: []netip.Prefix{prefix("10.1.0.1/24")}},
+				{Name: "eth1", Kind: model.Physical, Master: "br-lan"},
+				{Name: "fab0", Kind: model.Physical, MTU: 1500, Up: true},
+				{Name: "fab1", Kind: model.Physical, Match: &model.Match{MAC: "52:54:00:aa:bb:cc"}},
+			}, Routes: []model.Route{{To: prefix("10.50.0.0/16"), Via: ip("192.0.2.254"), Dev: "fab0"}}},
+			{Name: "lab", Selector: map[string]string{"site": "lab"}, Interfaces: []model.Link{{Name: "fab0", Kind: model.Physical}}},
+			{Name: "spare", Selector: map[string]string{"role": "spare"}, Interfaces: []model.Link{{Name: "fab0", Kind: model.Physical, MTU: 1500}}},
+		},
+		Fabrics: []model.Fabric{
+			{Name: "edge", Groups: []string{"edge"}, Device: "fab0", VLANRanges: []model.Range32{{First: 100, Last: 199}, {First: 310, Last: 310}},
+				VNIRanges: []model.Range32{{First: 5000, Last: 5999}}, VXLAN: &model.Underlay{Port: 4789, Multicast: ip("239.1.1.1")}},
+			{Name: "lab", Groups: []string{"lab"}, Device: "fab0", VXLAN: &model.Underlay{Port: 4789, Multicast: ip("239.1.1.2")}},
+			{Name: "second", Groups: []string{"edge"}, Device: "fab1", VXLAN: &model.Underlay{Port: 4789, Multicast: ip("ff05::1")}},
+			{Name: "uni", Groups: []string{"edge"}, Device: "fab0", VXLAN: &model.Underlay{Port: 4790}},
+		},
+		Networks: []model.Network{
+			{Kind: model.ClusterNetwork, Name: "shared", NetworkID: "shared", Type: model.BRIDGE, HostDevice: "br-lan", SpaceDomain: "br-lan",
+				IPv4: &model.Subnet{CIDR: prefix("10.1.0.0/24")}, AllowedTenants: []string{"acme"}, AllowedNamespaces: []string{"acme", "acme-dev", "beta"}},
+			{Kind: model.TenantNetwork, Namespace: "acme", Name: "voice", NetworkID: "voice", Type: model.MACVLAN, Fabric: "edge", SpaceDomain: "edge",
+				VNI: 5001, VXLAN: true, MTU: 1400, InterfacePrefix: "voice", Table: 300, BlockSize: 16,
+				IPv4: &model.Subnet{CIDR: prefix("10.40.0.0/22"),
+					Pools:   []model.AddrRange{between("10.40.0.10", "10.40.0.200"), between("10.40.1.0", "10.40.1.200")},
+					Exclude: []model.AddrRange{between("10.40.0.50", "10.40.0.50"), between("10.40.0.60", "10.40.0.70")},
+					Gateway: ip("10.40.0.1"),
+					Routes:  []model.PodRoute{{To: prefix("10.0.0.0/8"), Via: ip("10.40.0.1")}, {To: prefix("172.16.0.0/12"), Via: ip("10.40.0.2")}}},
+				IPv6: &model.Subnet{CIDR: prefix("fd00:40::/64")}},
+			{Kind: model.TenantNetwork, Namespace: "beta", Name: "voice", NetworkID: "bvoice", Type: model.MACVLAN, Fabric: "edge", SpaceDomain: "edge",
+				VNI: 5002, VXLAN: true, IPv4: &model.Subnet{CIDR: prefix("10.40.0.0/22")}},
+		},
+		Tenants: []model.Tenant{
+			{Name: "acme", Namespaces: []string{"acme", "acme-dev"}, DefaultNetwork: "acme/voice", NetworkIDs: map[string]string{"macvlan": "voice"},
+				Fabrics: []model.TenantFabric{{Fabric: "edge", VNIRanges: []model.Range32{{First: 5000, Last: 5099}}}, {Fabric: "uni"}}},
+			{Name: "beta", Namespaces: []string{"beta"}, Networks: []string{"shared"}},
+		},
+		SRIOVPools: []model.SRIOVPool{{Name: "fast", NodeSelector: map[string]string{"site": "edge"}, PFNames: []string{"ens1f0"}, NumVFs: 8, ResourceName: "danm.io/fast"}},
+		Origins: map[string]model.Origin{
+			"Bundle/edge": {File: "bundle.yaml", Line: 1}, "Topology/edge": {File: "topology.yaml", Line: 1},
+			"Network/acme/voice": {File: "networks.yaml", Line: 1}, "Network/beta/voice": {File: "networks.yaml", Line: 26}, "Network/shared": {File: "networks.yaml", Line: 39},
+			"Tenant/acme": {File: "tenants.yaml", Line: 1}, "Tenant/beta": {File: "tenants.yaml", Line: 13}, "SRIOVPool/fast": {File: "tenants.yaml", Line: 21},
+		},
+	}
+	compare := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
+	if d := cmp.Diff(want, got, compare); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	b, problems := Files(files(map[string]string{"b.yaml": anyBundle, "t.yaml": topology + "  groups: [{name: g, interfaces: [{name: e0, match: {name: e0}}]}]\n  fabrics: [{name: f, groups: [g], device: e0, vxlan: {}}]\n",
+		"n.yaml": net("n", "{fabric: f, vxlan: auto}"), "p.yaml": "apiVersion: bundle.danm.io/v1\nkind: Tenant\nmetadata: {name: t}\nspec: {namespaces: [x]}\n"}))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	n := b.Networks[0]
+	switch {
+	case b.ConfirmTimeout != 15*time.Second:
+		t.Errorf("confirmTimeout %s", b.ConfirmTimeout)
+	case b.Fabrics[0].VXLAN.Port != 4789:
+		t.Errorf("port %d", b.Fabrics[0].VXLAN.Port)
+	case n.Type != model.IPVLAN || n.NetworkID != "n" || !n.VXLAN || n.VNI != 0:
+		t.Errorf("network %+v", n)
+	case n.AllowedNamespaces != nil:
+		t.Errorf("a network nobody restricts is for %v", n.AllowedNamespaces)
+	case b.Groups[0].Interfaces[0].Match != nil:
+		t.Error("a match by its own name stays")
+	}
+}
