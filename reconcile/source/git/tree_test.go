@@ -117,7 +117,9 @@ func TestTreeBomb(t *testing.T) {
 		tree = must(r.TreeOf([]object.TreeEntry{{Name: "a", Mode: filemode.Dir, Hash: tree}, {Name: "b", Mode: filemode.Dir, Hash: tree}}))(t)
 	}
 	must(r.CommitTree("main", "bomb", tree))(t)
-	wantCode(t, options(r.Dir), diag.RepositoryTooLarge)
+	o := options(r.Dir)
+	o.Limits.Entries = 5000
+	wantCode(t, o, diag.RepositoryTooLarge)
 }
 
 func TestLimits(t *testing.T) {
