@@ -41,12 +41,14 @@ func (h header) put(b []byte) {
 }
 
 func parseHeader(b []byte) (header, bool) {
+	if binary.LittleEndian.Uint32(b[24:]) != frameMagic {
+		return header{}, false
+	}
 	h := header{
 		length: binary.LittleEndian.Uint32(b), bodyCRC: binary.LittleEndian.Uint32(b[4:]),
 		seq: binary.LittleEndian.Uint64(b[8:]), gen: binary.LittleEndian.Uint64(b[16:]),
 	}
-	ok := binary.LittleEndian.Uint32(b[24:]) == frameMagic && h.length <= maxBody &&
-		binary.LittleEndian.Uint32(b[28:]) == checksum(b[:28])
+	ok := h.length <= maxBody && binary.LittleEndian.Uint32(b[28:]) == checksum(b[:28])
 	return h, ok
 }
 

@@ -20,6 +20,7 @@ type segment struct {
 	f    file
 	end  int64 // where the next frame goes
 	size int64 // of the file; zeros from end on
+	step int64 // the file grows by multiples of this
 }
 
 func (s *segment) name() string { return segmentPrefix + strconv.FormatUint(s.gen, 10) }
@@ -64,7 +65,7 @@ func (s *segment) extend(upTo int64) error {
 	if upTo <= s.size {
 		return nil
 	}
-	size := (upTo + extendBy - 1) / extendBy * extendBy
+	size := (upTo + s.step - 1) / s.step * s.step
 	if _, err := s.f.WriteAt(make([]byte, size-s.size), s.size); err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (j *journal) rotate(bodies [][]byte) error {
 	if j.failed != nil {
 		return j.failed
 	}
-	next, seq, err := writeSegment(j.disk, j.cur.gen+1, j.seq, bodies)
+	next, seq, err := writeSegment(j.disk, j.cur.gen+1, j.seq, j.cur.step, bodies)
 	if err != nil {
 		return fmt.Errorf("start a new journal segment: %w", err)
 	}
@@ -106,8 +107,8 @@ func (j *journal) rotate(bodies [][]byte) error {
 }
 
 // writeSegment writes and syncs a segment under a temporary name.
-func writeSegment(d disk, gen, seq uint64, bodies [][]byte) (*segment, uint64, error) {
-	s := &segment{gen: gen}
+func writeSegment(d disk, gen, seq uint64, step int64, bodies [][]byte) (*segment, uint64, error) {
+	s := &segment{gen: gen, step: step}
 	f, err := d.Create(s.name() + ".tmp")
 	if err != nil {
 		return nil, 0, err

@@ -16,7 +16,11 @@ import (
 	"time"
 )
 
-func reopen(d *memDisk) (*Service, error) { return open(d, newClock().options()) }
+func reopen(d *memDisk) (*Service, error) {
+	opts := newClock().options()
+	opts.extendBy = 4096
+	return open(d, opts)
+}
 
 // journalOf makes a journal of a few transactions and returns its bytes and, after each transaction, its end and records.
 func journalOf(t *testing.T) (image []byte, ends []int64, states [][]Record) {
@@ -108,7 +112,7 @@ func TestDamagedByteIsNeverIgnored(t *testing.T) {
 	last := states[len(states)-1]
 	found := 0
 	for i := range ends[len(ends)-1] + 64 {
-		for _, flip := range []byte{0x01, 0x80, 0xff} {
+		for _, flip := range []byte{0x01, 0x80} {
 			damaged := slices.Clone(image)
 			damaged[i] ^= flip
 			s, err := reopen(diskWith(damaged))
@@ -125,8 +129,8 @@ func TestDamagedByteIsNeverIgnored(t *testing.T) {
 			found++
 		}
 	}
-	if found < int(ends[len(ends)-1])*2 {
-		t.Errorf("only %d of %d damages were found", found, ends[len(ends)-1]*3)
+	if found < int(ends[len(ends)-1])*3/2 {
+		t.Errorf("only %d of %d damages were found", found, ends[len(ends)-1]*2)
 	}
 }
 
@@ -154,7 +158,7 @@ func TestLostSector(t *testing.T) {
 func TestNewerFormatIsRefused(t *testing.T) {
 	d := newMemDisk(1)
 	body := append(make([]byte, headerLen), tagHead, formatVersion+1, 0, 'X', tagEnd)
-	seg, _, err := writeSegment(d, 1, 1, [][]byte{body})
+	seg, _, err := writeSegment(d, 1, 1, 4096, [][]byte{body})
 	if err != nil || publish(d, seg) != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func (s *Service) load(d disk) error {
 
 func (s *Service) create(d disk) error {
 	first := append(make([]byte, headerLen), tagHead, formatVersion, 0, tagEnd)
-	seg, seq, err := writeSegment(d, 1, 1, [][]byte{first})
+	seg, seq, err := writeSegment(d, 1, 1, s.opts.extendBy, [][]byte{first})
 	if err != nil {
 		return fmt.Errorf("make address journal: %w", err)
 	}
@@ -87,7 +87,7 @@ func (s *Service) closeFiles() error {
 // loadSegments reads the last segment and, if that one needs it, the one before.
 func (s *Service) loadSegments(d disk, gens []uint64) error {
 	last := gens[len(gens)-1]
-	cur, err := openSegment(d, last)
+	cur, err := openSegment(d, last, s.opts.extendBy)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Service) loadSegments(d disk, gens []uint64) error {
 	var first uint64
 	for _, g := range gens[:len(gens)-1] {
 		if needsOld && g == last-1 {
-			if s.j.old, err = openSegment(d, g); err != nil {
+			if s.j.old, err = openSegment(d, g, s.opts.extendBy); err != nil {
 				return err
 			}
 		} else if err := d.Remove(fmt.Sprint(segmentPrefix, g)); err != nil {
@@ -133,8 +133,8 @@ func (s *Service) loadSegments(d disk, gens []uint64) error {
 	return nil
 }
 
-func openSegment(d disk, gen uint64) (*segment, error) {
-	s := &segment{gen: gen}
+func openSegment(d disk, gen uint64, step int64) (*segment, error) {
+	s := &segment{gen: gen, step: step}
 	f, err := d.Open(s.name())
 	if err != nil {
 		return nil, err

@@ -26,6 +26,7 @@ type Options struct {
 	Log *slog.Logger
 
 	segmentMin int64 // tests: size below which a segment is never replaced
+	extendBy   int64 // tests: see extendBy
 }
 
 // Service gives addresses and keeps the records of attachments. Its methods may be called concurrently. A request that
@@ -81,6 +82,9 @@ func open(d disk, opts Options) (*Service, error) {
 	}
 	if opts.segmentMin == 0 {
 		opts.segmentMin = 4 << 20
+	}
+	if opts.extendBy == 0 {
+		opts.extendBy = extendBy
 	}
 	s := &Service{
 		opts: opts, reqs: make(chan *request), closing: make(chan struct{}), stopped: make(chan struct{}),

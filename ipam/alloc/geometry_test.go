@@ -99,7 +99,7 @@ func smallPrefix(rng *rand.Rand) netip.Prefix {
 
 func TestSlotsOwnEveryAddressOnce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for range 600 {
+	for range 300 {
 		cidr, slots, block := smallPrefix(rng), 1+rng.IntN(6), rng.IntN(20)
 		all := addresses(cidr)
 		for slot := range slots {
@@ -141,10 +141,10 @@ func TestSpanSetAgainstMap(t *testing.T) {
 	for _, width := range []int{8, 200, 5000} {
 		var s spanSet
 		in := map[int]bool{}
-		for step := range 30000 {
+		for step := range 12000 {
 			n := rng.IntN(width)
 			// drift between filling and emptying
-			if fill := step/3000%2 == 0; in[n] && (!fill || rng.IntN(4) == 0) {
+			if fill := step/2000%2 == 0; in[n] && (!fill || rng.IntN(4) == 0) {
 				s.remove(u64(uint64(n)))
 				delete(in, n)
 			} else if !in[n] && (fill || rng.IntN(4) == 0) {

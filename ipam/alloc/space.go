@@ -4,7 +4,7 @@ import "net/netip"
 
 // keepFreed bounds how many freed and cooled addresses of a space are remembered in order of age. Beyond it the oldest
 // are forgotten, that is, fresh again: a /64 under churn must not fill the memory.
-const keepFreed = 1 << 16
+const keepFreed = 1 << 14
 
 // Space is the state of a node's own addresses of one CIDR. Every own address is fresh, held, or freed; freed ones stand
 // in a queue, oldest first. Not safe for concurrent use.
