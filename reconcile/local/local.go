@@ -108,9 +108,6 @@ func newSyncer(o Options) (*syncer, error) {
 		target: target{node: o.Node, endpoint: location.Endpoint()},
 	}
 	s.dir.AllowIdentity(o.NoRecords)
-	if o.NoRecords == nil {
-		s.dir.AllowIdentity(func() error { return errors.New("address records may exist") })
-	}
 	return s, nil
 }
 

@@ -42,6 +42,24 @@ spec:
       addresses: [10.1.0.1/24]
 `
 
+// oneVNI is a node with a fabric that has one VNI to give; overlay is a network that takes one.
+const oneVNI = `apiVersion: bundle.danm.io/v1
+kind: Topology
+metadata: {name: site}
+spec:
+  slots: 4
+  nodes:
+  - {name: edge-1, slot: 0, interfaces: [{name: eth9, addresses: [192.0.2.1/24]}]}
+  groups:
+  - {name: all, interfaces: [{name: eth9, mtu: 1500}]}
+  fabrics:
+  - {name: f, groups: [all], device: eth9, vniRanges: ["5000-5000"], vxlan: {port: 4789}}
+`
+
+func overlay(name string, subnet int) string {
+	return fmt.Sprintf("apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: %s}\nspec: {type: macvlan, fabric: f, vxlan: auto, ipv4: {cidr: 10.%d.0.0/24}}\n", name, subnet)
+}
+
 func good(mtu int) map[string]string {
 	return map[string]string{
 		"bundle.yaml":   "apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: site}\nspec: {version: 1.0.0}\n",
@@ -192,9 +210,12 @@ func TestBadKeepsLastState(t *testing.T) {
 		{"unknown field", func(t *testing.T, root string) {
 			put(t, root, with(good(1), "net/lan.yaml", good(1)["net/lan.yaml"]+"sepc: {}\n"))
 		}, diag.UnknownField, true, "net/lan.yaml:5"},
-		{"render finds it", func(t *testing.T, root string) {
+		{"rule book", func(t *testing.T, root string) {
 			put(t, root, with(good(1400), "net/lan.yaml", strings.Replace(good(1)["net/lan.yaml"], "br-lan,", "br-lan, mtu: 9000,", 1)))
 		}, diag.MTUAboveParent, true, "net/lan.yaml:4"},
+		{"render alone can see it", func(t *testing.T, root string) {
+			put(t, root, with(good(1400), "topology.yaml", oneVNI, "net/lan.yaml", overlay("a", 1)+"---\n"+overlay("b", 2)))
+		}, diag.IDUnassigned, true, "net/lan.yaml:6"},
 		{"node vanished", func(t *testing.T, root string) {
 			put(t, root, with(good(1400), "topology.yaml", strings.Replace(topology, "edge-1", "edge-9", 1)))
 		}, diag.NodeVanished, true, "edge-9"},
@@ -534,10 +555,24 @@ func TestDamagedStateIsWrittenAgain(t *testing.T) {
 	start(t, Options{Location: root, StateDir: dir, Node: "edge-1", Interval: 20 * time.Millisecond})
 	file := filepath.Join(dir, "state.json")
 	waitFor(t, "first state", func() bool { return stateMTU(dir) == 1400 })
-	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+	whole, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "repair", func() bool { return stateMTU(dir) == 1400 })
+	for _, lastGood := range []bool{false, true} { // with a last good state of the same revision, the revision alone tells nothing
+		if lastGood {
+			if err := os.WriteFile(filepath.Join(dir, "state.last-good.json"), whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "repair", func() bool { b, err := os.ReadFile(file); return err == nil && bytes.Equal(b, whole) })
+	}
+	if err := os.Remove(filepath.Join(dir, "state.last-good.json")); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package dir_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -97,7 +98,7 @@ func TestRevisionFollowsContent(t *testing.T) {
 	}
 	seen := map[string]int{revision(base): -1}
 	for i, other := range []map[string]string{
-		{"a.yaml": "x", "b.yaml": "yz"}, {"a.yaml": "xy", "c.yaml": "z"}, {"a.yaml": "z", "b.yaml": "xy"}, {"a.yaml": "xy", "b.yaml": "z", "c.yaml": ""}, {"a.yaml": "xyz"},
+		{"a.yaml": "xyb.yamlz"}, {"a.yaml": "x", "b.yaml": "yz"}, {"a.yaml": "xy", "c.yaml": "z"}, {"a.yaml": "z", "b.yaml": "xy"}, {"a.yaml": "xy", "b.yaml": "z", "c.yaml": ""}, {"a.yaml": "xyz"},
 	} {
 		rev := revision(other)
 		if j, dup := seen[rev]; dup {
@@ -136,6 +137,9 @@ func TestLinks(t *testing.T) {
 			got, _, err := fetch(root)
 			if snapshot.Code(err) != r.code {
 				t.Fatalf("got %v, want code %q", err, r.code)
+			}
+			if e := (*snapshot.Error)(nil); errors.As(err, &e) && e.File != r.link {
+				t.Errorf("the error is about %q, not %q", e.File, r.link)
 			}
 			if content, ok := got[r.link]; r.code == "" && (ok != (r.want != "-") || ok && content != r.want) {
 				t.Errorf("got %v", got)

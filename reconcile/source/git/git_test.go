@@ -286,6 +286,25 @@ func TestIncrementalTransfersLittle(t *testing.T) {
 	}
 }
 
+// TestHistoryStaysBehind: what old commits held does not travel for a branch; for an old commit it must.
+func TestHistoryStaysBehind(t *testing.T) {
+	r := newRepo(t)
+	url, ca, _ := serve(t, filepath.Dir(r.Dir), nil)
+	noise := make([]byte, 100_000)
+	for i := range noise {
+		noise[i] = byte(rand.IntN(256))
+	}
+	old := must(r.Commit("main", "large", map[string]string{"a.yaml": string(noise)}))(t)
+	head := must(r.Commit("main", "small", map[string]string{"a.yaml": doc}))(t)
+	o := options(url + "/bundle.git")
+	o.Auth.CAFile, o.Limits.TransferBytes = ca, 50_000
+	if s := fetch(t, o); s.Revision != "main@sha1:"+head {
+		t.Error(s.Revision)
+	}
+	o.Ref = old
+	wantCode(t, o, diag.RepositoryTooLarge)
+}
+
 // TestDamagedCacheHeals cuts or fills every file of the cache in turn.
 func TestDamagedCacheHeals(t *testing.T) {
 	h := newHistory(t)
