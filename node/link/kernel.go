@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"danm.io/danm/node/plan"
@@ -69,7 +68,7 @@ func (k *Kernel) Subscribe(ctx context.Context) (<-chan struct{}, error) {
 		defer stop()
 		for ctx.Err() == nil {
 			msgs, _, err := s.Receive()
-			if errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF) {
+			if ctx.Err() != nil {
 				return
 			}
 			if err != nil && !errors.Is(err, unix.ENOBUFS) {

@@ -2,7 +2,9 @@ package plan
 
 import (
 	"cmp"
+	"path"
 	"slices"
+	"strings"
 
 	"danm.io/danm/spec/model"
 )
@@ -164,13 +166,20 @@ func (d *differ) reason(op Op, id ObjectID) string {
 		}
 		return "no longer declared"
 	case AddAddress, AddRoute, AddPeer:
-		if _, there := d.obs.routes[id]; op == AddRoute && there {
+		_, there := d.obs.routes[id]
+		switch {
+		case op == AddAddress && !d.keep[id], op == AddRoute && d.to.routes[id].Protocol != RouteProtocol:
+			return "went with its link, put back"
+		case op == AddRoute && there && d.to.routes[id] != d.obs.routes[id]:
 			return "next hop differs"
 		}
 		return "declared, not present"
 	case SetLink:
 		if _, recorded := d.records[id]; recorded && !d.keep[id] {
 			return "no longer declared, value before put back"
+		}
+		if _, link, _ := strings.Cut(string(id), "/"); !d.keep[id] && d.wants[path.Dir(link)].Name == "" {
+			return "the kernel changes it with another link, put back"
 		}
 		return "differs from what is declared"
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const sequences, plansEach = 300, 5
+const sequences, plansEach = 200, 5
 
 // check is the oracle: it looks at the kernel's end state and the declaration alone and knows nothing of steps.
 func check(d plan.Desired, blocked []plan.Blocked, before, after plan.Observed) error {
@@ -206,7 +206,7 @@ func checkHistory(t *testing.T, seed uint64, n *node, walked []plan.Desired) {
 
 // TestFaults fails every kernel call of an apply once, in every way, and retries: the end is the same.
 func TestFaults(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(10) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		first, second := randomDesired(r), randomDesired(r)
 		start := func() *node {
@@ -241,7 +241,7 @@ func TestFaults(t *testing.T) {
 
 // TestRevert undoes every prefix of every plan: the dump before comes back, by the kernel and by the model.
 func TestRevert(t *testing.T) {
-	for seed := range uint64(120) {
+	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		first, second := randomDesired(r), randomDesired(r)
 		probe := newNode(world(t, rand.New(rand.NewPCG(seed, 5))))

@@ -26,7 +26,9 @@ func (s *state) applyAll(steps []Step) {
 		for ; i < len(steps) && steps[i].Op == DeleteLink; i++ {
 			gone[steps[i].Link.Name] = true
 		}
-		s.delete(gone)
+		if len(gone) > 0 {
+			s.delete(gone)
+		}
 		if i < len(steps) {
 			s.apply(steps[i])
 		}
@@ -80,11 +82,12 @@ func (s *state) create(l model.Link) {
 	}
 	l.Addresses, l.Match = nil, nil
 	o := cloneLink(ObservedLink{Link: l, KernelKind: string(l.Kind), Group: Group})
-	s.links[l.Name] = &o
+	s.links[l.Name], s.kids = &o, nil
 }
 
 // delete models the end of links: their VLANs, VXLANs and other children go with them, their ports are freed.
 func (s *state) delete(names map[string]bool) {
+	s.kids = nil
 	gone := map[string]bool{}
 	for n := range names {
 		if s.links[n] != nil {
@@ -148,10 +151,10 @@ func (s *state) set(step Step) {
 
 // squeezeVLANs lowers the MTU of VLANs above a device: vlan_device_event on NETDEV_CHANGEMTU.
 func (s *state) squeezeVLANs(parent string, mtu int) {
-	for n, l := range s.links {
-		if l.Parent == parent && l.Kind == model.VLAN && l.MTU > mtu {
+	for _, l := range s.vlansOn(parent) {
+		if l.MTU > mtu {
 			l.MTU = mtu
-			s.squeezeVLANs(n, mtu)
+			s.squeezeVLANs(l.Name, mtu)
 		}
 	}
 }
@@ -165,10 +168,8 @@ func (s *state) setUp(l *ObservedLink, up bool) {
 		s.loseByDown(l)
 	}
 	l.Up = up
-	for _, kid := range s.links {
-		if kid.Parent == l.Name && kid.Kind == model.VLAN {
-			s.setUp(kid, up)
-		}
+	for _, kid := range s.vlansOn(l.Name) {
+		s.setUp(kid, up)
 	}
 }
 

@@ -14,6 +14,7 @@ type state struct {
 	routes map[ObjectID]ObservedRoute
 	extra  []ObservedRoute // further routes of one ID (other TOS, multipath): foreign, only carried along
 	peers  map[model.Peer]bool
+	kids   map[string][]string // by parent, nil when links came or went since: see vlansOn
 }
 
 func newState(o Observed) *state {
@@ -84,6 +85,20 @@ func (s *state) childrenOf() map[string][]string {
 		slices.Sort(k)
 	}
 	return kids
+}
+
+// vlansOn lists the VLANs of a device, sorted.
+func (s *state) vlansOn(parent string) []*ObservedLink {
+	if s.kids == nil {
+		s.kids = s.childrenOf()
+	}
+	var out []*ObservedLink
+	for _, n := range s.kids[parent] {
+		if l := s.links[n]; l != nil && l.Kind == model.VLAN {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // order lists the names so that parents and masters stand before what hangs on them; equals by name. A loop is cut anywhere.
