@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/spec/diag"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/utils"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// call is one CNI call after its form was checked.
+type call struct {
+	wire.Request
+	conf  netConf
+	args  podArgs
+	netns *os.File // nil where the runtime gave none
+}
+
+// handle answers one connection.
+func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
+	start := time.Now()
+	_ = conn.SetDeadline(start.Add(readTime))
+	req, netns, err := wire.ReadRequest(conn)
+	if netns != nil {
+		defer netns.Close()
+	}
+	if err != nil {
+		s.log.Warn("read a CNI call", "reason", err)
+		_ = wire.WriteResponse(conn, wire.Response{Error: types.NewError(types.ErrTryAgainLater, "read the call: "+err.Error(), "")})
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	go func() { // the plugin sends nothing more: whatever ends this read is its end
+		_, _ = conn.Read(make([]byte, 1))
+		cancel()
+	}()
+	result, err := s.answer(ctx, req, netns)
+	resp := wire.Response{Result: result, Error: cniError(err)}
+	s.report(req, time.Since(start), resp.Error)
+	_ = conn.SetWriteDeadline(time.Now().Add(readTime))
+	if werr := wire.WriteResponse(conn, resp); werr != nil && err == nil && req.Command == "ADD" {
+		s.log.Warn("nobody took the answer, the Pod is detached again", "container", req.ContainerID, "reason", werr)
+		s.forsake(req.ContainerID)
+	}
+}
+
+func (s *Server) report(req wire.Request, took time.Duration, e *types.Error) {
+	code := uint(0)
+	if e != nil {
+		code = e.Code
+		s.log.Warn("CNI call failed", "command", req.Command, "container", req.ContainerID, "code", e.Code, "diagnostic", e.Details, "reason", e.Msg, "took", took)
+	} else {
+		s.log.Info("CNI call", "command", req.Command, "container", req.ContainerID, "took", took)
+	}
+	if s.opts.Observe != nil {
+		s.opts.Observe(req.Command, took, code)
+	}
+}
+
+// answer checks the form of a call and makes it. A panic fails this call alone.
+func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (result []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("CNI call panicked", "command", req.Command, "container", req.ContainerID, "reason", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal: %v", p)
+		}
+	}()
+	if req.Command == "VERSION" {
+		return versionAnswer(), nil
+	}
+	c := call{Request: req, netns: netns}
+	if c.conf, err = parseConf(req.Stdin); err != nil {
+		return nil, err
+	}
+	switch req.Command {
+	case "STATUS":
+		return nil, s.status(c)
+	case "GC":
+		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, errors.New("GC is not supported by this version"))
+	case "ADD", "CHECK", "DEL":
+	default:
+		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("unknown command %q", clip(req.Command)))
+	}
+	if e := utils.ValidateContainerID(req.ContainerID); e != nil {
+		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, e)
+	}
+	if e := utils.ValidateInterfaceName(req.IfName); e != nil {
+		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, e)
+	}
+	if c.args, err = parseArgs(req, c.conf); err != nil {
+		return nil, err
+	}
+	unlock, err := s.locks.lock(ctx, "sandbox/"+req.ContainerID)
+	if err != nil {
+		return nil, fmt.Errorf("wait for the sandbox's other call: %w", err)
+	}
+	defer unlock()
+	switch req.Command {
+	case "ADD":
+		return s.add(ctx, c)
+	case "CHECK":
+		return nil, s.check(ctx, c)
+	}
+	return nil, s.del(ctx, c)
+}
+
+// status fails only until the agent was ready for the first time: what a runtime makes of a failure is a node that is
+// NotReady, and evicted Pods.
+func (s *Server) status(c call) error {
+	if ok, err := version.GreaterThanOrEqualTo(c.conf.CNIVersion, "1.1.0"); err != nil || !ok {
+		return fail(types.ErrIncompatibleCNIVersion, diag.ConfInvalid, errors.New("STATUS needs cniVersion 1.1.0"))
+	}
+	if !s.ready() {
+		return fail(types.ErrPluginNotAvailable, diag.AgentNotReady, errNotReady)
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "..."
+	}
+	return s
+}

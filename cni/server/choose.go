@@ -1,0 +1,233 @@
+package server
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/ipam"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	"github.com/containernetworking/cni/pkg/utils"
+)
+
+// choice is what a Pod gets, before it has addresses: one entry an interface.
+type choice struct {
+	sandbox string
+	state   model.NodeState
+	items   []chosen
+}
+
+type chosen struct {
+	request model.InterfaceRequest
+	network model.Network
+	ifName  string
+	mac     string
+}
+
+// choose resolves the requests of a call, or its default network, against the networks of this node.
+func choose(state model.NodeState, c call) (choice, error) {
+	requests := c.conf.requests
+	if len(requests) == 0 {
+		n, err := defaultNetwork(state, c.args.namespace)
+		if err != nil {
+			return choice{}, err
+		}
+		requests = []model.InterfaceRequest{defaultRequest(n)}
+	}
+	out, names := choice{sandbox: c.ContainerID, state: state}, map[string]bool{}
+	for i, q := range requests {
+		n, err := findNetwork(state, c.args.namespace, q)
+		if err != nil {
+			return choice{}, err
+		}
+		if err := policyRoutesFit(q, n); err != nil {
+			return choice{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
+		}
+		item := chosen{request: q, network: n, ifName: interfaceName(i, n, c)}
+		if e := utils.ValidateInterfaceName(item.ifName); e != nil || names[item.ifName] {
+			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
+				fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes, not a name, or used twice", i, n.Key(), clip(item.ifName)))
+		}
+		names[item.ifName] = true
+		if n.Type != model.IPVLAN { // an ipvlan has its parent's
+			item.mac = attach.NewMAC()
+		}
+		out.items = append(out.items, item)
+	}
+	return out, nil
+}
+
+// interfaceName: the first is what the runtime asks for (eth0); others have the network's prefix, or eth, and the
+// position in the list. DANM's legacy scheme takes the prefix alone.
+func interfaceName(i int, n model.Network, c call) string {
+	switch {
+	case i == 0:
+		return c.IfName
+	case n.InterfacePrefix == "":
+		return fmt.Sprintf("eth%d", i)
+	case c.conf.NamingScheme == "legacy":
+		return n.InterfacePrefix
+	}
+	return fmt.Sprintf("%s%d", n.InterfacePrefix, i)
+}
+
+// visible says whether Pods of a namespace may use a network on this node.
+func visible(n model.Network, namespace string) bool {
+	if n.Kind == model.ClusterNetwork {
+		return len(n.AllowedNamespaces) == 0 || slices.Contains(n.AllowedNamespaces, namespace)
+	}
+	return namespace != "" && n.Namespace == namespace
+}
+
+func findNetwork(state model.NodeState, namespace string, q model.InterfaceRequest) (model.Network, error) {
+	for _, n := range state.Networks {
+		if n.Kind != q.Kind || n.Name != q.Network || !visible(n, namespace) {
+			continue
+		}
+		if n.Device == "" {
+			return n, fail(CodeNetworkUnknown, diag.PodNetworkUnknown, fmt.Errorf("%s %s has no host link on node %s", n.Kind, n.Key(), state.Node))
+		}
+		return n, nil
+	}
+	return model.Network{}, unknown(state, namespace, fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, q.Network, namespace))
+}
+
+// unknown lists what the tenant could use; a network of another one looks like one that does not exist.
+func unknown(state model.NodeState, namespace, what string) error {
+	var names []string
+	for _, n := range state.Networks {
+		if visible(n, namespace) {
+			names = append(names, string(n.Kind)+" "+n.Name)
+		}
+	}
+	slices.Sort(names)
+	if len(names) > 20 {
+		names = append(names[:20], fmt.Sprintf("and %d more", len(names)-20))
+	}
+	if len(names) == 0 {
+		names = []string{"none"}
+	}
+	return fail(CodeNetworkUnknown, diag.PodNetworkUnknown, fmt.Errorf("%s; there are: %s", what, strings.Join(names, ", ")))
+}
+
+// defaultNetwork is the tenant's own choice, or the object called "default": as DanmNet, then TenantNetwork of the
+// namespace, then ClusterNetwork.
+func defaultNetwork(state model.NodeState, namespace string) (model.Network, error) {
+	for _, t := range state.Tenants {
+		if t.DefaultNetwork == "" || !slices.Contains(t.Namespaces, namespace) {
+			continue
+		}
+		for _, n := range state.Networks {
+			if n.Key() == t.DefaultNetwork && visible(n, namespace) {
+				return n, nil
+			}
+		}
+		return model.Network{}, unknown(state, namespace, fmt.Sprintf("the default network %q of tenant %s does not exist for Pods of namespace %q", t.DefaultNetwork, t.Name, namespace))
+	}
+	for _, kind := range []model.APIKind{model.DanmNet, model.TenantNetwork, model.ClusterNetwork} {
+		for _, n := range state.Networks {
+			if n.Kind == kind && n.Name == "default" && visible(n, namespace) {
+				return n, nil
+			}
+		}
+	}
+	return model.Network{}, unknown(state, namespace, fmt.Sprintf("no interface is asked for, and there is no network called default for Pods of namespace %q", namespace))
+}
+
+// defaultRequest asks for an IPv4 address, as DANM's default network does; for an IPv6 one only where there is no other.
+func defaultRequest(n model.Network) model.InterfaceRequest {
+	q := model.InterfaceRequest{Kind: n.Kind, Network: n.Name}
+	switch {
+	case n.IPv4 != nil:
+		q.IP.Mode = model.AddressDynamic
+	case n.IPv6 != nil:
+		q.IP6.Mode = model.AddressDynamic
+	}
+	return q
+}
+
+func asked(q model.AddressRequest) bool {
+	return q.Mode == model.AddressDynamic || q.Mode == model.AddressStatic
+}
+
+// policyRoutesFit refuses policy routes that could not be set; leaving them out would send the Pod's traffic elsewhere.
+func policyRoutesFit(q model.InterfaceRequest, n model.Network) error {
+	for _, r := range q.Routes {
+		if n.Table == 0 {
+			return fmt.Errorf("policy routes on network %s, which has no routing table", n.Key())
+		}
+		if r.To.Addr().Is4() && !asked(q.IP) || r.To.Addr().Is6() && !asked(q.IP6) {
+			return fmt.Errorf("policy route to %s on network %s without an address of that family", r.To, n.Key())
+		}
+	}
+	return nil
+}
+
+func (p choice) wants() (out []ipam.Want) {
+	for _, it := range p.items {
+		out = append(out, ipam.Want{IfName: it.ifName, Network: it.network, IP: it.request.IP, IP6: it.request.IP6})
+	}
+	return out
+}
+
+// attachments completes the choice with the addresses given, one grant an interface. It is pure.
+func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
+	out := make([]model.Attachment, len(p.items))
+	for i, it := range p.items {
+		n := it.network
+		at := model.Attachment{
+			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Device: n.Device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU,
+			Addresses: grants[i].Addresses, Table: n.Table, PolicyRoutes: it.request.Routes, IPv6: it.request.IP6.Mode != model.NoAddress,
+		}
+		if n.Type == model.BRIDGE {
+			at.HostLink = attach.HostLinkName(p.sandbox, it.ifName)
+		}
+		for _, a := range at.Addresses {
+			s := subnetOf(n, a.Addr())
+			for _, r := range s.Routes {
+				if r.Via != a.Addr() { // the Pod is the gateway itself
+					at.Routes = append(at.Routes, r)
+				}
+			}
+			if s.Gateway.IsValid() && s.Gateway != a.Addr() {
+				at.Gateways = append(at.Gateways, s.Gateway)
+			}
+		}
+		out[i] = at
+	}
+	addDefaults(out)
+	return out
+}
+
+func subnetOf(n model.Network, a netip.Addr) model.Subnet {
+	s := n.IPv6
+	if a.Is4() {
+		s = n.IPv4
+	}
+	if s == nil {
+		return model.Subnet{}
+	}
+	return *s
+}
+
+// addDefaults gives each family a default route by the first gateway there is, unless a network's routes bring one.
+func addDefaults(interfaces []model.Attachment) {
+	for _, anywhere := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
+		has, first := false, -1
+		var gateway netip.Addr
+		for i, at := range interfaces {
+			has = has || slices.ContainsFunc(at.Routes, func(r model.PodRoute) bool { return r.To == anywhere })
+			for _, g := range at.Gateways {
+				if first < 0 && g.Is4() == anywhere.Addr().Is4() {
+					first, gateway = i, g
+				}
+			}
+		}
+		if !has && first >= 0 {
+			interfaces[first].Routes = append(interfaces[first].Routes, model.PodRoute{To: anywhere, Via: gateway})
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/spec/annotation"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+var versions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
+
+func versionAnswer() []byte {
+	b, _ := json.Marshal(map[string]any{"cniVersion": versions[len(versions)-1], "supportedVersions": versions})
+	return b
+}
+
+// netConf is the CNI configuration. Keys it does not name (kubeconfig, cniDir, comments, …) are tolerated: runtimes and
+// DANM's users have them.
+type netConf struct {
+	CNIVersion   string          `json:"cniVersion"`
+	Name         string          `json:"name"`
+	Namespace    string          `json:"namespace"`    // tenant where the runtime names no Pod
+	NamingScheme string          `json:"namingScheme"` // "legacy": the prefix alone is the name
+	Interfaces   json.RawMessage `json:"interfaces"`
+
+	requests []model.InterfaceRequest // of Interfaces
+}
+
+func parseConf(stdin []byte) (c netConf, err error) {
+	if len(stdin) > wire.MaxStdin {
+		return c, fail(types.ErrInvalidNetworkConfig, diag.ConfInvalid, errors.New("the network configuration is over 1 MiB"))
+	}
+	if err := json.Unmarshal(stdin, &c); err != nil {
+		return c, fail(types.ErrDecodingFailure, diag.ConfInvalid, fmt.Errorf("decode the network configuration: %w", err))
+	}
+	if !slices.Contains(versions, c.CNIVersion) {
+		return c, fail(types.ErrIncompatibleCNIVersion, diag.ConfInvalid, fmt.Errorf("cniVersion %q is not supported", clip(c.CNIVersion)))
+	}
+	if c.Name == "" {
+		return c, fail(types.ErrInvalidNetworkConfig, diag.ConfInvalid, errors.New("the network configuration has no name"))
+	}
+	if c.Interfaces == nil {
+		return c, nil
+	}
+	requests, problems := annotation.ParseInterfaces("interfaces", c.Interfaces)
+	if err := problems.Err(); err != nil {
+		return c, fail(types.ErrInvalidNetworkConfig, problems[0].Code, err)
+	}
+	c.requests = requests
+	return c, nil
+}
+
+// podArgs is who is attached.
+type podArgs struct{ namespace, pod, uid string }
+
+// parseArgs reads CNI_ARGS ("K=V;K=V"). Without a Pod's UID the container's ID stands for it, as every container is then
+// a Pod of its own.
+func parseArgs(req wire.Request, conf netConf) (a podArgs, err error) {
+	a = podArgs{namespace: conf.Namespace, pod: req.ContainerID, uid: req.ContainerID}
+	for pair := range strings.SplitSeq(req.Args, ";") {
+		if pair == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return a, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("CNI_ARGS: %q is not KEY=VALUE", clip(pair)))
+		}
+		if value == "" {
+			continue
+		}
+		switch key {
+		case "K8S_POD_NAMESPACE":
+			a.namespace = value
+		case "K8S_POD_NAME":
+			a.pod = value
+		case "K8S_POD_UID":
+			a.uid = value
+		}
+	}
+	return a, nil
+}

@@ -1,0 +1,325 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/ipam"
+	"danm.io/danm/spec/model"
+	"danm.io/danm/test/lab"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// noKernel says why there are no namespaces to test in.
+var noKernel error
+
+func TestMain(m *testing.M) {
+	code, done, err := lab.Isolate()
+	if done && err == nil {
+		os.Exit(code)
+	}
+	noKernel = err
+	os.Exit(m.Run())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func subnet(cidr, first, last string) *model.Subnet {
+	s := &model.Subnet{CIDR: netip.MustParsePrefix(cidr)}
+	if first != "" {
+		s.Pools = []model.AddrRange{{First: netip.MustParseAddr(first), Last: netip.MustParseAddr(last)}}
+	}
+	return s
+}
+
+func route(to, via string) model.PodRoute {
+	return model.PodRoute{To: netip.MustParsePrefix(to), Via: netip.MustParseAddr(via)}
+}
+
+// testState is a node with networks of two tenants.
+func testState() model.NodeState {
+	dual := subnet("10.0.0.0/24", "10.0.0.10", "10.0.0.200")
+	dual.Gateway, dual.Routes = netip.MustParseAddr("10.0.0.254"), []model.PodRoute{route("10.9.0.0/16", "10.0.0.253")}
+	dual6 := subnet("fd00::/64", "fd00::10", "fd00::200")
+	dual6.Gateway = netip.MustParseAddr("fd00::fe")
+	net := func(kind model.APIKind, ns, name string, typ model.NetworkType, v4, v6 *model.Subnet) model.Network {
+		dev := "eth0"
+		if typ == model.BRIDGE {
+			dev = "br0"
+		}
+		return model.Network{Kind: kind, Namespace: ns, Name: name, NetworkID: name, Type: typ, Device: dev, SpaceDomain: ns + name, IPv4: v4, IPv6: v6, MTU: 1400}
+	}
+	state := model.NodeState{Node: "n", Slots: 1, Networks: []model.Network{
+		net(model.ClusterNetwork, "", "default", model.MACVLAN, subnet("10.2.0.0/24", "", ""), nil),
+		net(model.ClusterNetwork, "", "shared", model.MACVLAN, subnet("10.3.0.0/24", "", ""), nil),
+		net(model.ClusterNetwork, "", "closed", model.MACVLAN, nil, nil),
+		net(model.TenantNetwork, "acme", "data", model.MACVLAN, dual, dual6),
+		net(model.TenantNetwork, "acme", "port", model.BRIDGE, subnet("10.4.0.0/24", "", ""), nil),
+		net(model.TenantNetwork, "acme", "small", model.MACVLAN, subnet("10.5.0.0/24", "10.5.0.1", "10.5.0.1"), nil),
+		net(model.DanmNet, "acme", "l2", model.BRIDGE, nil, nil),
+		net(model.TenantNetwork, "acme", "nodevice", model.MACVLAN, nil, nil),
+		net(model.TenantNetwork, "acme", "longprefix", model.MACVLAN, nil, nil),
+		net(model.TenantNetwork, "beta", "secret", model.MACVLAN, subnet("10.0.0.0/24", "", ""), nil),
+		net(model.TenantNetwork, "beta", "default", model.MACVLAN, nil, subnet("fd02::/64", "", "")),
+	}}
+	for i := range state.Networks {
+		switch n := &state.Networks[i]; n.Name {
+		case "closed":
+			n.AllowedNamespaces = []string{"beta"}
+		case "nodevice":
+			n.Device = ""
+		case "longprefix":
+			n.InterfacePrefix = "averyverylongname"
+		case "data":
+			n.InterfacePrefix, n.Table = "data", 300
+		}
+	}
+	return state
+}
+
+// fakeAttacher is a kernel of sets: which sandbox has which addresses. It is unhappy when two have the same one.
+type fakeAttacher struct {
+	mu       sync.Mutex
+	live     map[string][]model.Attachment
+	clashes  []string
+	attach   func(ctx context.Context) error // before an Attach, nil = nothing
+	detach   func() error
+	detached []string // "sandbox given/none"
+	mismatch bool
+}
+
+func (f *fakeAttacher) Attach(ctx context.Context, pod attach.Pod, in []model.Attachment) ([]attach.Link, error) {
+	f.mu.Lock()
+	hook := f.attach
+	f.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx); err != nil {
+			return nil, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, at := range in {
+		for other, theirs := range f.live {
+			for _, b := range theirs {
+				for _, p := range at.Addresses {
+					if b.Network == at.Network && slices.Contains(b.Addresses, p) {
+						f.clashes = append(f.clashes, fmt.Sprintf("%s has %s of %s", pod.Sandbox, p, other))
+					}
+				}
+			}
+		}
+	}
+	if f.live == nil {
+		f.live = map[string][]model.Attachment{}
+	}
+	f.live[pod.Sandbox] = in
+	return links(in), nil
+}
+
+// set changes the fake between calls.
+func (f *fakeAttacher) set(change func(f *fakeAttacher)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fakeAttacher) onAttach(hook func(context.Context) error) {
+	f.set(func(f *fakeAttacher) { f.attach = hook })
+}
+
+func (f *fakeAttacher) onDetach(hook func() error) { f.set(func(f *fakeAttacher) { f.detach = hook }) }
+
+// sandboxes lists who has links; attached is what one has; log is what was detached, and how.
+func (f *fakeAttacher) sandboxes() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.live))
+}
+
+func (f *fakeAttacher) attached(sandbox string) []model.Attachment {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.live[sandbox]
+}
+
+func (f *fakeAttacher) log() (detached, clashes []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.detached), slices.Clone(f.clashes)
+}
+
+func links(in []model.Attachment) (out []attach.Link) {
+	for _, at := range in {
+		out = append(out, attach.Link{MAC: at.MAC, MTU: at.MTU})
+	}
+	return out
+}
+
+func (f *fakeAttacher) Detach(_ context.Context, pod attach.Pod, _ []model.Attachment) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.detach != nil {
+		if err := f.detach(); err != nil {
+			return err
+		}
+	}
+	given := "none"
+	if pod.Netns != nil {
+		given = "given"
+	}
+	f.detached = append(f.detached, pod.Sandbox+" "+given)
+	delete(f.live, pod.Sandbox)
+	return nil
+}
+
+func (f *fakeAttacher) Check(_ context.Context, pod attach.Pod, in []model.Attachment) ([]attach.Link, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.live[pod.Sandbox]; !ok || f.mismatch {
+		return nil, attach.ErrMismatch
+	}
+	return links(in), nil
+}
+
+// node is a running server on a fake or real attacher, with a real IPAM.
+type node struct {
+	t        *testing.T
+	dir      string
+	ipam     *ipam.Service
+	fake     *fakeAttacher
+	server   *Server
+	state    model.NodeState
+	isReady  bool
+	mu       sync.Mutex
+	stop     context.CancelFunc
+	finished chan error
+}
+
+func (n *node) confirmed() (model.NodeState, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state, n.isReady
+}
+
+func (n *node) setReady(ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.isReady = ok
+}
+
+func (n *node) socket() string { return filepath.Join(n.dir, "cni.sock") }
+
+func newNode(t *testing.T, attacher Attacher) *node {
+	t.Helper()
+	n := &node{t: t, dir: t.TempDir(), fake: &fakeAttacher{}, state: testState(), isReady: true}
+	if attacher == nil {
+		attacher = n.fake
+	}
+	var err error
+	n.ipam, err = ipam.Open(filepath.Join(n.dir, "ipam"), ipam.Options{Cooldown: -1})
+	must(t, err)
+	t.Cleanup(func() { must(t, n.ipam.Close()) })
+	n.start(attacher)
+	return n
+}
+
+func (n *node) start(attacher Attacher) {
+	n.t.Helper()
+	var err error
+	n.server, err = New(Options{Socket: n.socket(), IPAM: n.ipam, Attacher: attacher, Timeout: 10 * time.Second, Grace: 100 * time.Millisecond})
+	must(n.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop, n.finished = cancel, make(chan error, 1)
+	ready := make(chan struct{})
+	go func() { n.finished <- n.server.Serve(ctx, ready, n.confirmed) }()
+	select {
+	case <-ready:
+	case err := <-n.finished:
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(n.end)
+}
+
+func (n *node) end() {
+	n.stop()
+	if err := <-n.finished; err != nil {
+		n.t.Error(err)
+	}
+	n.finished <- nil
+}
+
+// request is a call as the shim would make it; interfaces is the conf's key, "" for none.
+func request(command, container, namespace, uid, interfaces string) wire.Request {
+	conf := map[string]any{"cniVersion": "1.1.0", "name": "danm", "type": "danm", "kubeconfig": "/x", "extra_comment": "tolerated"}
+	if interfaces != "" {
+		conf["interfaces"] = json.RawMessage(interfaces)
+	}
+	b, err := json.Marshal(conf)
+	if err != nil {
+		panic(err)
+	}
+	return wire.Request{Command: command, ContainerID: container, Netns: "/proc/self/ns/net", IfName: "eth0", Stdin: b,
+		Args: fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=pod-%s;K8S_POD_INFRA_CONTAINER_ID=%s;K8S_POD_UID=%s", namespace, container, container, uid)}
+}
+
+// call makes a call through the socket with this process's namespace.
+func (n *node) call(req wire.Request) (types100.Result, *types.Error) {
+	n.t.Helper()
+	return n.callIn(req, "/proc/self/ns/net")
+}
+
+func (n *node) callIn(req wire.Request, netns string) (r types100.Result, e *types.Error) {
+	n.t.Helper()
+	var f *os.File
+	if netns != "" {
+		var err error
+		f, err = os.Open(netns)
+		must(n.t, err)
+		defer f.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	resp, err := wire.Call(ctx, n.socket(), time.Second, req, f)
+	if err != nil {
+		n.t.Errorf("%s: %v", req.Command, err)
+		return r, types.NewError(0, err.Error(), "")
+	}
+	if len(resp.Result) > 0 && resp.Error == nil && req.Command == "ADD" {
+		if err := json.Unmarshal(resp.Result, &r); err != nil {
+			n.t.Error(err)
+		}
+	}
+	return r, resp.Error
+}
+
+func (n *node) records() (out []string) {
+	n.t.Helper()
+	list, err := n.ipam.List()
+	must(n.t, err)
+	for _, r := range list {
+		out = append(out, r.Sandbox)
+	}
+	slices.Sort(out)
+	return out
+}
+
+var errInjected = errors.New("injected")

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"danm.io/danm/spec/model"
+)
+
+// recordVersion is the form of attachment records that this release writes; it reads the one before, once there is one.
+const recordVersion = 1
+
+var errRecordVersion = errors.New("attachment record of an unknown version")
+
+// record is what stands in the journal about one attached sandbox, written before the kernel is touched. DEL and CHECK
+// need nothing else.
+type record struct {
+	Version    int                `json:"version"`
+	Conf       string             `json:"conf"` // name of the CNI configuration
+	CNIVersion string             `json:"cniVersion"`
+	IfName     string             `json:"ifName"` // CNI_IFNAME
+	Netns      string             `json:"netns"`
+	NetnsID    string             `json:"netnsID"` // attach.Identity: paths through /proc come to mean other namespaces
+	Interfaces []model.Attachment `json:"interfaces"`
+}
+
+func (r record) encode() ([]byte, error) {
+	r.Version = recordVersion
+	return json.Marshal(r)
+}
+
+func decodeRecord(data []byte) (r record, err error) {
+	if len(data) == 0 {
+		return r, nil // addresses without links
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("decode attachment record: %w", err)
+	}
+	if r.Version != recordVersion {
+		return r, fmt.Errorf("version %d: %w", r.Version, errRecordVersion)
+	}
+	return r, nil
+}
+
+// remember and forget keep the cache behind Pods.
+func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Attachment) {
+	p := attachedPod{name: namespace + "/" + pod}
+	for _, at := range interfaces {
+		p.devices = append(p.devices, at.Device)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pods[sandbox] = p
+}
+
+func (s *Server) forget(sandbox string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pods, sandbox)
+}
+
+func byDevice(pods map[string]attachedPod) map[string][]string {
+	out := map[string][]string{}
+	for _, p := range pods {
+		for _, d := range p.devices {
+			out[d] = append(out[d], p.name)
+		}
+	}
+	for d, names := range out {
+		slices.Sort(names)
+		out[d] = slices.Compact(names)
+	}
+	return out
+}

@@ -1,0 +1,56 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/spec/model"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// result writes the answer to ADD in the asked version: interfaces in order, the first one first in everything, because
+// runtimes take the first address as the Pod's.
+func result(cniVersion, netns string, interfaces []model.Attachment, links []attach.Link) ([]byte, error) {
+	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	withMTU, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range interfaces {
+		in := &types100.Interface{Name: at.IfName, Mac: links[i].MAC, Sandbox: netns}
+		if withMTU {
+			in.Mtu = links[i].MTU
+		}
+		r.Interfaces = append(r.Interfaces, in)
+		for _, p := range at.Addresses {
+			ip := &types100.IPConfig{Interface: types100.Int(i), Address: ipNet(p)}
+			for _, gw := range at.Gateways {
+				if gw.Is4() == p.Addr().Is4() {
+					ip.Gateway = gw.AsSlice()
+				}
+			}
+			r.IPs = append(r.IPs, ip)
+		}
+		for _, route := range at.Routes {
+			out := &types.Route{Dst: ipNet(route.To)}
+			if route.Via.IsValid() {
+				out.GW = route.Via.AsSlice()
+			}
+			r.Routes = append(r.Routes, out)
+		}
+	}
+	asked, err := r.GetAsVersion(cniVersion)
+	if err != nil {
+		return nil, fmt.Errorf("write result as CNI %s: %w", cniVersion, err)
+	}
+	return json.MarshalIndent(asked, "", "    ")
+}
+
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/ipam"
+	"danm.io/danm/spec/diag"
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// cleanupTime bounds undoing, which goes on after the caller has gone.
+const cleanupTime = 15 * time.Second
+
+// add attaches a sandbox: record and addresses first, in one write; then the links.
+func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
+	if c.netns == nil {
+		return nil, fail(types.ErrInvalidNetNS, diag.PodNetnsInvalid, errors.New("ADD without a network namespace"))
+	}
+	id, err := attach.Identity(c.netns)
+	if err != nil {
+		return nil, err
+	}
+	old, err := s.opts.IPAM.Lookup(c.ContainerID)
+	if err == nil {
+		return s.addAgain(ctx, c, id, old)
+	}
+	if !errors.Is(err, ipam.ErrNotFound) {
+		return nil, fmt.Errorf("look the sandbox up: %w", err)
+	}
+	state, ok := s.confirmed()
+	if !ok {
+		return nil, fail(types.ErrTryAgainLater, diag.AgentNotReady, errNotReady)
+	}
+	s.everReady.Store(true)
+	p, err := choose(state, c)
+	if err != nil {
+		return nil, err
+	}
+	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
+	unlock, err := s.locks.lock(ctx, "pod/"+c.args.uid)
+	if err != nil {
+		return nil, fmt.Errorf("wait for the Pod's other call: %w", err)
+	}
+	defer unlock()
+	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id}
+	grants, err := s.opts.IPAM.Acquire(ctx, ipam.Intent{
+		Sandbox: c.ContainerID, PodUID: c.args.uid, Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
+		Slot: p.state.Slot, Slots: p.state.Slots,
+		Record: func(g []ipam.Grant) ([]byte, error) {
+			r := rec
+			r.Interfaces = p.attachments(g)
+			return r.encode()
+		},
+		Evict: s.evict,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get addresses: %w", err)
+	}
+	rec.Interfaces = p.attachments(grants)
+	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
+	return s.makeLinks(ctx, c, rec)
+}
+
+func (s *Server) makeLinks(ctx context.Context, c call, rec record) ([]byte, error) {
+	pod := attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}
+	links, err := s.opts.Attacher.Attach(ctx, pod, rec.Interfaces)
+	var out []byte
+	if err == nil {
+		out, err = result(c.conf.CNIVersion, c.Netns, rec.Interfaces, links)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		return out, nil
+	}
+	if f := cniError(err); f.Code == types.ErrInternal {
+		err = fail(CodeAttachFailed, diag.PodAttachFailed, err)
+	}
+	return nil, errors.Join(err, s.takeDown(context.WithoutCancel(ctx), pod, rec))
+}
+
+// addAgain answers an ADD for a sandbox that has a record. The specification forbids it without a DEL between; a runtime
+// that lost the answer gets the same one, if it is still true.
+func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Record) ([]byte, error) {
+	rec, err := decodeRecord(old.Data)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Conf != c.conf.Name || rec.IfName != c.IfName || rec.NetnsID != id {
+		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached,
+			fmt.Errorf("container %s is attached by configuration %s as %s in %s", c.ContainerID, rec.Conf, rec.IfName, rec.Netns))
+	}
+	links, err := s.opts.Attacher.Check(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}, rec.Interfaces)
+	if err != nil {
+		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached, fmt.Errorf("container %s is attached already: %w", c.ContainerID, err))
+	}
+	return result(c.conf.CNIVersion, c.Netns, rec.Interfaces, links)
+}
+
+// takeDown removes links, and only when none is left, record and addresses: an address must not be free while a link
+// has it.
+func (s *Server) takeDown(ctx context.Context, pod attach.Pod, rec record) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	if err := s.opts.Attacher.Detach(ctx, pod, rec.Interfaces); err != nil {
+		return fmt.Errorf("take links down: %w", err)
+	}
+	if err := s.opts.IPAM.Release(ctx, pod.Sandbox); err != nil {
+		return fmt.Errorf("release addresses: %w", err)
+	}
+	s.forget(pod.Sandbox)
+	return nil
+}
+
+// evict takes down the links of a Pod's former sandbox, whose record is about to move. It takes no lock: the one for the
+// Pod is held, and a DEL of that sandbox does the same.
+func (s *Server) evict(ctx context.Context, old ipam.Record) error {
+	rec, err := decodeRecord(old.Data)
+	if err != nil {
+		return err
+	}
+	netns := s.netns(nil, rec)
+	if netns != nil {
+		defer netns.Close()
+	}
+	if err := s.opts.Attacher.Detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec.Interfaces); err != nil {
+		return err
+	}
+	s.forget(old.Sandbox)
+	return nil
+}
+
+// check compares a sandbox with its record.
+func (s *Server) check(ctx context.Context, c call) error {
+	old, err := s.opts.IPAM.Lookup(c.ContainerID)
+	if errors.Is(err, ipam.ErrNotFound) {
+		return fail(types.ErrUnknownContainer, diag.PodCheckFailed, fmt.Errorf("container %s is not attached", c.ContainerID))
+	}
+	if err != nil {
+		return fmt.Errorf("look the sandbox up: %w", err)
+	}
+	rec, err := decodeRecord(old.Data)
+	if err != nil {
+		return err
+	}
+	if rec.IfName != c.IfName {
+		return fail(types.ErrUnknownContainer, diag.PodCheckFailed, fmt.Errorf("container %s is attached as %s", c.ContainerID, rec.IfName))
+	}
+	_, err = s.opts.Attacher.Check(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}, rec.Interfaces)
+	return err
+}
+
+// del detaches a sandbox. It succeeds when there is nothing (any more), and leaves alone what was made under another
+// interface name: that is not the attachment the runtime speaks of. The configuration's name may have changed since.
+func (s *Server) del(ctx context.Context, c call) error {
+	old, err := s.opts.IPAM.Lookup(c.ContainerID)
+	if errors.Is(err, ipam.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look the sandbox up: %w", err)
+	}
+	rec, err := decodeRecord(old.Data)
+	if err != nil {
+		return err
+	}
+	if rec.IfName != "" && rec.IfName != c.IfName {
+		s.log.Info("DEL speaks of another attachment", "container", c.ContainerID, "interface", c.IfName, "attached", rec.IfName)
+		return nil
+	}
+	netns := s.netns(c.netns, rec)
+	if netns != nil && netns != c.netns {
+		defer netns.Close()
+	}
+	return s.takeDown(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: netns}, rec)
+}
+
+// forsake detaches a sandbox whose ADD was answered to nobody.
+func (s *Server) forsake(sandbox string) {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+	defer cancel()
+	unlock, err := s.locks.lock(ctx, "sandbox/"+sandbox)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	old, err := s.opts.IPAM.Lookup(sandbox)
+	if err != nil {
+		return // the runtime's DEL was faster
+	}
+	rec, err := decodeRecord(old.Data)
+	if err == nil {
+		netns := s.netns(nil, rec)
+		if netns != nil {
+			defer netns.Close()
+		}
+		err = s.takeDown(ctx, attach.Pod{Sandbox: sandbox, Netns: netns}, rec)
+	}
+	if err != nil {
+		s.log.Warn("detach after an answer that nobody took; DEL will", "container", sandbox, "reason", err)
+	}
+}
+
+// netns finds the namespace of a record: the one the runtime gave, or the recorded path; nil if neither is the one that
+// was attached, which then is gone, and its links with it.
+func (s *Server) netns(given *os.File, rec record) *os.File {
+	if given != nil {
+		if id, err := attach.Identity(given); err == nil && id == rec.NetnsID {
+			return given
+		}
+	}
+	f, err := os.OpenFile(rec.Netns, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	if id, err := attach.Identity(f); err != nil || id != rec.NetnsID {
+		f.Close()
+		return nil
+	}
+	return f
+}
