@@ -280,6 +280,7 @@ func TestLimits(t *testing.T) {
 	for i := range 12 {
 		aliases = append(aliases, File{Path: fmt.Sprintf("%02d.yaml", i), Data: []byte("a: &a [" + strings.Repeat("x, ", 99) + "x]\nb: [" + strings.Repeat("*a, ", 99) + "*a]\n")})
 	}
+	documents := []File{{Path: "a.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments/2))}, {Path: "b.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments/2+1))}}
 	for _, tc := range []struct {
 		name  string
 		files []File
@@ -288,12 +289,16 @@ func TestLimits(t *testing.T) {
 	}{
 		{"files", many, diag.BundleTooLarge, "010000.yaml"},
 		{"bytes", big, diag.BundleTooLarge, "32.yaml"},
+		{"documents", documents, diag.BundleTooLarge, "b.yaml"},
 		{"one file", []File{{Path: "a.yaml", Data: []byte(doc + strings.Repeat("#", MaxFileSize))}}, diag.FileTooLarge, "a.yaml"},
 		{"aliases of all files", aliases, diag.AliasBomb, "09.yaml"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			docs, problems := Decode(tc.files)
 			i := slices.IndexFunc(problems, func(d diag.Diagnostic) bool { return d.Code == tc.code })
+			if tc.code == diag.BundleTooLarge && docs.Len() > 0 {
+				t.Error("documents of a refused bundle")
+			}
 			if i < 0 || problems[i].File != tc.file || !docs.Incomplete {
 				t.Errorf("want %s in %s, got %d problems, incomplete %t", tc.code, tc.file, len(problems), docs.Incomplete)
 			}

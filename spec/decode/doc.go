@@ -76,17 +76,14 @@ func Decode(files []File) (*Documents, diag.List) {
 		return cmp.Or(strings.Compare(a.Path, b.Path), slices.Compare(a.Data, b.Data))
 	})
 	total := 0
-	for i, f := range mine {
-		total += len(f.Data)
-		switch {
-		case i >= MaxFiles:
-			d.limit(f.Path, 0, "the bundle has more than %d files", MaxFiles)
-		case total > MaxTotalSize:
-			d.limit(f.Path, 0, "the bundle is larger than %d MiB", MaxTotalSize>>20)
-		default:
-			d.file(f)
+	for i, f := range mine { // before any is parsed
+		if total += len(f.Data); i >= MaxFiles || total > MaxTotalSize {
+			d.limit(f.Path, 0, "the bundle has more than %d files, or more than %d MiB", MaxFiles, MaxTotalSize>>20)
+			return d.docs, d.problems
 		}
-		if d.stop {
+	}
+	for _, f := range mine {
+		if d.file(f); d.stop {
 			break
 		}
 	}

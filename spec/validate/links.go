@@ -180,24 +180,29 @@ func (r *linkRules) fitsParent(n *network, parents []*link) {
 	}
 }
 
-// overhead is that of the address family the fabric's packets travel by.
+// overhead is that of the address family the fabric's packets travel by: the group's, or else IPv6 only if no node declares
+// an IPv4 address.
 func (f *fabric) overhead() int {
-	if f.VXLAN.Multicast.IsValid() {
-		if f.VXLAN.Multicast.Is6() {
-			return overheadV6
+	if f.bytes == 0 {
+		f.bytes = overheadV4
+		if f.travelsV6() {
+			f.bytes = overheadV6
 		}
-		return overheadV4
+	}
+	return f.bytes
+}
+
+func (f *fabric) travelsV6() bool {
+	if f.VXLAN.Multicast.IsValid() {
+		return f.VXLAN.Multicast.Is6()
 	}
 	v6 := false
 	for _, n := range f.scope.nodeList() {
 		a := underlayAddresses(n, f.Device)
 		if a[0].IsValid() {
-			return overheadV4
+			return false
 		}
 		v6 = v6 || a[1].IsValid()
 	}
-	if v6 {
-		return overheadV6
-	}
-	return overheadV4
+	return v6
 }

@@ -122,7 +122,7 @@ func quarrel(x, y wish) bool {
 func TestNetworksAgainstOracle(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	verdicts := map[bool]int{}
-	for round := range 3000 {
+	for round := range 1500 {
 		wishes := make([]wish, 2+r.IntN(4))
 		var text []string
 		for i := range wishes {
@@ -155,7 +155,7 @@ func TestNetworksAgainstOracle(t *testing.T) {
 		}
 		verdicts[want]++
 	}
-	if verdicts[true] < 300 || verdicts[false] < 300 {
+	if verdicts[true] < 150 || verdicts[false] < 150 {
 		t.Errorf("the generator is lopsided: %v", verdicts)
 	}
 }

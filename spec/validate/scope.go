@@ -14,6 +14,7 @@ import (
 // scope is where something exists: on the nodes of some groups.
 type scope struct {
 	groups []*group // sorted by name
+	nodes  []*node  // of these groups, see nodeList
 }
 
 // scopeOf returns the one scope of these groups.
@@ -26,7 +27,7 @@ func (c *checker) scopeOf(groups []*group) *scope {
 	}
 	key := strings.Join(names, "/")
 	if c.scopes[key] == nil {
-		c.scopes[key] = &scope{groups}
+		c.scopes[key] = &scope{groups: groups}
 	}
 	return c.scopes[key]
 }
@@ -42,14 +43,17 @@ func (c *checker) scopeOfDevice(device string) *scope {
 	return c.scopeOf(groups)
 }
 
-// nodeList is the nodes of a scope, by name.
+// nodeList is the nodes of a scope, by name. It is asked for once nodes are matched, and often.
 func (s *scope) nodeList() []*node {
-	var out []*node
-	for _, g := range s.groups {
-		out = append(out, g.nodes...)
+	if s.nodes == nil {
+		s.nodes = []*node{}
+		for _, g := range s.groups {
+			s.nodes = append(s.nodes, g.nodes...)
+		}
+		slices.SortFunc(s.nodes, func(a, b *node) int { return strings.Compare(a.Name, b.Name) })
+		s.nodes = slices.Compact(s.nodes)
 	}
-	slices.SortFunc(out, func(a, b *node) int { return strings.Compare(a.Name, b.Name) })
-	return slices.Compact(out)
+	return s.nodes
 }
 
 // meet says whether a node may be in both scopes: one that the bundle declares, or, as long as nodes come from a cluster,

@@ -37,6 +37,7 @@ type fabric struct {
 	spot
 	scope  *scope
 	ranged bool // its ranges could be read
+	bytes  int  // see overhead
 }
 
 // finish is the group for the model, its links sorted.
