@@ -74,6 +74,9 @@ func TestSocket(t *testing.T) {
 		t.Errorf("without a guard: %v", err)
 	}
 	c, stop = process(t, dir, k) // over the old socket file
+	if st, err := c.Status(ctx); err != nil || !strings.Contains(st.Undone.Reason, "stopped") {
+		t.Errorf("undone %+v, %v", st.Undone, err)
+	}
 	_, err = c.Submit(ctx, submission(planA()))
 	must(t, err)
 	must(t, c.Confirm(ctx, planA().Digest()))

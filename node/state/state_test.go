@@ -91,6 +91,7 @@ func TestRefusedFileFallsBackToLastGood(t *testing.T) {
 		"empty":     {nil, diag.StateCorrupt},
 		"cut":       {good[:len(good)/2], diag.StateCorrupt},
 		"bit":       {bytes.Replace(good, []byte("1500"), []byte("1501"), 1), diag.StateCorrupt},
+		"name":      {bytes.Replace(good, []byte("r2"), []byte("r7"), 1), diag.StateCorrupt},
 		"newer":     {newer, diag.StateNewer},
 		"format 0":  {bytes.Replace(good, []byte(`{"format":1`), []byte(`{"format":0`), 1), diag.StateCorrupt},
 		"unknown":   {unknown, diag.StateNewer},
