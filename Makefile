@@ -4,7 +4,7 @@ SHELL      := /bin/bash
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 GOFLAGS_   := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
-RUNNER     := go run ./test/runner
+RUNNER     := go run ./test/runner --
 TEST_FLAGS ?=
 # The race detector needs a C compiler; without one the tests still run.
 RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"danm.io/danm/cni/wire"
@@ -23,6 +24,8 @@ type call struct {
 	args  podArgs
 	netns *os.File // nil where the runtime gave none
 }
+
+var commands = []string{"ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"}
 
 // handle answers one connection.
 func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
@@ -63,7 +66,11 @@ func (s *Server) report(req wire.Request, took time.Duration, e *types.Error) {
 		s.log.Info("CNI call", "command", req.Command, "container", req.ContainerID, "took", took)
 	}
 	if s.opts.Observe != nil {
-		s.opts.Observe(req.Command, took, code)
+		command := "other" // what a caller makes up must not become a metric's label
+		if slices.Contains(commands, req.Command) {
+			command = req.Command
+		}
+		s.opts.Observe(command, took, code)
 	}
 }
 

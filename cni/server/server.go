@@ -45,7 +45,7 @@ type Options struct {
 	Log      *slog.Logger  // nil = none
 	Timeout  time.Duration // of one call, 0 = 60 s
 	Grace    time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
-	// Observe is told about each call: the CNI command, how long it took, the error's CNI code (0 is success). nil = nobody.
+	// Observe is told about each call: the CNI command ("other" for one unknown), how long it took, the error's CNI code (0 is success). nil = nobody.
 	Observe func(command string, took time.Duration, code uint)
 }
 

@@ -73,7 +73,7 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	}
 }
 
-func link(name string, kind model.LinkKind, vni uint32, alias string) *model.Link {
+func stepLink(name string, kind model.LinkKind, vni uint32, alias string) *model.Link {
 	l := &model.Link{Name: name, Kind: kind, Parent: "eth0", Alias: alias}
 	if kind == model.VXLAN {
 		l.VXLAN = &model.VXLANOptions{VNI: vni}
@@ -95,13 +95,13 @@ func TestRows(t *testing.T) {
 	peer := func(l, a string) *model.Peer { return &model.Peer{Link: l, Addr: netip.MustParseAddr(a)} }
 	p := plan.Plan{
 		Steps: []plan.Step{
-			{Op: plan.DeleteLink, Link: link("voice.310", model.VLAN, 310, "danm: acme/voice"), Disruption: plan.DestroysPods, Pods: []string{"acme/sip-0", "acme/sip-1"}},
-			{Op: plan.DeleteLink, Link: link("vx_a", model.VXLAN, 5, "danm: a"), Disruption: plan.DestroysPods},
-			{Op: plan.DeleteLink, Link: link("gone.7", model.VLAN, 7, "danm: gone"), Disruption: plan.DestroysPods},
-			{Op: plan.CreateLink, Link: link("voice.312", model.VLAN, 312, "danm: acme/voice"), Disruption: plan.None},
-			{Op: plan.CreateLink, Link: link("vx_a", model.VXLAN, 6, "danm: a"), Disruption: plan.None},
-			{Op: plan.CreateLink, Link: link("vx_new", model.VXLAN, 9, "danm: new"), Disruption: plan.None},
-			{Op: plan.CreateLink, Link: link("vx_gone", model.VXLAN, 10, "danm: gone"), Disruption: plan.None}, // another kind: no replacement
+			{Op: plan.DeleteLink, Link: stepLink("voice.310", model.VLAN, 310, "danm: acme/voice"), Disruption: plan.DestroysPods, Pods: []string{"acme/sip-0", "acme/sip-1"}},
+			{Op: plan.DeleteLink, Link: stepLink("vx_a", model.VXLAN, 5, "danm: a"), Disruption: plan.DestroysPods},
+			{Op: plan.DeleteLink, Link: stepLink("gone.7", model.VLAN, 7, "danm: gone"), Disruption: plan.DestroysPods},
+			{Op: plan.CreateLink, Link: stepLink("voice.312", model.VLAN, 312, "danm: acme/voice"), Disruption: plan.None},
+			{Op: plan.CreateLink, Link: stepLink("vx_a", model.VXLAN, 6, "danm: a"), Disruption: plan.None},
+			{Op: plan.CreateLink, Link: stepLink("vx_new", model.VXLAN, 9, "danm: new"), Disruption: plan.None},
+			{Op: plan.CreateLink, Link: stepLink("vx_gone", model.VXLAN, 10, "danm: gone"), Disruption: plan.None}, // another kind: no replacement
 			{Op: plan.AddPeer, Peer: peer("vx_a", "192.0.2.1"), Disruption: plan.None},
 			{Op: plan.AddPeer, Peer: peer("vx_new", "192.0.2.1"), Disruption: plan.None},
 			{Op: plan.AddPeer, Peer: peer("vx_a", "192.0.2.2"), Disruption: plan.None},
@@ -129,7 +129,7 @@ func TestRows(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	step := func(l string, d plan.Disruption, pods ...string) plan.Step {
-		return plan.Step{Op: plan.SetLink, LinkName: l, Link: link(l, model.VLAN, 1, ""), Property: "mtu", From: "1500", To: "1400", Disruption: d, Pods: pods}
+		return plan.Step{Op: plan.SetLink, LinkName: l, Link: stepLink(l, model.VLAN, 1, ""), Property: "mtu", From: "1500", To: "1400", Disruption: d, Pods: pods}
 	}
 	node := func(name string, steps ...plan.Step) NodeDiff {
 		p := plan.Plan{Steps: steps}

@@ -2,11 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 
+	"danm.io/danm/node/ledger"
+	"danm.io/danm/node/link"
 	"danm.io/danm/node/plan"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
@@ -87,7 +88,7 @@ func nodeOf(d Document, name string) (model.NodeState, error) {
 func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observed, error) {
 	switch {
 	case o.Local:
-		return observeHost(ctx)
+		return observeHost(ctx, o.StateDir)
 	case o.Observed == "":
 		return assumed(p), nil
 	}
@@ -102,7 +103,17 @@ func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observe
 	return host, nil
 }
 
-// errNoKernel is what --local says on a build without netlink.
-var errNoKernel = errors.New("this host cannot be observed")
-
-func observeHost(ctx context.Context) (plan.Observed, error) { return plan.Observed{}, errNoKernel }
+// observeHost reads this host's kernel, and from the state directory what of it is ours.
+func observeHost(ctx context.Context, stateDir string) (plan.Observed, error) {
+	kernel, err := link.New("/")
+	if err != nil {
+		return plan.Observed{}, err
+	}
+	defer kernel.Close()
+	host, err := kernel.Observe(ctx)
+	if err != nil {
+		return plan.Observed{}, fmt.Errorf("observe this host: %w", err)
+	}
+	host.Owned, err = ledger.Load(stateDir)
+	return host, err
+}

@@ -50,8 +50,15 @@ var wholes = []whole{
 	{name: "shared, two networkIDs", edits: [][3]string{{"networks.yaml", "vxlan: 5002", "vxlan: 5001\n  sharedWith: [acme/voice]\n  blockSize: 16"}, {"networks.yaml", "mtu: 1400", "sharedWith: [beta/voice]"}}, want: []string{"networks.yaml:32 SharedMismatch"}},
 	{name: "shared, two block sizes", edits: [][3]string{{"networks.yaml", "vxlan: 5002", "vxlan: 5001\n  sharedWith: [acme/voice]\n  blockSize: 32"}, {"networks.yaml", "networkID: bvoice", "networkID: voice"}, {"networks.yaml", "mtu: 1400", "sharedWith: [beta/voice]"}}, want: []string{"networks.yaml:37 SharedMismatch"}},
 	{name: "shared, overlapping but not equal", edits: [][3]string{{"networks.yaml", "vxlan: 5002\n  ipv4:\n    cidr: 10.40.0.0/22", "vxlan: 5001\n  sharedWith: [acme/voice]\n  ipv4:\n    cidr: 10.40.0.0/23"}, {"networks.yaml", "networkID: bvoice", "networkID: voice"}, {"networks.yaml", "mtu: 1400", "sharedWith: [beta/voice]"}}, want: []string{"networks.yaml:38 SharedMismatch"}},
+	{name: "shared, macvlan and bridge", edits: [][3]string{{"networks.yaml", "vxlan: 5002", "vxlan: 5001\n  sharedWith: [acme/voice]\n  blockSize: 16"}, {"networks.yaml", "networkID: bvoice\n  type: macvlan", "networkID: voice\n  type: bridge"}, {"networks.yaml", "mtu: 1400", "sharedWith: [beta/voice]"}}, want: []string{"networks.yaml:33 DeviceConflict"}},
+	{name: "shared, bridge and macvlan", edits: [][3]string{{"networks.yaml", "vxlan: 5002", "vxlan: 5001\n  sharedWith: [acme/voice]\n  blockSize: 16"}, {"networks.yaml", "networkID: voice\n  type: macvlan", "networkID: voice\n  type: bridge"}, {"networks.yaml", "networkID: bvoice", "networkID: voice"}, {"networks.yaml", "mtu: 1400", "sharedWith: [beta/voice]"}}, want: []string{"networks.yaml:33 DeviceConflict"}},
 	{name: "untagged networks share a device", add: map[string]string{"x.yaml": net("beta/x", "{fabric: edge, ipv4: {cidr: 10.7.0.0/24}}") + "---\n" + net("beta/y", "{fabric: edge, ipv4: {cidr: 10.7.1.0/24}}")}},
 	{name: "one network inside another two places up", add: map[string]string{"x.yaml": net("beta/x", "{fabric: edge, ipv4: {cidr: 10.7.0.0/16}}") + "---\n" + net("beta/y", "{fabric: edge, ipv4: {cidr: 10.7.1.0/24}}") + "---\n" + net("beta/z", "{fabric: edge, ipv4: {cidr: 10.7.2.0/24}}")}, want: []string{"x.yaml:14 CIDROverlap", "x.yaml:9 CIDROverlap"}},
+
+	// tenants
+	{name: "a default for everyone", edits: [][3]string{{"tenants.yaml", "  networks: [shared]\n", "  defaultNetwork: shared\n"}, {"networks.yaml", "  allowedTenants: [acme]\n", ""}}},
+	{name: "a default granted", edits: [][3]string{{"tenants.yaml", "  networks: [shared]\n", "  networks: [shared]\n  defaultNetwork: shared\n"}}},
+	{name: "a default closed by another's grant", edits: [][3]string{{"tenants.yaml", "defaultNetwork: acme/voice", "defaultNetwork: shared"}, {"networks.yaml", "  allowedTenants: [acme]\n", ""}}, want: []string{"tenants.yaml:10 DefaultNotAllowed"}},
 
 	// nodes that are not the same
 	{name: "one VNI, port and name on other nodes", add: map[string]string{"x.yaml": net("beta/x", "{networkID: voice, fabric: lab, vxlan: 5001, type: macvlan}")}},

@@ -1,0 +1,166 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"danm.io/danm/spec/model"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/icmp"
+	"golang.org/x/sys/unix"
+)
+
+// A Pod twice on a network with routes (DANM's bug 16), and a route to one place over two gateways.
+func TestKernelEqualRoutesAreNoConflict(t *testing.T) {
+	s := newSite(t)
+	_, pod := s.pod("pod")
+	want := rich(pod.Sandbox)
+	_, err := s.on[0].Attach(t.Context(), pod, want)
+	must(t, err)
+	must(t, s.on[0].Detach(t.Context(), pod, want))
+	want[1].Routes = routes("10.9.0.0/16", "10.0.0.250")
+	if _, err = s.on[0].Attach(t.Context(), pod, want); !errors.Is(err, ErrRouteConflict) || !strings.Contains(err.Error(), "net1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// DANM's bug 17: with the subnet's mask in the rule, traffic of .1 would follow the table of .2 or the reverse.
+func TestKernelPolicyRoutesFollowTheirOwnAddress(t *testing.T) {
+	s := newSite(t)
+	ns, pod := s.pod("pod")
+	_, err := s.on[0].Attach(t.Context(), pod, rich(pod.Sandbox))
+	must(t, err)
+	for src, gw := range map[string]string{"10.0.0.1": "10.0.0.254", "10.0.0.2": "10.0.0.252"} {
+		must(t, ns.Do(func() error {
+			got, err := netlink.RouteGetWithOptions(net.ParseIP("10.50.1.1"), &netlink.RouteGetOptions{SrcAddr: net.ParseIP(src)})
+			if err != nil {
+				return err
+			}
+			if !got[0].Gw.Equal(net.ParseIP(gw)) {
+				t.Errorf("from %s: leaves by %s, want %s", src, got[0].Gw, gw)
+			}
+			return nil
+		}))
+	}
+}
+
+func TestKernelIPv6OnlyWhereWanted(t *testing.T) {
+	s := newSite(t)
+	ns, pod := s.pod("pod")
+	off, on := attachment(model.MACVLAN, "pod", "net1", "10.0.0.1/24"), attachment(model.MACVLAN, "pod", "net2", "10.0.1.1/24")
+	on.IPv6 = true
+	_, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{off, on})
+	must(t, err)
+	must(t, ns.Do(func() error {
+		for file, want := range map[string]string{
+			"net1/disable_ipv6": "1", "net2/disable_ipv6": "0", "net2/accept_ra": "0", "net2/autoconf": "0", "all/disable_ipv6": "0", "all/accept_ra": "1",
+		} {
+			got, err := os.ReadFile("/proc/thread-self/root/proc/sys/net/ipv6/conf/" + file)
+			if err != nil {
+				return err
+			}
+			if strings.TrimSpace(string(got)) != want {
+				t.Errorf("%s is %s, want %s", file, got, want)
+			}
+		}
+		return nil
+	}))
+	if d := dump(t, ns); strings.Contains(d, "address net1 fe80") || !strings.Contains(d, "address net2 fe80") {
+		t.Errorf("link-local addresses:\n%s", d)
+	}
+}
+
+func TestKernelAddressesAreUsableAtOnce(t *testing.T) {
+	s := newSite(t)
+	ns, pod := s.pod("pod")
+	_, err := s.on[0].Attach(t.Context(), pod, rich("pod"))
+	must(t, err)
+	must(t, ns.Do(func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+			if err != nil {
+				return err
+			}
+			for _, a := range addrs {
+				if a.IP.IsGlobalUnicast() && a.Flags&unix.IFA_F_TENTATIVE != 0 {
+					t.Errorf("%s on %s is tentative", a.IP, l.Attrs().Name)
+				}
+			}
+		}
+		return nil
+	}))
+}
+
+// The frames are judged by a receiver: the ARP frame byte by byte, the advertisement by the kernel's own checksum.
+func TestKernelAnnouncements(t *testing.T) {
+	s := newSite(t)
+	listener, lpod := s.pod("listener")
+	_, err := s.on[1].Attach(t.Context(), lpod, []model.Attachment{attachment(model.MACVLAN, "listener", "eth0", "10.0.0.9/24", "fd00::9/64")})
+	must(t, err)
+	var raw net.PacketConn
+	var arp int
+	must(t, listener.Do(func() (err error) {
+		if raw, err = icmp.ListenPacket("ip6:ipv6-icmp", "::"); err != nil {
+			return err
+		}
+		arp, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0x0608) // ETH_P_ARP in network order
+		return err
+	}))
+	defer raw.Close()
+	defer unix.Close(arp)
+	_, pod := s.pod("pod")
+	at := attachment(model.MACVLAN, "pod", "eth0", "10.0.0.1/24", "fd00::1/64")
+	_, err = s.on[0].Attach(t.Context(), pod, []model.Attachment{at})
+	must(t, err)
+	mac, _ := net.ParseMAC(at.MAC)
+	frame := make([]byte, 100)
+	must(t, unix.SetsockoptTimeval(arp, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 3}))
+	n, _, err := unix.Recvfrom(arp, frame, 0)
+	must(t, err)
+	want := string(mac) + "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" + string(mac) + "\x0a\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00" + "\x0a\x00\x00\x01"
+	if n < 42 || string(frame[6:42]) != want {
+		t.Errorf("ARP announcement %x, want %x", frame[6:n], want)
+	}
+	_ = raw.SetReadDeadline(time.Now().Add(3 * time.Second))
+	for {
+		n, from, err := raw.ReadFrom(frame)
+		must(t, err)
+		if frame[0] != 136 {
+			continue
+		}
+		target := netip.AddrFrom16([16]byte(frame[8:24]))
+		if n < 32 || from.String() != "fd00::1" || target != netip.MustParseAddr("fd00::1") || frame[4]&0x20 == 0 || string(frame[26:32]) != string(mac) {
+			t.Errorf("advertisement from %s: %x", from, frame[:n])
+		}
+		break
+	}
+}
+
+func TestNames(t *testing.T) {
+	seen := map[string]bool{}
+	for i := range 2000 {
+		name := HostLinkName(fmt.Sprintf("sandbox-%d", i/2), fmt.Sprintf("net%d", i%2))
+		if len(name) > 15 || !strings.HasPrefix(name, "dn") || seen[name] {
+			t.Fatalf("%q is too long, foreign or repeated", name)
+		}
+		seen[name] = true
+		mac, err := net.ParseMAC(NewMAC())
+		if err != nil || len(mac) != 6 || mac[0]&3 != 2 || seen[mac.String()] {
+			t.Fatalf("MAC %s: %v", mac, err)
+		}
+		seen[mac.String()] = true
+	}
+	if HostLinkName("a", "b") != HostLinkName("a", "b") || HostLinkName("ab", "c") == HostLinkName("a", "bc") {
+		t.Error("names depend on something else, or not on both")
+	}
+}

@@ -1,0 +1,122 @@
+package server
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/spec/model"
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+func TestDefaultNetwork(t *testing.T) {
+	state := testState()
+	find := func(ns string) string {
+		n, err := defaultNetwork(state, ns)
+		if err != nil {
+			return "error: " + err.Error()
+		}
+		return string(n.Kind) + " " + n.Key()
+	}
+	expect := func(ns, want string) {
+		t.Helper()
+		if got := find(ns); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: got %s, want %s", ns, got, want)
+		}
+	}
+	expect("beta", "TenantNetwork beta/default")
+	expect("acme", "ClusterNetwork default")
+	state.Networks = append(state.Networks, model.Network{Kind: model.DanmNet, Namespace: "beta", Name: "default"})
+	expect("beta", "DanmNet beta/default")
+	state.Tenants = []model.Tenant{{Name: "acme", Namespaces: []string{"acme"}, DefaultNetwork: "acme/data"}, {Name: "x", Namespaces: []string{"x"}, DefaultNetwork: "beta/secret"}}
+	expect("acme", "TenantNetwork acme/data")
+	expect("x", "error:")
+	state.Networks[0].AllowedNamespaces = []string{"beta"}
+	expect("gamma", "error:")
+	if q := defaultRequest(model.Network{IPv4: &model.Subnet{}, IPv6: &model.Subnet{}}); q.IP.Mode != model.AddressDynamic || q.IP6.Mode != model.NoAddress {
+		t.Errorf("dual stack default: %+v", q)
+	}
+	if q := defaultRequest(model.Network{IPv6: &model.Subnet{}}); q.IP6.Mode != model.AddressDynamic {
+		t.Errorf("IPv6 default: %+v", q)
+	}
+}
+
+func TestAddWithoutInterfacesUsesTheDefault(t *testing.T) {
+	n := newNode(t, nil)
+	r, e := n.call(request("ADD", "c", "acme", "u", ""))
+	if e != nil || len(r.Interfaces) != 1 || r.Interfaces[0].Name != "eth0" || r.IPs[0].Address.String() != "10.2.0.1/24" {
+		t.Errorf("%+v %v", r, e)
+	}
+}
+
+func TestTenantFromTheConf(t *testing.T) {
+	n := newNode(t, nil)
+	req := request("ADD", "c", "", "", "")
+	req.Args = ""
+	req.Stdin = []byte(`{"cniVersion":"0.3.1","name":"danm","namespace":"acme","interfaces":` + oneData + `}`)
+	if _, e := n.call(req); e != nil {
+		t.Fatal(e)
+	}
+	r, err := n.ipam.Lookup("c")
+	must(t, err)
+	if r.PodUID != "c" || r.Namespace != "acme" {
+		t.Errorf("record %+v", r)
+	}
+}
+
+func TestDefaultRoutes(t *testing.T) {
+	gw := func(s string) model.Attachment {
+		return model.Attachment{Gateways: []netip.Addr{netip.MustParseAddr(s)}}
+	}
+	ats := []model.Attachment{{}, gw("10.0.0.1"), gw("10.1.0.1"), gw("fd00::1")}
+	addDefaults(ats)
+	if len(ats[1].Routes) != 1 || ats[1].Routes[0] != route("0.0.0.0/0", "10.0.0.1") || len(ats[2].Routes) != 0 || len(ats[3].Routes) != 1 {
+		t.Errorf("%+v", ats)
+	}
+	ats = []model.Attachment{gw("10.0.0.1"), {Routes: []model.PodRoute{route("0.0.0.0/0", "10.1.0.1")}}}
+	addDefaults(ats)
+	if len(ats[0].Routes) != 0 {
+		t.Errorf("a second default route: %+v", ats)
+	}
+}
+
+func TestLegacyNames(t *testing.T) {
+	n := model.Network{InterfacePrefix: "data"}
+	c := call{conf: netConf{NamingScheme: "legacy"}}
+	c.IfName = "eth0"
+	if got := []string{interfaceName(0, n, c), interfaceName(2, n, c), interfaceName(2, model.Network{}, c)}; !slices.Equal(got, []string{"eth0", "data", "eth2"}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func FuzzConf(f *testing.F) {
+	for _, s := range []string{`{}`, `{"cniVersion":"1.0.0","name":"n"}`, `{"cniVersion":"1.0.0","name":"n","interfaces":[{"network":"a"}]}`,
+		`{"cniVersion":"1.1.0","name":"n","interfaces":null,"prevResult":{}}`, `[]`, `{"cniVersion":"1.0.0","name":"n","interfaces":[{}]}`} {
+		f.Add([]byte(s), "K8S_POD_NAMESPACE=acme;K8S_POD_UID=u")
+	}
+	state := testState()
+	f.Fuzz(func(t *testing.T, stdin []byte, args string) {
+		conf, err := parseConf(stdin)
+		if err != nil {
+			if e := cniError(err); e.Code == types.ErrInternal || e.Details == "" {
+				t.Fatalf("an error without a code: %v", err)
+			}
+			return
+		}
+		c := call{Request: wire.Request{ContainerID: "c", IfName: "eth0", Args: args}, conf: conf}
+		if c.args, err = parseArgs(c.Request, conf); err != nil {
+			return
+		}
+		p, err := choose(state, c)
+		if err != nil {
+			return
+		}
+		for _, it := range p.items {
+			if !visible(it.network, c.args.namespace) || len(it.ifName) > 15 {
+				t.Fatalf("namespace %q gets %s as %q", c.args.namespace, it.network.Key(), it.ifName)
+			}
+		}
+	})
+}
