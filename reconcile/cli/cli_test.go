@@ -179,7 +179,7 @@ func TestAsIfAppliedIsDone(t *testing.T) {
 	b := rendertest.Scale(rendertest.Shape{Nodes: 12, Groups: 3, Networks: 60, Tenants: 4})
 	for _, n := range render.Render(b, model.Inventory{}).Nodes {
 		want := plan.Desired{Plan: n.Plan, Peers: n.Peers}
-		host := assumed(n.Plan)
+		host := assumed(model.NodePlan{}, n.Plan)
 		first := plan.Diff(want, host)
 		if len(first.Steps) < 20 || len(first.Blocked) > 0 {
 			t.Fatalf("%s: %d steps on bare hardware, %v blocked", n.Node, len(first.Steps), first.Blocked)
@@ -196,9 +196,20 @@ func TestAssumedFindsMatched(t *testing.T) {
 		{Name: "wan", Kind: model.Physical, Match: &model.Match{Name: "enp3s0", PCI: "0000:03:00.0"}, Up: true},
 		{Name: "bus", Kind: model.Physical, Match: &model.Match{Driver: "virtio_net"}, Up: true},
 	}}
-	got := plan.Diff(plan.Desired{Plan: p}, assumed(p))
+	got := plan.Diff(plan.Desired{Plan: p}, assumed(model.NodePlan{}, p))
 	if len(got.Blocked) > 0 || len(got.Steps) != 3 {
 		t.Errorf("steps and blocked:\n%s", got.Text())
+	}
+}
+
+// A link that is given back was up before DANM came: a dry run must not promise to take it down.
+func TestReleasedHardwareStaysUp(t *testing.T) {
+	was := model.NodeState{Node: "n", Digest: "a", Plan: model.NodePlan{Links: []model.Link{
+		{Name: "eth1", Kind: model.Physical, Up: true, MTU: 1400, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
+	}}}
+	got := nodeDiff("n", was, model.NodeState{Node: "n", Digest: "b"}, true, true).Plan.Text()
+	if !strings.Contains(got, "eth1 mtu 1400 -> 1500") || !strings.Contains(got, "- address 10.0.0.1/24") || strings.Contains(got, "-> down") {
+		t.Errorf("steps:\n%s", got)
 	}
 }
 

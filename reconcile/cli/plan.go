@@ -90,7 +90,7 @@ func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observe
 	case o.Local:
 		return observeHost(ctx, o.StateDir)
 	case o.Observed == "":
-		return assumed(p), nil
+		return assumed(model.NodePlan{}, p), nil
 	}
 	b, err := os.ReadFile(o.Observed)
 	if err != nil {

@@ -12,26 +12,30 @@ import (
 // hardwareMTU is what is assumed of a network card of which nothing is known (IEEE 802.3).
 const hardwareMTU = 1500
 
-// assumed is a host as a dry run sees it: the physical links that the plans name, as hardware comes (MTU 1500, down, no
-// addresses), found by whatever the plans match them with.
-func assumed(plans ...model.NodePlan) plan.Observed {
+// assumed is a host as a dry run sees it: the physical links that the plans name, found by whatever the plans match them
+// with, with MTU 1500 and no addresses. Those of the running plan are up, the others as hardware comes: down.
+func assumed(running, coming model.NodePlan) plan.Observed {
 	var o plan.Observed
-	for _, p := range plans {
-		for _, l := range p.Links {
-			if l.Kind != model.Physical {
-				continue
-			}
-			have := plan.ObservedLink{Link: model.Link{Name: l.Name, Kind: model.Physical, MTU: hardwareMTU}}
-			if m := l.Match; m != nil {
-				have.MAC, have.PCI, have.Driver = m.MAC, m.PCI, m.Driver
-				if m.Name != "" {
-					have.Name = m.Name
-				}
-			}
-			if !slices.ContainsFunc(o.Links, func(x plan.ObservedLink) bool { return x.Name == have.Name }) {
-				o.Links = append(o.Links, have)
+	add := func(l model.Link, up bool) {
+		if l.Kind != model.Physical {
+			return
+		}
+		have := plan.ObservedLink{Link: model.Link{Name: l.Name, Kind: model.Physical, MTU: hardwareMTU, Up: up}}
+		if m := l.Match; m != nil {
+			have.MAC, have.PCI, have.Driver = m.MAC, m.PCI, m.Driver
+			if m.Name != "" {
+				have.Name = m.Name
 			}
 		}
+		if !slices.ContainsFunc(o.Links, func(x plan.ObservedLink) bool { return x.Name == have.Name }) {
+			o.Links = append(o.Links, have)
+		}
+	}
+	for _, l := range running.Links {
+		add(l, true)
+	}
+	for _, l := range coming.Links {
+		add(l, false)
 	}
 	plan.Sort(&o)
 	return o

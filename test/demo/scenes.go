@@ -3,12 +3,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"danm.io/danm/node/guard"
 )
 
 // What the site's files (examples/edge-site) call things.
@@ -41,19 +44,36 @@ func (s *story) firstCommit() error {
 		}
 	}
 	fmt.Printf("all three hosts have %s and %s %.1f s after the commit\n", acmeLink, betaLink, time.Since(began).Seconds())
-	return s.waitReady()
+	if err := s.waitConfirmed(); err != nil {
+		return err
+	}
+	return s.waitConf()
 }
 
-// waitReady waits until each agent offers its networks to Pods: probes passed and the plan is confirmed.
-func (s *story) waitReady() error {
+// waitConf waits until each agent has written the CNI conf.
+func (s *story) waitConf() error {
 	for _, h := range s.hosts {
-		if err := eventually("plan confirmed on "+h.name, 15*time.Second, func() bool {
+		if err := eventually("CNI conf on "+h.name, 15*time.Second, func() bool {
 			_, err := os.Stat(filepath.Join(h.confDir(), "10-danm.conf"))
 			return err == nil
 		}); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// waitConfirmed waits until each host's guard has its plan confirmed: probes passed, and its networks are offered to Pods.
+func (s *story) waitConfirmed() error {
+	for _, h := range s.hosts {
+		if err := eventually("plan confirmed on "+h.name, 15*time.Second, func() bool {
+			st, err := guard.Client{Dir: h.stateDir()}.Status(context.Background())
+			return err == nil && st.Phase == guard.Confirmed
+		}); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("confirmed by all three: the probes have passed for 3 s\n")
 	return nil
 }
 
@@ -165,6 +185,9 @@ func (s *story) secondCommit() error {
 		if err := s.mtuOf(h, betaLink, 1400, 5*time.Second); err != nil {
 			return err
 		}
+	}
+	if err := s.waitConfirmed(); err != nil {
+		return err
 	}
 	fmt.Println("all three hosts follow; the Pods kept their links:")
 	return s.pingAcrossQuietly()

@@ -18,6 +18,8 @@ type options struct {
 	limit  time.Duration // for the whole call
 }
 
+var version = "devel" // set by the build
+
 func main() {
 	debug.SetGCPercent(-1) // one call, at most a few MiB: a collection would only cost time
 	os.Exit(run(options{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, wait: 3 * time.Second, limit: 90 * time.Second}))

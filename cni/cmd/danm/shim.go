@@ -81,7 +81,7 @@ func checkEnvironment(r wire.Request) *types.Error {
 	needed, known := needs[r.Command]
 	if !known {
 		return types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_COMMAND is none of ADD, DEL, CHECK, GC, STATUS, VERSION: "+quote(r.Command),
-			"danm is a CNI plugin for versions "+strings.Join(supported, ", ")+"; a container runtime calls it")
+			"danm "+version+" is a CNI plugin for versions "+strings.Join(supported, ", ")+"; a container runtime calls it")
 	}
 	have := map[string]string{"CNI_CONTAINERID": r.ContainerID, "CNI_NETNS": r.Netns, "CNI_IFNAME": r.IfName}
 	for _, name := range needed {

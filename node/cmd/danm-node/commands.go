@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +31,29 @@ func (c *common) logger() (*slog.Logger, error) {
 }
 
 func (c *common) kernel() (plan.Kernel, error) { return link.New(c.sysRoot) }
+
+func statusCommand(c *common) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{Use: "status", Short: "what is confirmed, under way, held back and refused", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		st, err := guard.Client{Dir: c.stateDir}.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		switch output {
+		case "text":
+			_, err = fmt.Fprint(cmd.OutOrStdout(), st.Text(time.Now()))
+		case "json":
+			e := json.NewEncoder(cmd.OutOrStdout())
+			e.SetIndent("", "  ")
+			err = e.Encode(st)
+		default:
+			err = fmt.Errorf("--output %q: text or json", output)
+		}
+		return err
+	}}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
 
 func restoreCommand(c *common) *cobra.Command {
 	return &cobra.Command{Use: "restore", Short: "go back to the last confirmed plan, now", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {

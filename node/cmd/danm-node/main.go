@@ -14,6 +14,8 @@ import (
 	"danm.io/danm/node/guard"
 )
 
+var version = "devel" // set by the build
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
@@ -29,13 +31,14 @@ type common struct{ stateDir, sysRoot, logFormat, logLevel string }
 
 func command() *cobra.Command {
 	c := &common{}
-	root := &cobra.Command{Use: "danm-node", Short: "DANM on one node", SilenceUsage: true, SilenceErrors: true}
+	root := &cobra.Command{Use: "danm-node", Short: "DANM on one node", Version: version, SilenceUsage: true, SilenceErrors: true}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/danm", "state directory of this node")
 	f.StringVar(&c.sysRoot, "sys-root", "/", "where the host's /proc and /sys are found")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(agentCommand(c), guardCommand(c), uninstallCommand(), restoreCommand(c), retryCommand(c),
+	root.AddCommand(agentCommand(c), guardCommand(c), uninstallCommand(), statusCommand(c), restoreCommand(c), retryCommand(c),
 		simple("pause", "no further kernel writes until resume", "paused: a window that is open still ends, nothing else is written", func(ctx context.Context) error { return guard.Client{Dir: c.stateDir}.Pause(ctx) }),
 		simple("resume", "kernel writes again after pause", "resumed", func(ctx context.Context) error { return guard.Client{Dir: c.stateDir}.Resume(ctx) }))
 	return root

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+var version = "devel" // set by the build
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], cli.IO{Out: os.Stdout, Err: os.Stderr, Color: cli.WantColor(os.Stdout, os.Getenv)})
@@ -24,12 +26,11 @@ func main() {
 
 // run is main without the process: arguments in, exit code out.
 func run(ctx context.Context, args []string, to cli.IO) int {
-	code := cli.Failed
-	root := &cobra.Command{Use: "danmctl", Short: "Networks of a cluster from documents in Git", SilenceUsage: true, SilenceErrors: true}
+	code := cli.OK // also for help, --version and completion
+	root := &cobra.Command{Use: "danmctl", Short: "Networks of a cluster from documents in Git", Version: version, SilenceUsage: true, SilenceErrors: true}
 	root.RunE = func(*cobra.Command, []string) error { return fmt.Errorf("no command given; see danmctl --help") }
-	root.PersistentPreRun = func(*cobra.Command, []string) { code = cli.OK } // also for help and completion
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
-		code = cli.OK
 		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
 	})
 	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
