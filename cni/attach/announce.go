@@ -3,21 +3,15 @@ package attach
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
 
-// announce sends one frame an address, on a thread inside the Pod: an ARP announcement (RFC 5227, section 2.3) or an
+// announce sends one frame an address through a packet socket of the Pod: an ARP announcement (RFC 5227, section 2.3) or an
 // unsolicited neighbour advertisement (RFC 4861, section 7.2.6), so that neighbours which knew the address elsewhere
 // learn its new place at once.
-func announce(index int, mac [6]byte, addresses []netip.Prefix) error {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // protocol 0 receives nothing
-	if err != nil {
-		return fmt.Errorf("packet socket: %w", err)
-	}
-	defer unix.Close(fd)
+func announce(packet, index int, mac [6]byte, addresses []netip.Prefix) error {
 	var errs []error
 	for _, p := range addresses {
 		frame := arpAnnouncement(mac, p.Addr())
@@ -26,7 +20,7 @@ func announce(index int, mac [6]byte, addresses []netip.Prefix) error {
 		}
 		to := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6}
 		copy(to.Addr[:], frame[:6])
-		errs = append(errs, unix.Sendto(fd, frame, unix.MSG_DONTWAIT, to))
+		errs = append(errs, unix.Sendto(packet, frame, unix.MSG_DONTWAIT, to))
 	}
 	return errors.Join(errs...)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
 
 	"danm.io/danm/spec/model"
 )
@@ -86,7 +85,8 @@ func NewMAC() string {
 }
 
 // Attach makes all interfaces, or none: after an error, and after ctx has ended, Pod and host are as before. Interfaces
-// are made at once; routes and rules follow in the order given, so that of two equal routes the first interface's stays.
+// are made in the order given, for the kernel's lock leaves nothing to gain from making them at once; routes and rules
+// follow in the same order, so that of two equal routes the first interface's stays.
 func (a *Attacher) Attach(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
 	inside, err := a.enter(pod)
 	if err != nil {
@@ -144,18 +144,12 @@ type work struct {
 }
 
 func (w *work) all(interfaces []model.Attachment) ([]made, error) {
-	links, errs := make([]made, len(interfaces)), make([]error, len(interfaces))
-	var wg sync.WaitGroup
+	links := make([]made, len(interfaces))
 	for i, at := range interfaces {
-		wg.Go(func() {
-			if links[i], errs[i] = w.link(at); errs[i] != nil {
-				errs[i] = fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, errs[i])
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		var err error
+		if links[i], err = w.link(at); err != nil {
+			return nil, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err)
+		}
 	}
 	for i, at := range interfaces {
 		if err := w.routes(links[i].index, at); err != nil {
@@ -179,19 +173,14 @@ func (w *work) do(call func() error, format string, args ...any) error {
 
 // undoStack takes changes back in reverse order.
 type undoStack struct {
-	mu    sync.Mutex
 	steps []func() error
 }
 
 func (u *undoStack) push(step func() error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.steps = append(u.steps, step)
 }
 
 func (u *undoStack) run() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	var errs []error
 	for i := len(u.steps) - 1; i >= 0; i-- {
 		if err := u.steps[i](); err != nil {

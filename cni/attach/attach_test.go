@@ -250,9 +250,11 @@ func TestKernelErrorsNameTheInterface(t *testing.T) {
 	missing := attachment(model.MACVLAN, "pod", "net1")
 	missing.Device = "nowhere"
 	strange := attachment("IPVLAN", "pod", "net2") // DANM's bug 13: another case gave no interface and a success
-	_, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{missing, strange})
-	if !errors.Is(err, ErrType) || !gone(err) || !strings.Contains(err.Error(), "net1") || !strings.Contains(err.Error(), "nowhere") || !strings.Contains(err.Error(), "net2") {
-		t.Errorf("got %v", err)
+	if _, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{missing}); !gone(err) || !strings.Contains(err.Error(), "net1") || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("no such device: %v", err)
+	}
+	if _, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{strange}); !errors.Is(err, ErrType) || !strings.Contains(err.Error(), "net2") {
+		t.Errorf("no such type: %v", err)
 	}
 	full := attachment(model.MACVLAN, "pod", "net1")
 	full.MTU = 9000

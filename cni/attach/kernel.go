@@ -34,7 +34,7 @@ type handle interface {
 	Close()
 }
 
-// podKernel is the kernel as seen from inside a Pod.
+// podKernel is the kernel as seen from inside a Pod. Its calls belong to the goroutine that opened it, until Close.
 type podKernel interface {
 	handle
 	// Fd is the namespace's descriptor, for links created from the host's side.
@@ -82,70 +82,76 @@ func Identity(f *os.File) (string, error) {
 	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
 }
 
-// inside is a thread in the Pod's network namespace, with a netlink socket opened there. Netlink needs the thread no
-// more once the socket is open; sysctls and packet sockets do.
+// inside is the calling goroutine's thread moved into the Pod's network namespace, with a netlink socket opened there.
 type inside struct {
 	handle
-	netns *os.File
-	calls chan func()
+	netns, outside *os.File
+	packet         int // a packet socket, -1 until the first announcement
 }
 
-// enter starts the thread. It is never unlocked and so ends with its goroutine: a thread that could not be moved back
-// must not serve other goroutines from inside a Pod.
+// enter moves the caller's thread; Close moves it back.
 func enter(netns *os.File) (podKernel, error) {
-	in := &inside{netns: netns, calls: make(chan func())}
-	ready := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			in.handle, err = newHandle()
-		}
-		ready <- err
-		if err != nil {
-			return
-		}
-		for call := range in.calls {
-			call()
-		}
-	}()
-	if err := <-ready; err != nil {
-		return nil, err
+	runtime.LockOSThread()
+	outside, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("open the thread's own namespace: %w", err)
+	}
+	in := &inside{netns: netns, outside: outside, packet: -1}
+	if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
+		outside.Close()
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("setns: %w", err)
+	}
+	if in.handle, err = newHandle(); err != nil {
+		in.leave()
+		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	return in, nil
 }
 
+// Close does not wait for the packet socket's end: the kernel lets a grace period pass in its close (packet_release),
+// which is longer than all else in an ADD.
 func (in *inside) Close() {
-	close(in.calls)
 	in.handle.Close()
+	if in.packet >= 0 {
+		go unix.Close(in.packet)
+	}
+	in.leave()
+}
+
+// leave moves the thread back. One that could not be moved stays locked and ends with its goroutine, for it must not serve
+// others from inside a Pod.
+func (in *inside) leave() {
+	defer in.outside.Close()
+	if unix.Setns(int(in.outside.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
 }
 
 func (in *inside) Fd() int { return int(in.netns.Fd()) }
 
-// on runs f on the thread inside.
-func (in *inside) on(f func() error) (err error) {
-	done := make(chan struct{})
-	in.calls <- func() { defer close(done); err = f() }
-	<-done
-	return err
-}
-
 func (in *inside) Sysctl(ifName, name, value string) error {
 	file := filepath.Join("/proc/sys/net/ipv6/conf", ifName, name)
-	return in.on(func() error {
-		now, err := os.ReadFile(file)
-		if err != nil || strings.TrimSpace(string(now)) == value {
-			return err
-		}
-		return os.WriteFile(file, []byte(value), 0)
-	})
+	now, err := os.ReadFile(file)
+	if err != nil || strings.TrimSpace(string(now)) == value {
+		return err
+	}
+	return os.WriteFile(file, []byte(value), 0)
 }
 
 func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix) {
 	if len(addresses) == 0 || len(mac) != 6 {
 		return
 	}
-	_ = in.on(func() error { return announce(index, [6]byte(mac), addresses) })
+	if in.packet < 0 {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // protocol 0 receives nothing
+		if err != nil {
+			return
+		}
+		in.packet = fd
+	}
+	_ = announce(in.packet, index, [6]byte(mac), addresses)
 }
 
 // gone says that a kernel object is not there (any more).

@@ -49,9 +49,10 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
 	}()
 	result, err := s.answer(ctx, req, netns)
 	resp := wire.Response{Result: result, Error: cniError(err)}
-	s.report(req, time.Since(start), resp.Error)
 	_ = conn.SetWriteDeadline(time.Now().Add(readTime))
-	if werr := wire.WriteResponse(conn, resp); werr != nil && err == nil && req.Command == "ADD" {
+	werr := wire.WriteResponse(conn, resp)
+	s.report(req, time.Since(start), resp.Error) // after the answer: nobody waits for a log
+	if werr != nil && err == nil && req.Command == "ADD" {
 		s.log.Warn("nobody took the answer, the Pod is detached again", "container", req.ContainerID, "reason", werr)
 		s.forsake(req.ContainerID)
 	}

@@ -168,8 +168,11 @@ func (a *Agent) serveCNI(ctx context.Context) error {
 	return a.opts.Attachments.Serve(ctx, ready, a.Confirmed)
 }
 
-// coalesce is how long the loop lets kernel events gather: a plan of many links is one wake.
-const coalesce = 20 * time.Millisecond
+// gathering is how long the loop lets kernel events gather: a plan of many links is one wake, and while Pods come and go
+// all the time a round that took long is not followed at once by the next.
+func gathering(lastRound time.Duration) time.Duration {
+	return min(max(20*time.Millisecond, 4*lastRound), 250*time.Millisecond)
+}
 
 func (a *Agent) loop(ctx context.Context) {
 	states := a.dir.Watch(ctx)
@@ -182,7 +185,9 @@ func (a *Agent) loop(ctx context.Context) {
 				kernel = nil
 			}
 		}
+		began := time.Now()
 		pause := a.round(ctx)
+		took := time.Since(began)
 		timer := time.NewTimer(jitter(pause))
 		select {
 		case <-ctx.Done():
@@ -191,7 +196,7 @@ func (a *Agent) loop(ctx context.Context) {
 			if !ok {
 				kernel = nil
 			}
-			sleep(ctx, jitter(coalesce))
+			sleep(ctx, jitter(gathering(took)))
 		case <-timer.C:
 		}
 		timer.Stop()
