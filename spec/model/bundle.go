@@ -16,8 +16,11 @@ type Bundle struct {
 	Version        string // semver of the content, "" if not given
 	ConfirmTimeout time.Duration
 	Probes         []Probe // sorted by name
-	Slots          int     // local home: the fixed total of node slots; 0 = no local nodes
-	Nodes          []Node  // sorted by name
+	Monotonic      bool    // a version below the last one is an error, not a warning
+	Rollout        Rollout
+	Prune          Prune
+	Slots          int    // local home: the fixed total of node slots; 0 = no local nodes
+	Nodes          []Node // sorted by name
 	Groups         []NodeGroup
 	Fabrics        []Fabric
 	Networks       []Network // sorted by namespace, name
@@ -32,6 +35,28 @@ type Origin struct {
 	Line int    `json:"line"`
 }
 
+// Rollout is how a revision travels from node to node in the cluster home.
+type Rollout struct {
+	CanarySelector   map[string]string `json:"canarySelector,omitempty"` // nodes of the first wave; empty = any
+	CanaryCount      int               `json:"canaryCount,omitempty"`    // how many of them, 0 = no canary
+	MaxUnavailable   IntOrPercent      `json:"maxUnavailable"`           // nodes of a wave
+	Soak             time.Duration     `json:"soak,omitempty"`           // nanoseconds between waves
+	RevertOnFailure  bool              `json:"revertOnFailure,omitempty"`
+	AllowsDisruptive bool              `json:"allowsDisruptive,omitempty"` // steps above blip run without asking; destroys-pods never do
+}
+
+// IntOrPercent is a number, or a share of the whole; one of them is set.
+type IntOrPercent struct {
+	Int     int `json:"int,omitempty"`
+	Percent int `json:"percent,omitempty"` // 1 to 100
+}
+
+// Prune bounds what one revision may delete before it is refused. Nil is no bound.
+type Prune struct {
+	MaxNetworks *int `json:"maxNetworks,omitempty"`
+	MaxTenants  *int `json:"maxTenants,omitempty"`
+}
+
 // Node is a machine known by name. In the local home Slot is its immutable share of every address pool.
 type Node struct {
 	Name       string
@@ -44,8 +69,10 @@ type Node struct {
 type NodeGroup struct {
 	Name       string
 	Selector   map[string]string // all must match; empty matches every node
-	Interfaces []Link            // kind physical or bridge, as plan links
+	Interfaces []Link            // every kind but vxlan, as plan links
 	Routes     []Route
+	Rules      []Rule
+	Sysctls    []Sysctl
 }
 
 // Fabric is a device on which networks get their VLANs or VNIs, on every node of its groups.
@@ -81,6 +108,14 @@ type Tenant struct {
 	Networks       []string          `json:"networks,omitempty"`       // cluster networks granted to the tenant
 	Fabrics        []TenantFabric    `json:"fabrics,omitempty"`
 	NetworkIDs     map[string]string `json:"networkIDs,omitempty"` // NetworkType → NetworkID
+	Quotas         Quotas            `json:"quotas,omitzero"`
+}
+
+// Quotas of a tenant, over all its namespaces. Nil is no bound.
+type Quotas struct {
+	Networks  *int `json:"networks,omitempty"`
+	Endpoints *int `json:"endpoints,omitempty"` // attached Pod interfaces
+	Addresses *int `json:"addresses,omitempty"` // both families
 }
 
 // TenantFabric is a tenant's share of a fabric's identifiers.
@@ -90,13 +125,30 @@ type TenantFabric struct {
 	VNIRanges  []Range32 `json:"vniRanges,omitempty"`
 }
 
-// SRIOVPool is decoded in full and acted upon by node/sriov.
+// SRIOVPool is a set of virtual functions offered as a resource.
 type SRIOVPool struct {
 	Name         string
 	NodeSelector map[string]string
-	PFNames      []string
-	NumVFs       int
+	PFs          PFSelector
+	NumVFs       int       // on each physical function; pools that share one agree
+	VFs          []Range32 // which of them are in this pool, from 0; sorted, disjoint; empty = all
+	Driver       string    // "" keeps the kernel's, or vfio-pci
+	Trust        *bool     // nil = not declared, as with the others
+	SpoofCheck   *bool
+	LinkState    string // "", auto, enable, disable
+	MinTxRate    int    // Mbit/s, 0 = not declared
+	MaxTxRate    int    // Mbit/s, 0 = not declared
+	MTU          int    // bytes, 0 = not declared
 	ResourceName string
+}
+
+// PFSelector finds physical functions: every list given must have a member that agrees.
+type PFSelector struct {
+	Names   []string // of the interfaces
+	PCI     []string // addresses, lower case
+	Vendors []string // four hexadecimal digits, lower case
+	Devices []string // four hexadecimal digits, lower case
+	Drivers []string
 }
 
 // ProbeKind is how a probe tests the way out of a node.
@@ -119,6 +171,6 @@ type Probe struct {
 
 // Inventory is what Render knows of the world besides the bundle; empty in the local home.
 type Inventory struct {
-	Assignments map[string]uint32 `json:"assignments,omitempty"` // "namespace/name" → VLAN or VNI given earlier
+	Assignments map[string]uint32 `json:"assignments,omitempty"` // Network.Key() → VLAN or VNI given earlier
 	Nodes       []Node            `json:"nodes,omitempty"`       // cluster home: nodes and labels from the API
 }

@@ -9,7 +9,25 @@ const (
 	IPVLAN  NetworkType = "ipvlan"
 	MACVLAN NetworkType = "macvlan"
 	BRIDGE  NetworkType = "bridge"
+	// SRIOV takes a virtual function of DevicePool, HOSTDEVICE moves HostDevice itself into the Pod.
+	SRIOV      NetworkType = "sriov"
+	HOSTDEVICE NetworkType = "host-device"
 )
+
+// Delegate is what another CNI plugin is called with; Network.Type is then the plugin's name.
+type Delegate struct {
+	Conf     string `json:"conf,omitempty"`     // JSON of one network configuration
+	ConfList string `json:"confList,omitempty"` // JSON of a network configuration list
+	File     string `json:"file,omitempty"`     // <name> of <name>.conf or .conflist in the node's CNI directory
+}
+
+// Reservation keeps addresses for who asks for them by name.
+type Reservation struct {
+	Name      string     `json:"name"`
+	Namespace string     `json:"namespace,omitempty"` // may use it; "" = everyone who may use the network
+	IP        netip.Addr `json:"ip,omitzero"`
+	IP6       netip.Addr `json:"ip6,omitzero"`
+}
 
 // APIKind is the DANM kind through which Pods name a network.
 type APIKind string
@@ -22,28 +40,33 @@ const (
 
 // Network is a logical network as Pods see it. In a NodeState, Device is the host link Pods attach to on that node.
 type Network struct {
-	Kind              APIKind     `json:"kind"`
-	Namespace         string      `json:"namespace,omitempty"` // "" for ClusterNetwork
-	Name              string      `json:"name"`
-	NetworkID         string      `json:"networkID"`
-	Type              NetworkType `json:"type"`
-	Fabric            string      `json:"fabric,omitempty"`
-	HostDevice        string      `json:"hostDevice,omitempty"` // without a fabric: an interface or bridge of the nodes
-	VLAN              uint16      `json:"vlan,omitempty"`       // 1..4094, 0 = none
-	VNI               uint32      `json:"vni,omitempty"`        // 1..2^24-1, 0 = none
-	VXLAN             bool        `json:"vxlan,omitempty"`      // wants a VNI; VNI 0 = to be assigned
-	Device            string      `json:"device,omitempty"`
-	MTU               int         `json:"mtu,omitempty"` // bytes inside the Pod, 0 = the device's
-	IPv4              *Subnet     `json:"ipv4,omitempty"`
-	IPv6              *Subnet     `json:"ipv6,omitempty"`
-	InterfacePrefix   string      `json:"interfacePrefix,omitempty"`
-	Table             uint32      `json:"table,omitempty"`             // policy routing table, 0 = none
-	AllowedTenants    []string    `json:"allowedTenants,omitempty"`    // ClusterNetwork: tenant names, as written
-	AllowedNamespaces []string    `json:"allowedNamespaces,omitempty"` // ClusterNetwork: resolved by render; empty = everyone
-	SharedWith        []string    `json:"sharedWith,omitempty"`        // keys of networks on the same id and CIDR
-	BlockSize         int         `json:"blockSize,omitempty"`         // addresses a block, 0 = chosen
-	SpaceDomain       string      `json:"spaceDomain"`                 // fabric name or host device: first part of the IPAM space
-	RestrictedToNodes []string    `json:"-"`
+	Kind              APIKind       `json:"kind"`
+	Namespace         string        `json:"namespace,omitempty"` // "" for ClusterNetwork
+	Name              string        `json:"name"`
+	NetworkID         string        `json:"networkID"`
+	Type              NetworkType   `json:"type"`
+	Fabric            string        `json:"fabric,omitempty"`
+	HostDevice        string        `json:"hostDevice,omitempty"` // without a fabric: an interface or bridge of the nodes
+	VLAN              uint16        `json:"vlan,omitempty"`       // 1..4094, 0 = none
+	VNI               uint32        `json:"vni,omitempty"`        // 1..2^24-1, 0 = none
+	VXLAN             bool          `json:"vxlan,omitempty"`      // wants a VNI; VNI 0 = to be assigned
+	VLANAuto          bool          `json:"vlanAuto,omitempty"`   // wants a VLAN id; VLAN 0 = to be assigned
+	Device            string        `json:"device,omitempty"`
+	MTU               int           `json:"mtu,omitempty"` // bytes inside the Pod, 0 = the device's
+	IPv4              *Subnet       `json:"ipv4,omitempty"`
+	IPv6              *Subnet       `json:"ipv6,omitempty"`
+	InterfacePrefix   string        `json:"interfacePrefix,omitempty"`
+	Table             uint32        `json:"table,omitempty"`             // policy routing table, 0 = none
+	AllowedTenants    []string      `json:"allowedTenants,omitempty"`    // ClusterNetwork: tenant names, as written
+	AllowedNamespaces []string      `json:"allowedNamespaces,omitempty"` // ClusterNetwork: resolved by render; empty = everyone
+	SharedWith        []string      `json:"sharedWith,omitempty"`        // keys of networks on the same id and CIDR
+	BlockSize         int           `json:"blockSize,omitempty"`         // addresses a block, 0 = chosen
+	SpaceDomain       string        `json:"spaceDomain"`                 // fabric name or host device: first part of the IPAM space
+	DevicePool        string        `json:"devicePool,omitempty"`        // sriov: the extended resource, such as danm.io/fast
+	Delegate          *Delegate     `json:"delegate,omitempty"`
+	Reserved          []Reservation `json:"reserved,omitempty"` // sorted by namespace, name; never chosen dynamically
+	Sticky            bool          `json:"sticky,omitempty"`   // Pods of a StatefulSet keep their address by ordinal
+	NAD               bool          `json:"nad,omitempty"`      // rendered as a NetworkAttachmentDefinition too
 }
 
 // Key is "namespace/name", or "name" for a cluster network: how bundles, diffs and records refer to it.

@@ -34,8 +34,10 @@ type NodeState struct {
 
 // NodePlan is the declared part of one node's kernel: nothing that is not named here is touched.
 type NodePlan struct {
-	Links  []Link  `json:"links,omitempty"`  // sorted by name
-	Routes []Route `json:"routes,omitempty"` // sorted by table, destination, metric
+	Links   []Link   `json:"links,omitempty"`   // sorted by name
+	Routes  []Route  `json:"routes,omitempty"`  // sorted by table, destination, metric
+	Rules   []Rule   `json:"rules,omitempty"`   // sorted by priority, then as written out
+	Sysctls []Sysctl `json:"sysctls,omitempty"` // sorted by key
 }
 
 // LinkKind is what a host link is. Physical links exist before us and are never created or deleted.
@@ -46,6 +48,17 @@ const (
 	Bridge   LinkKind = "bridge"
 	VXLAN    LinkKind = "vxlan"
 	VLAN     LinkKind = "vlan"
+	Bond     LinkKind = "bond"
+	VRF      LinkKind = "vrf"
+	Dummy    LinkKind = "dummy"
+)
+
+// Adopt says what becomes of an untagged link that is in the way of one we would create.
+type Adopt string
+
+const (
+	AdoptIdentical Adopt = ""      // taken over without a change if equal in kind, parent, id and name
+	AdoptNever     Adopt = "never" // always Blocked
 )
 
 // Link is a declared host link. A zero property is not declared and, on links not made by us, not touched.
@@ -60,6 +73,11 @@ type Link struct {
 	Parent    string         `json:"parent,omitempty"` // vlan, vxlan: the device below
 	VLANID    uint16         `json:"vlanID,omitempty"`
 	VXLAN     *VXLANOptions  `json:"vxlan,omitempty"`
+	Bond      *BondOptions   `json:"bond,omitempty"`
+	Table     uint32         `json:"table,omitempty"`         // vrf: its routing table
+	Filtering bool           `json:"vlanFiltering,omitempty"` // bridge: VLAN filtering is on
+	PortVLANs *PortVLANs     `json:"portVLANs,omitempty"`     // port of a filtering bridge, or the bridge itself
+	Adopt     Adopt          `json:"adopt,omitempty"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // sorted; with prefix length, host part kept
 }
 
@@ -78,6 +96,43 @@ type VXLANOptions struct {
 	Group    netip.Addr `json:"group,omitzero"` // multicast; otherwise Peers are flooded
 	Local    netip.Addr `json:"local,omitzero"`
 	Learning bool       `json:"learning,omitempty"`
+}
+
+// BondOptions of a bond (Documentation/networking/bonding.rst). Zero values are the kernel's defaults and not declared.
+type BondOptions struct {
+	Mode           string `json:"mode"`                     // active-backup, balance-xor, 802.3ad
+	MIIMonitor     int    `json:"miimon,omitempty"`         // milliseconds
+	UpDelay        int    `json:"upDelay,omitempty"`        // milliseconds, a multiple of MIIMonitor
+	DownDelay      int    `json:"downDelay,omitempty"`      // milliseconds, a multiple of MIIMonitor
+	XmitHashPolicy string `json:"xmitHashPolicy,omitempty"` // layer2, layer2+3, layer3+4, encap2+3, encap3+4, vlan+srcmac
+	LACPRate       string `json:"lacpRate,omitempty"`       // slow, fast; 802.3ad only
+	MinLinks       int    `json:"minLinks,omitempty"`       // 802.3ad only
+	Primary        string `json:"primary,omitempty"`        // a port; active-backup only
+}
+
+// PortVLANs are the VLANs a port of a filtering bridge is a member of; nothing else is.
+type PortVLANs struct {
+	Tagged   []Range32 `json:"tagged,omitempty"`   // sorted, disjoint
+	Untagged uint16    `json:"untagged,omitempty"` // the PVID, also leaves untagged; 0 = none
+}
+
+// Rule is a declared routing rule (ip-rule(8)). A zero selector matches everything.
+type Rule struct {
+	Priority uint32       `json:"priority"`
+	Family   int          `json:"family"` // 4 or 6
+	From     netip.Prefix `json:"from,omitzero"`
+	To       netip.Prefix `json:"to,omitzero"`
+	IIF      string       `json:"iif,omitempty"`
+	OIF      string       `json:"oif,omitempty"`
+	Mark     uint32       `json:"mark,omitempty"`
+	Mask     uint32       `json:"mask,omitempty"` // of Mark; 0 with a Mark means all bits
+	Table    uint32       `json:"table"`
+}
+
+// Sysctl is a declared kernel parameter of the host; Key is dotted, with "/" for a dot in a link's name, as sysctl(8) has it.
+type Sysctl struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
 }
 
 // Route is a declared host route. Table 0 means main (254).

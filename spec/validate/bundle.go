@@ -125,7 +125,7 @@ func (c *checker) pools() {
 			c.error(diag.InvalidName, spec.in("resourceName"), fmt.Sprintf("%q is no resource name", v.Spec.ResourceName), "write it as danm.io/fast")
 		}
 		names := slices.Sorted(slices.Values(v.Spec.PFs.Names))
-		c.out.SRIOVPools = append(c.out.SRIOVPools, model.SRIOVPool{Name: v.Metadata.Name, NodeSelector: v.Spec.NodeSelector, PFNames: names, NumVFs: v.Spec.NumVFs, ResourceName: v.Spec.ResourceName})
+		c.out.SRIOVPools = append(c.out.SRIOVPools, model.SRIOVPool{Name: v.Metadata.Name, NodeSelector: v.Spec.NodeSelector, PFs: model.PFSelector{Names: names}, NumVFs: v.Spec.NumVFs, ResourceName: v.Spec.ResourceName})
 	}
 }
 

@@ -70,7 +70,7 @@ func TestModel(t *testing.T) {
 				Fabrics: []model.TenantFabric{{Fabric: "edge", VNIRanges: []model.Range32{{First: 5000, Last: 5099}}}, {Fabric: "uni"}}},
 			{Name: "beta", Namespaces: []string{"beta"}, Networks: []string{"shared"}},
 		},
-		SRIOVPools: []model.SRIOVPool{{Name: "fast", NodeSelector: map[string]string{"site": "edge"}, PFNames: []string{"ens1f0"}, NumVFs: 8, ResourceName: "danm.io/fast"}},
+		SRIOVPools: []model.SRIOVPool{{Name: "fast", NodeSelector: map[string]string{"site": "edge"}, PFs: model.PFSelector{Names: []string{"ens1f0"}}, NumVFs: 8, ResourceName: "danm.io/fast"}},
 		Origins: map[string]model.Origin{
 			"Bundle/edge": {File: "bundle.yaml", Line: 1}, "Topology/edge": {File: "topology.yaml", Line: 1},
 			"Network/acme/voice": {File: "networks.yaml", Line: 1}, "Network/beta/voice": {File: "networks.yaml", Line: 26}, "Network/shared": {File: "networks.yaml", Line: 39},
