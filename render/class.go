@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"danm.io/danm/spec/diag"
@@ -13,12 +15,13 @@ import (
 
 // renderer carries one call of Render. Nothing of it outlives the call.
 type renderer struct {
-	bundle  model.Bundle
-	nodes   []model.Node // sorted by name
-	domains []*domain    // sorted by name
-	classes map[string]*class
-	order   []*class // by first node
-	diags   diag.List
+	bundle   model.Bundle
+	networks []model.Network
+	nodes    []model.Node // sorted by name
+	domains  []*domain    // sorted by name
+	classes  map[string]*class
+	order    []*class // by first node
+	diags    diag.List
 }
 
 // class is all nodes that match the same groups: they differ in their own addresses and peers only.
@@ -30,6 +33,8 @@ type class struct {
 
 	links    []slot // sorted by link name
 	routes   []model.Route
+	rules    []model.Rule
+	sysctls  []model.Sysctl
 	networks []model.Network
 	text     encoding
 }
@@ -66,7 +71,7 @@ func (r *renderer) place() {
 		c := r.classes[string(key)]
 		if c == nil {
 			c = &class{groups: groups}
-			c.base, c.routes = r.hostConfig(groups)
+			r.hostConfig(c)
 			c.domains = r.domainsOf(c)
 			r.classes[string(key)] = c
 			r.order = append(r.order, c)
@@ -85,11 +90,10 @@ func matches(selector, labels map[string]string) bool {
 }
 
 // hostConfig merges what several groups say of one node. Two groups may name one interface as long as no attribute
-// differs; addresses add up.
-func (r *renderer) hostConfig(groups []int) ([]model.Link, []model.Route) {
-	byName := map[string]model.Link{}
-	var routes []model.Route
-	for _, g := range groups {
+// differs; addresses, routes and rules add up.
+func (r *renderer) hostConfig(c *class) {
+	byName, sysctls := map[string]model.Link{}, map[string]string{}
+	for _, g := range c.groups {
 		group := r.bundle.Groups[g]
 		for _, l := range group.Interfaces {
 			l.Addresses = sortedPrefixes(l.Addresses, nil)
@@ -97,47 +101,91 @@ func (r *renderer) hostConfig(groups []int) ([]model.Link, []model.Route) {
 			if ok {
 				var conflict string
 				if l, conflict = mergeLinks(have, l); conflict != "" {
-					r.diags = append(r.diags, diag.Diagnostic{
-						Severity: diag.Error, Code: diag.ConflictingInterface,
-						Summary: fmt.Sprintf("group %s declares another %s for interface %s than another group of the same nodes", group.Name, conflict, l.Name),
-						Hint:    "declare the attribute in one of the groups only, or make the selectors exclude each other",
-					})
+					r.conflict(group.Name, conflict, "interface "+l.Name)
 				}
 			}
 			byName[l.Name] = l
 		}
-		routes = append(routes, group.Routes...)
+		for _, s := range group.Sysctls {
+			if have, ok := sysctls[s.Key]; ok && have != s.Value {
+				r.conflict(group.Name, "value", "sysctl "+s.Key)
+			}
+			sysctls[s.Key] = s.Value
+		}
+		c.routes, c.rules = append(c.routes, group.Routes...), append(c.rules, group.Rules...)
 	}
-	links := make([]model.Link, 0, len(byName))
+	c.base = make([]model.Link, 0, len(byName))
 	for _, l := range byName {
-		links = append(links, l)
+		c.base = append(c.base, l)
 	}
-	slices.SortFunc(links, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(routes, compareRoutes)
-	return links, slices.Compact(routes)
+	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
+		c.sysctls = append(c.sysctls, model.Sysctl{Key: key, Value: sysctls[key]})
+	}
+	slices.SortFunc(c.base, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.routes, compareRoutes)
+	slices.SortFunc(c.rules, compareRules)
+	c.routes, c.rules = slices.Compact(c.routes), slices.Compact(c.rules)
+}
+
+func (r *renderer) conflict(group, what, of string) {
+	r.diags = append(r.diags, diag.Diagnostic{
+		Severity: diag.Error, Code: diag.ConflictingInterface,
+		Summary: fmt.Sprintf("group %s declares another %s for %s than another group of the same nodes", group, what, of),
+		Hint:    "declare the attribute in one of the groups only, or make the selectors exclude each other",
+	})
 }
 
 // mergeLinks takes each attribute from the side that declares it and names the first that both declare differently.
 func mergeLinks(a, b model.Link) (out model.Link, conflict string) {
-	out = a
-	differ := func(what string, unequal bool) {
-		if unequal && conflict == "" {
-			conflict = what
-		}
+	m := merger{}
+	out = model.Link{
+		Name: a.Name, Kind: m.kind(a.Kind, b.Kind), Match: pick(&m, "match", a.Match, b.Match), Alias: cmp.Or(a.Alias, b.Alias),
+		MTU: either(&m, "mtu", a.MTU, b.MTU), Up: a.Up || b.Up, Master: either(&m, "master", a.Master, b.Master),
+		Parent: either(&m, "parent", a.Parent, b.Parent), VLANID: either(&m, "VLAN id", a.VLANID, b.VLANID),
+		VXLAN: pick(&m, "vxlan", a.VXLAN, b.VXLAN), Bond: pick(&m, "bond option", a.Bond, b.Bond), Table: either(&m, "table", a.Table, b.Table),
+		Filtering: a.Filtering || b.Filtering, PortVLANs: pick(&m, "VLAN membership", a.PortVLANs, b.PortVLANs),
+		Adopt: either(&m, "adoption", a.Adopt, b.Adopt), Addresses: sortedPrefixes(a.Addresses, b.Addresses),
 	}
-	differ("kind", a.Kind != b.Kind)
-	differ("match", a.Match != nil && b.Match != nil && *a.Match != *b.Match)
-	differ("mtu", a.MTU != 0 && b.MTU != 0 && a.MTU != b.MTU)
-	differ("bridge", a.Master != "" && b.Master != "" && a.Master != b.Master)
-	if out.Match == nil {
-		out.Match = b.Match
+	return out, m.conflict
+}
+
+// merger remembers the first attribute of a link that differs.
+type merger struct{ conflict string }
+
+func (m *merger) differ(what string) { m.conflict = cmp.Or(m.conflict, what) }
+
+func (m *merger) kind(a, b model.LinkKind) model.LinkKind {
+	if a != b {
+		m.differ("kind")
 	}
-	out.MTU = cmp.Or(a.MTU, b.MTU)
-	out.Master = cmp.Or(a.Master, b.Master)
-	out.Alias = cmp.Or(a.Alias, b.Alias)
-	out.Up = a.Up || b.Up
-	out.Addresses = sortedPrefixes(a.Addresses, b.Addresses)
-	return out, conflict
+	return a
+}
+
+// either is the value that is declared, where zero is not declared.
+func either[T comparable](m *merger, what string, a, b T) T {
+	var none T
+	if a != none && b != none && a != b {
+		m.differ(what)
+	}
+	if a != none {
+		return a
+	}
+	return b
+}
+
+// pick is the side that is declared.
+func pick[T any](m *merger, what string, a, b *T) *T {
+	if a != nil && b != nil && !reflect.DeepEqual(a, b) {
+		m.differ(what)
+	}
+	return cmp.Or(a, b)
+}
+
+// compareRules orders by what the kernel goes by, then by everything else.
+func compareRules(a, b model.Rule) int {
+	return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Family, b.Family),
+		a.From.Addr().Compare(b.From.Addr()), cmp.Compare(a.From.Bits(), b.From.Bits()), a.To.Addr().Compare(b.To.Addr()), cmp.Compare(a.To.Bits(), b.To.Bits()),
+		cmp.Compare(a.IIF, b.IIF), cmp.Compare(a.OIF, b.OIF), cmp.Compare(a.Mark, b.Mark), cmp.Compare(a.Mask, b.Mask), cmp.Compare(a.Table, b.Table))
 }
 
 func compareRoutes(a, b model.Route) int {

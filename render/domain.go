@@ -53,6 +53,28 @@ func domainKey(n *model.Network) string {
 	return "d:" + n.HostDevice
 }
 
+// linkless says that a network needs no link of the host: a virtual function carries its VLAN tag itself, and a delegate
+// may need nothing that we know of.
+func linkless(n *model.Network) bool {
+	return n.Type == model.SRIOV || n.Fabric == "" && n.HostDevice == ""
+}
+
+// linklessOf lists the linkless networks that reach a class: those of a fabric by its groups, others everywhere.
+func (r *renderer) linklessOf(c *class) []*model.Network {
+	var out []*model.Network
+	for i := range r.networks {
+		n := &r.networks[i]
+		if !linkless(n) {
+			continue
+		}
+		f, on := fabricOf(r.bundle, n.Fabric)
+		if !on || slices.ContainsFunc(c.groups, func(g int) bool { return slices.Contains(f.Groups, r.bundle.Groups[g].Name) }) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // makeSegments groups networks by the host link they need.
 func makeSegments(fabrics []model.Fabric, networks []model.Network) []*domain {
 	type segmentKey struct {
@@ -64,6 +86,9 @@ func makeSegments(fabrics []model.Fabric, networks []model.Network) []*domain {
 	segments := map[segmentKey]*segment{}
 	for i := range networks {
 		n := &networks[i]
+		if linkless(n) {
+			continue
+		}
 		key := domainKey(n)
 		d := domains[key]
 		if d == nil {

@@ -51,16 +51,21 @@ func encode(c *class) encoding {
 			fixed(mustJSON(s.Link))
 		}
 	}
+	separator := ""
 	if len(c.links) > 0 {
 		fixed([]byte(`]`))
+		separator = ","
 	}
-	if len(c.routes) > 0 {
-		if len(c.links) > 0 {
-			fixed([]byte(`,`))
+	list := func(name string, length int, v any) {
+		if length > 0 {
+			fixed([]byte(separator + `"` + name + `":`))
+			fixed(mustJSON(v))
+			separator = ","
 		}
-		fixed([]byte(`"routes":`))
-		fixed(mustJSON(c.routes))
 	}
+	list("routes", len(c.routes), c.routes)
+	list("rules", len(c.rules), c.rules)
+	list("sysctls", len(c.sysctls), c.sysctls)
 	fixed([]byte(`}`))
 	return e
 }

@@ -19,14 +19,17 @@ func (r *renderer) build(c *class) diag.List {
 	for _, l := range c.base {
 		c.links = append(c.links, slot{Link: l, own: true})
 		b.owners[l.Name] = "interface " + l.Name
-		if l.Master != "" {
-			b.users[l.Name] = user{as: "port of bridge " + l.Master, by: "interface " + l.Name}
+		if master, _ := c.link(l.Master); l.Master != "" && master.Kind != model.VRF { // a VRF leaves the receive handler alone
+			b.users[l.Name] = user{as: "port of " + l.Master, by: "interface " + l.Name}
 		}
 	}
 	for _, d := range c.domains {
 		for _, s := range d.segments {
 			b.segment(d, s)
 		}
+	}
+	for _, n := range r.linklessOf(c) {
+		c.networks = append(c.networks, *n)
 	}
 	slices.SortFunc(c.links, func(x, y slot) int { return cmp.Compare(x.Name, y.Name) })
 	slices.SortFunc(c.networks, func(x, y model.Network) int {
@@ -72,6 +75,7 @@ func (b *builder) segment(d *domain, s *segment) {
 		placed := *n
 		placed.Device = carrier
 		switch {
+		case n.Delegate != nil: // what it does with the device is not known
 		case n.Type != model.BRIDGE:
 			b.use(carrier, string(n.Type), n)
 		case s.id != 0:

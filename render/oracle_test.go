@@ -11,6 +11,7 @@ import (
 
 	"danm.io/danm/render"
 	"danm.io/danm/spec/model"
+	"github.com/google/go-cmp/cmp"
 )
 
 // oracle says what a node must have, from the bundle alone, one node and one network at a time. It shares no code with
@@ -109,14 +110,31 @@ func (o oracle) lines() []string {
 					up = up || (x.Name == l.Name && x.Up)
 				}
 			}
-			set[fmt.Sprintf("link %s %s mtu %d up %v master %q match %v addresses %v", l.Name, l.Kind, l.MTU, up, l.Master, l.Match != nil, sortedText(all.Addresses))] = true
+			set[fmt.Sprintf("link %s %s mtu %d up %v master %q match %v addresses %v %s", l.Name, l.Kind, l.MTU, up, l.Master, l.Match != nil, sortedText(all.Addresses), extras(l))] = true
 		}
 		for _, r := range g.Routes {
 			set[fmt.Sprintf("route %s dev %s table %d metric %d", r.To, r.Dev, r.Table, r.Metric)] = true
 		}
 	}
+	for _, g := range o.groups(o.node) {
+		for _, r := range g.Rules {
+			set[fmt.Sprintf("rule %+v", r)] = true
+		}
+		for _, s := range g.Sysctls {
+			set["sysctl "+s.Key+"="+s.Value] = true
+		}
+	}
+	for _, p := range o.b.SRIOVPools {
+		if p.NodeSelector == nil || o.node.Labels["in-g0"] == "yes" {
+			set["pool "+p.Name] = true
+		}
+	}
 	for _, net := range o.b.Networks {
-		if dev, ok := o.parent(o.node, net); ok {
+		dev, ok := o.parent(o.node, net)
+		switch {
+		case net.Type == model.SRIOV && (ok || net.Fabric == ""), net.Delegate != nil:
+			set[fmt.Sprintf("network %s on  mtu %d", net.Key(), net.MTU)] = true
+		case net.Type != model.SRIOV && ok:
 			o.network(net, dev, set)
 		}
 	}
@@ -174,7 +192,7 @@ func stateLines(s model.NodeState, declared map[string]bool) []string {
 	for _, l := range s.Plan.Links {
 		switch {
 		case declared[l.Name]:
-			out = append(out, fmt.Sprintf("link %s %s mtu %d up %v master %q match %v addresses %v", l.Name, l.Kind, l.MTU, l.Up, l.Master, l.Match != nil, sortedText(l.Addresses)))
+			out = append(out, fmt.Sprintf("link %s %s mtu %d up %v master %q match %v addresses %v %s", l.Name, l.Kind, l.MTU, l.Up, l.Master, l.Match != nil, sortedText(l.Addresses), extras(l)))
 		case l.Kind == model.Bridge:
 			out = append(out, fmt.Sprintf("link %s bridge mtu %d", l.Name, l.MTU))
 		case l.Kind == model.VXLAN:
@@ -187,6 +205,15 @@ func stateLines(s model.NodeState, declared map[string]bool) []string {
 	for _, r := range s.Plan.Routes {
 		out = append(out, fmt.Sprintf("route %s dev %s table %d metric %d", r.To, r.Dev, r.Table, r.Metric))
 	}
+	for _, r := range s.Plan.Rules {
+		out = append(out, fmt.Sprintf("rule %+v", r))
+	}
+	for _, x := range s.Plan.Sysctls {
+		out = append(out, "sysctl "+x.Key+"="+x.Value)
+	}
+	for _, p := range s.Pools {
+		out = append(out, "pool "+p.Name)
+	}
 	for _, p := range s.Peers {
 		out = append(out, fmt.Sprintf("peer %s %s", p.Link, p.Addr))
 	}
@@ -195,6 +222,18 @@ func stateLines(s model.NodeState, declared map[string]bool) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// extras are the properties of links that no network makes.
+func extras(l model.Link) string {
+	return fmt.Sprintf("%s.%d table %d filtering %v bond %+v vlans %+v adopt %q", l.Parent, l.VLANID, l.Table, l.Filtering, value(l.Bond), value(l.PortVLANs), l.Adopt)
+}
+
+func value[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
 }
 
 func sortedText(p []netip.Prefix) []string {
@@ -227,7 +266,7 @@ func TestOracle(t *testing.T) {
 		for i, s := range got.Nodes {
 			want := oracle{b, b.Nodes[i]}.lines()
 			if have := stateLines(s, declared); !slices.Equal(have, want) {
-				t.Fatalf("seed %d, node %s:\n got %s\nwant %s", seed, s.Node, strings.Join(have, "\n     "), strings.Join(want, "\n     "))
+				t.Fatalf("seed %d, node %s (-want +got):\n%s", seed, s.Node, cmp.Diff(want, have))
 			}
 			if s.Digest != s.Plan.Digest() {
 				t.Fatalf("seed %d, node %s: digest is not its plan's", seed, s.Node)

@@ -108,6 +108,9 @@ func TestTenantsAreIndependent(t *testing.T) {
 					t.Fatalf("seed %d: network %s changed on %s when namespace ns0 lost its own", seed, n.Key(), was.Nodes[i].Node)
 				}
 				compared++
+				if n.Device == "" {
+					continue
+				}
 				l := slices.IndexFunc(was.Nodes[i].Plan.Links, func(l model.Link) bool { return l.Name == n.Device })
 				m := slices.IndexFunc(now.Nodes[i].Plan.Links, func(l model.Link) bool { return l.Name == n.Device })
 				if m < 0 || asJSON(t, was.Nodes[i].Plan.Links[l]) != asJSON(t, now.Nodes[i].Plan.Links[m]) {
@@ -130,6 +133,8 @@ func TestSorted(t *testing.T) {
 			ok = ok && slices.IsSortedFunc(s.Networks, func(a, b model.Network) int {
 				return strings.Compare(a.Namespace+"\x00"+a.Name, b.Namespace+"\x00"+b.Name)
 			})
+			ok = ok && slices.IsSortedFunc(s.Plan.Rules, func(a, b model.Rule) int { return int(a.Priority) - int(b.Priority) })
+			ok = ok && slices.IsSortedFunc(s.Plan.Sysctls, func(a, b model.Sysctl) int { return strings.Compare(a.Key, b.Key) })
 			ok = ok && slices.IsSortedFunc(s.Peers, func(a, b model.Peer) int { return strings.Compare(a.Link, b.Link) })
 			for _, l := range s.Plan.Links {
 				ok = ok && slices.IsSortedFunc(l.Addresses, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
@@ -139,4 +144,65 @@ func TestSorted(t *testing.T) {
 			t.Fatalf("seed %d: not sorted", seed)
 		}
 	})
+}
+
+// What was given out once never moves, whatever is added or removed in whatever order; nobody gets a number twice.
+func TestAssignmentsStay(t *testing.T) {
+	given := 0
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		b := model.Bundle{
+			Groups: []model.NodeGroup{{Name: "g", Interfaces: []model.Link{{Name: "eth0", Kind: model.Physical}, {Name: "eth1", Kind: model.Physical}}}},
+			Fabrics: []model.Fabric{
+				{Name: "a", Groups: []string{"g"}, Device: "eth0", VLANRanges: []model.Range32{{First: 100, Last: 105}}, VNIRanges: []model.Range32{{First: 102, Last: 109}}, VXLAN: &model.Underlay{Port: 4789}},
+				{Name: "b", Groups: []string{"g"}, Device: "eth0", VLANRanges: []model.Range32{{First: 100, Last: 109}}},
+				{Name: "c", Groups: []string{"g"}, Device: "eth1", VLANRanges: []model.Range32{{First: 100, Last: 109}}},
+			},
+		}
+		kept := map[string]uint32{}
+		for range 30 {
+			if len(b.Networks) > 0 && r.IntN(3) == 0 {
+				gone := r.IntN(len(b.Networks))
+				if r.IntN(2) == 0 {
+					delete(kept, b.Networks[gone].Key())
+				}
+				b.Networks = slices.Delete(slices.Clone(b.Networks), gone, gone+1)
+			} else {
+				n := model.Network{Kind: model.ClusterNetwork, Name: string(rune('a'+r.IntN(26))) + string(rune('a'+r.IntN(26))), Type: model.MACVLAN, Fabric: []string{"a", "b", "c"}[r.IntN(3)]}
+				n.NetworkID = n.Name
+				n.VXLAN = n.Fabric == "a" && r.IntN(2) == 0
+				n.VLANAuto = !n.VXLAN
+				if slices.ContainsFunc(b.Networks, func(x model.Network) bool { return x.Name == n.Name }) || kept[n.Key()] != 0 {
+					continue
+				}
+				b.Networks = append(slices.Clone(b.Networks), n)
+				slices.SortFunc(b.Networks, func(x, y model.Network) int { return strings.Compare(x.Name, y.Name) })
+			}
+			got := render.Render(b, model.Inventory{Assignments: kept})
+			if len(got.Diagnostics) > 0 { // the ranges are small on purpose: full is an answer, and the last network has to go
+				b.Networks = slices.DeleteFunc(slices.Clone(b.Networks), func(n model.Network) bool { return kept[n.Key()] == 0 })
+				continue
+			}
+			taken := map[string]string{}
+			for _, n := range got.Networks {
+				if was := kept[n.Key()]; was != 0 && was != n.ID() || n.ID() < 100 || n.ID() > 109 {
+					t.Fatalf("seed %d: %s had %d and has %d", seed, n.Key(), was, n.ID())
+				}
+				space := map[string]string{"a": "eth0", "b": "eth0", "c": "eth1"}[n.Fabric]
+				if n.VXLAN {
+					space = "vni"
+				}
+				slot := space + " " + string(rune(n.ID()))
+				if other := taken[slot]; other != "" {
+					t.Fatalf("seed %d: %s and %s both have %d", seed, other, n.Key(), n.ID())
+				}
+				taken[slot] = n.Key()
+				kept[n.Key()] = n.ID()
+				given++
+			}
+		}
+	}
+	if given < 5000 {
+		t.Fatalf("only %d numbers given out", given)
+	}
 }

@@ -27,10 +27,16 @@ func randomBundle(r *rand.Rand) model.Bundle {
 		bridge := model.Link{Name: fmt.Sprintf("br-lan%d", g), Kind: model.Bridge, Up: true, MTU: []int{0, 1400}[r.IntN(2)]}
 		port := model.Link{Name: fmt.Sprintf("port%d", g), Kind: model.Physical, Master: bridge.Name}
 		shared := model.Link{Name: "oam0", Kind: model.Physical, Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(g), 9}), 24)}}
-		group.Interfaces = []model.Link{bridge, link, shared, port}
+		group.Interfaces = append([]model.Link{bridge, link, shared, port}, randomHostLinks(r, g)...)
 		slices.SortFunc(group.Interfaces, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
 		for i := range r.IntN(3) {
 			group.Routes = append(group.Routes, model.Route{To: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(g), byte(9 - i), 0}), 24), Dev: dev, Table: uint32(r.IntN(2) * 100), Metric: uint32(i)})
+		}
+		for i := range r.IntN(3) {
+			group.Rules = append(group.Rules, model.Rule{Priority: uint32(1000 + 100*g - i), Family: 4 + 2*r.IntN(2), IIF: dev, Mark: uint32(r.IntN(2)), Table: 100})
+		}
+		for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", fmt.Sprintf("net.ipv4.conf.%s.rp_filter", dev)}[r.IntN(4)%4:] {
+			group.Sysctls = append(group.Sysctls, model.Sysctl{Key: key, Value: "1"})
 		}
 		b.Groups = append(b.Groups, group)
 		b.Fabrics = append(b.Fabrics, randomFabric(r, g, dev))
@@ -46,6 +52,14 @@ func randomBundle(r *rand.Rand) model.Bundle {
 	for i := range r.IntN(12) {
 		b.Networks = append(b.Networks, randomNetwork(r, i, groups))
 	}
+	for i := range r.IntN(3) {
+		b.Networks = append(b.Networks, randomLinkless(r, i, groups))
+		pool := model.SRIOVPool{Name: fmt.Sprintf("pool%d", i), NumVFs: 4, ResourceName: fmt.Sprintf("danm.io/pool%d", i), PFs: model.PFSelector{Names: []string{"ens1"}}}
+		if r.IntN(2) == 0 {
+			pool.NodeSelector = map[string]string{"in-g0": "yes"}
+		}
+		b.SRIOVPools = append(b.SRIOVPools, pool)
+	}
 	shareSome(r, &b)
 	slices.SortFunc(b.Networks, func(x, y model.Network) int {
 		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
@@ -57,6 +71,32 @@ func randomBundle(r *rand.Rand) model.Bundle {
 		b.Origins["Network/"+n.Key()] = model.Origin{File: n.Name + ".yaml", Line: 1}
 	}
 	return b
+}
+
+// randomHostLinks are links of every other kind.
+func randomHostLinks(r *rand.Rand, g int) []model.Link {
+	bond := model.Link{Name: fmt.Sprintf("bond%d", g), Kind: model.Bond, Up: true, Bond: &model.BondOptions{Mode: []string{"802.3ad", "active-backup"}[r.IntN(2)], MIIMonitor: 100}}
+	vrf := model.Link{Name: fmt.Sprintf("vrf%d", g), Kind: model.VRF, Up: true, Table: uint32(500 + g)}
+	vlan := model.Link{Name: fmt.Sprintf("oam.%d", g), Kind: model.VLAN, Up: true, Parent: bond.Name, VLANID: uint16(10 + g), Master: vrf.Name,
+		Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 17, byte(g), 9}), 24)}}
+	dummy := model.Link{Name: fmt.Sprintf("lo%d", g+1), Kind: model.Dummy, Up: true, Adopt: []model.Adopt{model.AdoptIdentical, model.AdoptNever}[r.IntN(2)]}
+	trunk := model.Link{Name: fmt.Sprintf("trunk%d", g), Kind: model.Bridge, Up: true, Filtering: true, PortVLANs: &model.PortVLANs{Untagged: 7}}
+	port := model.Link{Name: fmt.Sprintf("tport%d", g), Kind: model.Physical, Master: trunk.Name, PortVLANs: &model.PortVLANs{Tagged: []model.Range32{{First: 100, Last: 199}}}}
+	slave := model.Link{Name: fmt.Sprintf("bport%d", g), Kind: model.Physical, Master: bond.Name}
+	return []model.Link{bond, vrf, vlan, dummy, trunk, port, slave}[r.IntN(4):]
+}
+
+// randomLinkless needs no link of the host, wherever it is.
+func randomLinkless(r *rand.Rand, i, groups int) model.Network {
+	n := model.Network{Kind: model.ClusterNetwork, Name: fmt.Sprintf("dev%02d", i), NetworkID: fmt.Sprintf("dev%02d", i), Type: model.SRIOV, DevicePool: fmt.Sprintf("danm.io/pool%d", i)}
+	switch r.IntN(3) {
+	case 0:
+		n.Fabric, n.VLAN = fmt.Sprintf("f%d", r.IntN(groups)), uint16(3000+i)
+	case 1:
+		n.Type, n.DevicePool, n.Delegate = "flannel", "", &model.Delegate{File: "flannel"}
+	}
+	n.SpaceDomain = cmp.Or(n.Fabric, n.DevicePool, n.Key())
+	return n
 }
 
 func randomFabric(r *rand.Rand, g int, dev string) model.Fabric {

@@ -23,10 +23,11 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	diags = append(diags, found...)
 
 	r := &renderer{
-		bundle:  b,
-		nodes:   mergeNodes(b.Nodes, inv.Nodes),
-		domains: makeSegments(b.Fabrics, networks),
-		classes: map[string]*class{},
+		bundle:   b,
+		networks: networks,
+		nodes:    mergeNodes(b.Nodes, inv.Nodes),
+		domains:  makeSegments(b.Fabrics, networks),
+		classes:  map[string]*class{},
 	}
 	r.place()
 	r.underlay()

@@ -28,13 +28,25 @@ func (r *renderer) state(c *class, i int) model.NodeState {
 		Slots:          r.bundle.Slots,
 		Bundle:         r.bundle.Name,
 		Digest:         c.text.digest(links, i),
-		Plan:           model.NodePlan{Links: links, Routes: c.routes},
+		Plan:           model.NodePlan{Links: links, Routes: c.routes, Rules: c.rules, Sysctls: c.sysctls},
 		Peers:          c.peers(i),
 		Networks:       c.networks,
 		Tenants:        r.bundle.Tenants,
+		Pools:          poolsOf(r.bundle.SRIOVPools, n),
 		Probes:         r.bundle.Probes,
 		ConfirmTimeout: r.bundle.ConfirmTimeout,
 	}
+}
+
+// poolsOf are the pools whose selector matches the node.
+func poolsOf(pools []model.SRIOVPool, n model.Node) []model.SRIOVPool {
+	var out []model.SRIOVPool
+	for _, p := range pools {
+		if matches(p.NodeSelector, n.Labels) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // patched is the class's links with the node's own addresses.

@@ -127,28 +127,28 @@ type TenantFabric struct {
 
 // SRIOVPool is a set of virtual functions offered as a resource.
 type SRIOVPool struct {
-	Name         string
-	NodeSelector map[string]string
-	PFs          PFSelector
-	NumVFs       int       // on each physical function; pools that share one agree
-	VFs          []Range32 // which of them are in this pool, from 0; sorted, disjoint; empty = all
-	Driver       string    // "" keeps the kernel's, or vfio-pci
-	Trust        *bool     // nil = not declared, as with the others
-	SpoofCheck   *bool
-	LinkState    string // "", auto, enable, disable
-	MinTxRate    int    // Mbit/s, 0 = not declared
-	MaxTxRate    int    // Mbit/s, 0 = not declared
-	MTU          int    // bytes, 0 = not declared
-	ResourceName string
+	Name         string            `json:"name"`
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"` // all must match; empty matches every node
+	PFs          PFSelector        `json:"pfs"`
+	NumVFs       int               `json:"numVFs"`           // on each physical function; pools that share one agree
+	VFs          []Range32         `json:"vfs,omitempty"`    // which of them are in this pool, from 0; sorted, disjoint; empty = all
+	Driver       string            `json:"driver,omitempty"` // "" keeps the kernel's, or vfio-pci
+	Trust        *bool             `json:"trust,omitempty"`  // nil = not declared, as with the others
+	SpoofCheck   *bool             `json:"spoofCheck,omitempty"`
+	LinkState    string            `json:"linkState,omitempty"` // auto, enable, disable
+	MinTxRate    int               `json:"minTxRate,omitempty"` // Mbit/s
+	MaxTxRate    int               `json:"maxTxRate,omitempty"` // Mbit/s
+	MTU          int               `json:"mtu,omitempty"`       // bytes
+	ResourceName string            `json:"resourceName"`
 }
 
 // PFSelector finds physical functions: every list given must have a member that agrees.
 type PFSelector struct {
-	Names   []string // of the interfaces
-	PCI     []string // addresses, lower case
-	Vendors []string // four hexadecimal digits, lower case
-	Devices []string // four hexadecimal digits, lower case
-	Drivers []string
+	Names   []string `json:"names,omitempty"`   // of the interfaces
+	PCI     []string `json:"pci,omitempty"`     // addresses, lower case
+	Vendors []string `json:"vendors,omitempty"` // four hexadecimal digits, lower case
+	Devices []string `json:"devices,omitempty"` // four hexadecimal digits, lower case
+	Drivers []string `json:"drivers,omitempty"`
 }
 
 // ProbeKind is how a probe tests the way out of a node.

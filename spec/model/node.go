@@ -28,6 +28,7 @@ type NodeState struct {
 	Peers          []Peer        `json:"peers,omitempty"` // part of no digest
 	Networks       []Network     `json:"networks,omitempty"`
 	Tenants        []Tenant      `json:"tenants,omitempty"`
+	Pools          []SRIOVPool   `json:"pools,omitempty"` // whose selector matches the node
 	Probes         []Probe       `json:"probes,omitempty"`
 	ConfirmTimeout time.Duration `json:"confirmTimeout"` // nanoseconds
 }
