@@ -3,6 +3,8 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -11,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Object is one API object. Value is a pointer to a type of spec/danm/v1 and marshals to the manifest.
+// Object is one API object. Value is a pointer to a type of spec/danm/v1 or spec/npwg/v1 and marshals to the manifest.
 type Object struct {
 	APIVersion string
 	Kind       string
@@ -20,7 +22,8 @@ type Object struct {
 	Value      any
 }
 
-// objects makes the API objects of a bundle: a TenantNetwork or ClusterNetwork a network, a TenantConfig a tenant.
+// objects makes the API objects of a bundle: a TenantNetwork or ClusterNetwork a network, with definitions in the dialect of
+// Multus where asked for, a TenantConfig a tenant.
 func objects(b model.Bundle, networks []model.Network) []Object {
 	out := make([]Object, 0, len(networks)+len(b.Tenants))
 	for i := range networks {
@@ -32,6 +35,7 @@ func objects(b model.Bundle, networks []model.Network) []Object {
 			o.Value = &danmv1.TenantNetwork{TypeMeta: o.typeMeta(), ObjectMeta: o.objectMeta(), Spec: networkSpec(b, n)}
 		}
 		out = append(out, o)
+		out = append(out, definitions(n)...)
 	}
 	for _, t := range b.Tenants {
 		o := Object{APIVersion: danmv1.APIVersion, Kind: danmv1.KindTenantConfig, Name: t.Name}
@@ -57,33 +61,37 @@ func networkSpec(b model.Bundle, n *model.Network) danmv1.NetworkSpec {
 	spec := danmv1.NetworkSpec{
 		NetworkID: n.NetworkID, NetworkType: string(n.Type), AllowedTenants: n.AllowedNamespaces,
 		Options: danmv1.NetworkOptions{
-			Device: n.HostDevice, Vlan: int(n.VLAN), Vxlan: int(n.VNI),
+			Device: n.HostDevice, DevicePool: n.DevicePool, Vlan: int(n.VLAN), Vxlan: int(n.VNI),
 			Prefix: n.InterfacePrefix, RTables: int64(n.Table), MTU: n.MTU,
 		},
 	}
 	ext := danmv1.NetworkExtension{Fabric: n.Fabric, BlockSize: n.BlockSize, SharedWith: n.SharedWith, AllowedTenants: n.AllowedTenants}
-	if f, ok := fabricOf(b, n.Fabric); ok {
+	if f, ok := fabricOf(b, n.Fabric); ok && n.DevicePool == "" { // DANM has one of host_device and device_pool
 		spec.Options.Device = f.Device
 	}
 	if s := n.IPv4; s != nil {
 		spec.Options.Cidr, spec.Options.Routes = s.CIDR.String(), routesMap(s.Routes)
 		spec.Options.Pool, ext.Pools = pools(s.Pools)
-		ext.Exclude, ext.Gateway = ranges(s.Exclude), gateway(s)
+		ext.Exclude, ext.Gateway = ranges(s.Exclude), addressText(s.Gateway)
 	}
 	if s := n.IPv6; s != nil {
 		spec.Options.Net6, spec.Options.Routes6 = s.CIDR.String(), routesMap(s.Routes)
 		spec.Options.PoolV6.IPPool, ext.PoolsV6 = pools(s.Pools)
-		ext.ExcludeV6, ext.GatewayV6 = ranges(s.Exclude), gateway(s)
+		ext.ExcludeV6, ext.GatewayV6 = ranges(s.Exclude), addressText(s.Gateway)
 	}
-	if !emptyExtension(ext) {
+	for _, r := range n.Reserved {
+		ext.Reserved = append(ext.Reserved, danmv1.ReservedAddress{Name: r.Name, Namespace: r.Namespace, IP: addressText(r.IP), IP6: addressText(r.IP6)})
+	}
+	if n.Sticky {
+		ext.Sticky = "StatefulSet"
+	}
+	if d := n.Delegate; d != nil {
+		ext.Delegate = &danmv1.Delegate{Conf: d.Conf, ConfList: d.ConfList, File: d.File}
+	}
+	if !reflect.DeepEqual(ext, danmv1.NetworkExtension{}) {
 		spec.Extension = &ext
 	}
 	return spec
-}
-
-func emptyExtension(e danmv1.NetworkExtension) bool {
-	lists := len(e.Pools) + len(e.PoolsV6) + len(e.Exclude) + len(e.ExcludeV6) + len(e.SharedWith) + len(e.AllowedTenants)
-	return lists == 0 && e.Fabric == "" && e.Gateway == "" && e.GatewayV6 == "" && e.BlockSize == 0
 }
 
 func fabricOf(b model.Bundle, name string) (model.Fabric, bool) {
@@ -118,11 +126,11 @@ func ranges(all []model.AddrRange) []string {
 	return out
 }
 
-func gateway(s *model.Subnet) string {
-	if !s.Gateway.IsValid() {
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
 		return ""
 	}
-	return s.Gateway.String()
+	return a.String()
 }
 
 func routesMap(routes []model.PodRoute) map[string]string {
@@ -156,10 +164,22 @@ func tenantConfig(b model.Bundle, t model.Tenant, o Object) *danmv1.TenantConfig
 			c.HostDevices = append(c.HostDevices, danmv1.IfaceProfile{Name: f.Device, VniType: "vxlan", VniRange: cpuset(vnis)})
 		}
 	}
+	c.Extension = tenantExtension(t)
 	for _, n := range t.Networks {
 		c.AllowedClusterNetworks = append(c.AllowedClusterNetworks, danmv1.AllowedClusterNetwork{Name: n})
 	}
 	return c
+}
+
+func tenantExtension(t model.Tenant) *danmv1.TenantExtension {
+	ext := &danmv1.TenantExtension{Namespaces: t.Namespaces, DefaultNetwork: t.DefaultNetwork}
+	for _, f := range t.Fabrics {
+		ext.Fabrics = append(ext.Fabrics, danmv1.TenantFabric{Name: f.Fabric, VLANRanges: cpuset(f.VLANRanges), VNIRanges: cpuset(f.VNIRanges)})
+	}
+	if q := t.Quotas; q != (model.Quotas{}) {
+		ext.Quotas = &danmv1.Quotas{Networks: q.Networks, Endpoints: q.Endpoints, Addresses: q.Addresses}
+	}
+	return ext
 }
 
 // shareOf is a tenant's ids on a fabric: its own ranges, else the fabric's, else every id.

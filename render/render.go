@@ -7,7 +7,7 @@ import (
 
 // Result is what a bundle means. When Diagnostics has errors, nothing else is set: a bad bundle changes nothing.
 type Result struct {
-	Objects     []Object          // DANM's API objects, sorted by kind, namespace, name
+	Objects     []Object          // DANM's API objects and the definitions asked for, sorted by kind, namespace, name
 	Nodes       []model.NodeState // one a node, sorted by name; Revision and Source are the caller's to fill
 	Networks    []model.Network   // the bundle's, with every VLAN id and VNI given; sorted as in the bundle
 	Diagnostics diag.List         // sorted

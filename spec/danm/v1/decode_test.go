@@ -99,6 +99,7 @@ func TestFieldNames(t *testing.T) {
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[NetworkSpec](), reflect.TypeFor[NetworkOptions](), reflect.TypeFor[IPPool](), reflect.TypeFor[IPPoolV6](),
 		reflect.TypeFor[NetworkExtension](), reflect.TypeFor[TenantConfig](), reflect.TypeFor[IfaceProfile](), reflect.TypeFor[AllowedClusterNetwork](),
+		reflect.TypeFor[ReservedAddress](), reflect.TypeFor[Delegate](), reflect.TypeFor[TenantExtension](), reflect.TypeFor[TenantFabric](), reflect.TypeFor[Quotas](),
 		reflect.TypeFor[DanmEpSpec](), reflect.TypeFor[DanmEpIface](),
 	} {
 		for i := range typ.NumField() {

@@ -166,6 +166,45 @@ type NetworkExtension struct {
 	// +optional
 	// +listType=set
 	AllowedTenants []string `json:"allowedTenants,omitempty"`
+	// Reserved addresses are handed to who asks for them by name.
+	// +optional
+	// +listType=atomic
+	Reserved []ReservedAddress `json:"reserved,omitempty"`
+	// Sticky StatefulSet: Pods of a StatefulSet keep their address by ordinal.
+	// +optional
+	Sticky string `json:"sticky,omitempty"`
+	// Delegate is what the CNI plugin named by NetworkType is called with.
+	// +optional
+	Delegate *Delegate `json:"delegate,omitempty"`
+}
+
+// ReservedAddress is an address kept under a name.
+type ReservedAddress struct {
+	// Name to ask for it by.
+	// +required
+	Name string `json:"name"`
+	// Namespace whose Pods may ask; empty is everyone who may use the network.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// IP is the IPv4 address.
+	// +optional
+	IP string `json:"ip,omitempty"`
+	// IP6 is the IPv6 address.
+	// +optional
+	IP6 string `json:"ip6,omitempty"`
+}
+
+// Delegate is the configuration of another CNI plugin: one of the three.
+type Delegate struct {
+	// Conf is JSON of one network configuration.
+	// +optional
+	Conf string `json:"conf,omitempty"`
+	// ConfList is JSON of a network configuration list.
+	// +optional
+	ConfList string `json:"confList,omitempty"`
+	// File is the name, without ending, of a configuration in the node's CNI directory; empty is NetworkID, as in DANM.
+	// +optional
+	File string `json:"file,omitempty"`
 }
 
 // NetworkStatus is what became of a network.

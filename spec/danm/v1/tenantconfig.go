@@ -19,9 +19,56 @@ type TenantConfig struct {
 	// +listType=map
 	// +listMapKey=name
 	AllowedClusterNetworks []AllowedClusterNetwork `json:"allowedClusterNetworks,omitempty"`
+	// Extension is what DANM's fields cannot say.
+	// +optional
+	Extension *TenantExtension `json:"extension,omitempty"`
 	// Status is what became of it.
 	// +optional
 	Status NetworkStatus `json:"status,omitzero"`
+}
+
+// TenantExtension is what DANM's fields cannot say of a tenant.
+type TenantExtension struct {
+	// Namespaces of the tenant.
+	// +optional
+	// +listType=set
+	Namespaces []string `json:"namespaces,omitempty"`
+	// DefaultNetwork is what a Pod that asks for nothing gets: "namespace/name", or the name of a ClusterNetwork.
+	// +optional
+	DefaultNetwork string `json:"defaultNetwork,omitempty"`
+	// Fabrics are the tenant's shares, by the bundle's names; absent is every fabric.
+	// +optional
+	// +listType=atomic
+	Fabrics []TenantFabric `json:"fabrics,omitempty"`
+	// Quotas bound the tenant over all its namespaces.
+	// +optional
+	Quotas *Quotas `json:"quotas,omitempty"`
+}
+
+// TenantFabric is a tenant's share of a fabric.
+type TenantFabric struct {
+	// Name of the fabric.
+	// +required
+	Name string `json:"name"`
+	// VLANRanges as in cpusets: "100-199,310".
+	// +optional
+	VLANRanges string `json:"vlanRanges,omitempty"`
+	// VNIRanges as in cpusets.
+	// +optional
+	VNIRanges string `json:"vniRanges,omitempty"`
+}
+
+// Quotas are upper bounds; an absent one is none.
+type Quotas struct {
+	// Networks of the tenant's namespaces.
+	// +optional
+	Networks *int `json:"networks,omitempty"`
+	// Endpoints are attached Pod interfaces.
+	// +optional
+	Endpoints *int `json:"endpoints,omitempty"`
+	// Addresses of both families.
+	// +optional
+	Addresses *int `json:"addresses,omitempty"`
 }
 
 // LabelTenant on a TenantConfig names its tenant.
