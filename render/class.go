@@ -122,8 +122,8 @@ func (r *renderer) hostConfig(c *class) {
 		c.sysctls = append(c.sysctls, model.Sysctl{Key: key, Value: sysctls[key]})
 	}
 	slices.SortFunc(c.base, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(c.routes, compareRoutes)
-	slices.SortFunc(c.rules, compareRules)
+	slices.SortFunc(c.routes, model.CompareRoutes)
+	slices.SortFunc(c.rules, model.CompareRules)
 	c.routes, c.rules = slices.Compact(c.routes), slices.Compact(c.rules)
 }
 
@@ -179,18 +179,6 @@ func pick[T any](m *merger, what string, a, b *T) *T {
 		m.differ(what)
 	}
 	return cmp.Or(a, b)
-}
-
-// compareRules orders by what the kernel goes by, then by everything else.
-func compareRules(a, b model.Rule) int {
-	return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Family, b.Family),
-		a.From.Addr().Compare(b.From.Addr()), cmp.Compare(a.From.Bits(), b.From.Bits()), a.To.Addr().Compare(b.To.Addr()), cmp.Compare(a.To.Bits(), b.To.Bits()),
-		cmp.Compare(a.IIF, b.IIF), cmp.Compare(a.OIF, b.OIF), cmp.Compare(a.Mark, b.Mark), cmp.Compare(a.Mask, b.Mask), cmp.Compare(a.Table, b.Table))
-}
-
-func compareRoutes(a, b model.Route) int {
-	return cmp.Or(cmp.Compare(a.Table, b.Table), a.To.Addr().Compare(b.To.Addr()), cmp.Compare(a.To.Bits(), b.To.Bits()),
-		cmp.Compare(a.Metric, b.Metric), a.Via.Compare(b.Via), cmp.Compare(a.Dev, b.Dev))
 }
 
 // sortedPrefixes is both lists as one sorted set.

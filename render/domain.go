@@ -27,19 +27,19 @@ const (
 
 // domain is what carries networks on a node: a fabric, or a host device that is used without one.
 type domain struct {
-	name     string
-	groups   map[string]bool // fabric: its groups; nil for a host device
-	device   string
-	port     int
-	group    netip.Addr // multicast, invalid = unicast
-	segments []*segment // sorted by kind and id
-	nodes    []int      // indexes of the nodes it reaches, ascending
-	v6       bool       // family of the underlay
-	local    map[int]netip.Addr
+	name   string
+	groups map[string]bool // fabric: its groups; nil for a host device
+	device string
+	port   int
+	group  netip.Addr // multicast, invalid = unicast
+	wires  []*wire    // sorted by kind and id
+	nodes  []int      // indexes of the nodes it reaches, ascending
+	v6     bool       // family of the underlay
+	local  map[int]netip.Addr
 }
 
-// segment is one VLAN, VNI or the untagged device: one host link however many networks share it.
-type segment struct {
+// wire is one VLAN, VNI or the untagged device: one host link however many networks share it.
+type wire struct {
 	vxlan    bool
 	id       uint32
 	networks []*model.Network // sorted by key; the first names the link
@@ -75,15 +75,15 @@ func (r *renderer) linklessOf(c *class) []*model.Network {
 	return out
 }
 
-// makeSegments groups networks by the host link they need.
-func makeSegments(fabrics []model.Fabric, networks []model.Network) []*domain {
-	type segmentKey struct {
+// makeWires groups networks by the host link they need.
+func makeWires(fabrics []model.Fabric, networks []model.Network) []*domain {
+	type wireKey struct {
 		domain string
 		vxlan  bool
 		id     uint32
 	}
 	domains := map[string]*domain{}
-	segments := map[segmentKey]*segment{}
+	wires := map[wireKey]*wire{}
 	for i := range networks {
 		n := &networks[i]
 		if linkless(n) {
@@ -95,21 +95,21 @@ func makeSegments(fabrics []model.Fabric, networks []model.Network) []*domain {
 			d = newDomain(fabrics, n)
 			domains[key] = d
 		}
-		k := segmentKey{key, n.VXLAN, n.ID()}
-		s := segments[k]
+		k := wireKey{key, n.VXLAN, n.ID()}
+		s := wires[k]
 		if s == nil {
-			s = &segment{vxlan: n.VXLAN, id: n.ID()}
-			segments[k] = s
-			d.segments = append(d.segments, s)
+			s = &wire{vxlan: n.VXLAN, id: n.ID()}
+			wires[k] = s
+			d.wires = append(d.wires, s)
 		}
 		s.networks = append(s.networks, n)
 	}
 	out := make([]*domain, 0, len(domains))
 	for _, d := range domains {
-		for _, s := range d.segments {
+		for _, s := range d.wires {
 			slices.SortFunc(s.networks, func(a, b *model.Network) int { return cmp.Compare(a.Key(), b.Key()) })
 		}
-		slices.SortFunc(d.segments, func(a, b *segment) int {
+		slices.SortFunc(d.wires, func(a, b *wire) int {
 			if a.vxlan != b.vxlan {
 				return map[bool]int{false: -1, true: 1}[a.vxlan]
 			}
@@ -173,7 +173,7 @@ func (r *renderer) underlay() {
 	}
 	for _, d := range r.domains {
 		slices.Sort(d.nodes)
-		if !slices.ContainsFunc(d.segments, func(s *segment) bool { return s.vxlan }) {
+		if !slices.ContainsFunc(d.wires, func(s *wire) bool { return s.vxlan }) {
 			continue
 		}
 		v4, v6 := map[int]netip.Addr{}, map[int]netip.Addr{}

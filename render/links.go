@@ -24,8 +24,8 @@ func (r *renderer) build(c *class) diag.List {
 		}
 	}
 	for _, d := range c.domains {
-		for _, s := range d.segments {
-			b.segment(d, s)
+		for _, s := range d.wires {
+			b.wire(d, s)
 		}
 	}
 	for _, n := range r.linklessOf(c) {
@@ -53,8 +53,8 @@ type builder struct {
 // user is what takes all packets of a device. The kernel allows one such user (netdev_rx_handler_register: EBUSY).
 type user struct{ as, by string }
 
-// segment adds the host links of one VLAN, VNI or untagged device, and the networks on it.
-func (b *builder) segment(d *domain, s *segment) {
+// wire adds the host links of one VLAN, VNI or untagged device, and the networks on it.
+func (b *builder) wire(d *domain, s *wire) {
 	first := s.networks[0]
 	parent, _ := b.c.link(d.device)
 	carrier := d.device
@@ -89,15 +89,15 @@ func (b *builder) segment(d *domain, s *segment) {
 // bridgeName is our own scheme; DANM makes no bridges.
 func bridgeName(first *model.Network) string { return "br_" + first.NetworkID }
 
-// leaf is the VXLAN or VLAN link of a segment, named as DANM names it because its users know those names from their hosts.
+// leaf is the VXLAN or VLAN link of a wire, named as DANM names it because its users know those names from their hosts.
 // Their length (15 bytes) is the rule book's.
-func (b *builder) leaf(d *domain, s *segment, parent model.Link) slot {
+func (b *builder) leaf(d *domain, s *wire, parent model.Link) slot {
 	first := s.networks[0]
 	keys := make([]string, len(s.networks))
 	for i, n := range s.networks {
 		keys[i] = n.Key()
 	}
-	out := slot{Link: model.Link{Alias: alias(keys), Up: true, Parent: d.device, MTU: segmentMTU(d, s, parent)}}
+	out := slot{Link: model.Link{Alias: alias(keys), Up: true, Parent: d.device, MTU: wireMTU(d, s, parent)}}
 	if !s.vxlan {
 		out.Name, out.Kind, out.VLANID = fmt.Sprintf("%s.%d", first.NetworkID, s.id), model.VLAN, uint16(s.id)
 		return out
@@ -115,9 +115,9 @@ func alias(keys []string) string {
 	return a
 }
 
-// segmentMTU is the largest MTU declared by the networks of the segment; what fits the parent when one of them leaves it
+// wireMTU is the largest MTU declared by the networks of the wire; what fits the parent when one of them leaves it
 // open; 0 when the parent's is not declared either.
-func segmentMTU(d *domain, s *segment, parent model.Link) int {
+func wireMTU(d *domain, s *wire, parent model.Link) int {
 	mtu := 0
 	for _, n := range s.networks {
 		if n.MTU == 0 {
@@ -128,7 +128,7 @@ func segmentMTU(d *domain, s *segment, parent model.Link) int {
 	return mtu
 }
 
-func overhead(d *domain, s *segment) int {
+func overhead(d *domain, s *wire) int {
 	switch {
 	case !s.vxlan:
 		return 0

@@ -11,6 +11,10 @@ type Result struct {
 	Nodes       []model.NodeState // one a node, sorted by name; Revision and Source are the caller's to fill
 	Networks    []model.Network   // the bundle's, with every VLAN id and VNI given; sorted as in the bundle
 	Diagnostics diag.List         // sorted
+
+	nodes   []model.Node // as Nodes
+	domains []*domain
+	classes []*class
 }
 
 // Render makes objects and node states. The inventory's nodes come on top of the bundle's; a name in both is the bundle's.
@@ -26,7 +30,7 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 		bundle:   b,
 		networks: networks,
 		nodes:    mergeNodes(b.Nodes, inv.Nodes),
-		domains:  makeSegments(b.Fabrics, networks),
+		domains:  makeWires(b.Fabrics, networks),
 		classes:  map[string]*class{},
 	}
 	r.place()
@@ -38,7 +42,7 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	if diags.HasErrors() {
 		return Result{Diagnostics: diags.Sorted()}
 	}
-	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Diagnostics: diags.Sorted()}
+	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order}
 }
 
 // at places a diagnostic at a network's document.

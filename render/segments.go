@@ -1,0 +1,128 @@
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/segment"
+)
+
+// peersPerShard bounds a FabricPeers object to about 10 KB, so that a change of one node writes little.
+const peersPerShard = 128
+
+// Segments cuts the node states into what many nodes share and each node's own part: what a cluster's API stores. Names
+// are those of segment.Encode. Nothing is cut from a result with errors. segment.ErrTooBig, with the node's or the item's
+// name, if something does not fit.
+func (r Result) Segments() (map[string]model.Segment, []model.NodePart, error) {
+	shared := map[string]model.Segment{}
+	parts := make([]model.NodePart, len(r.Nodes))
+	for _, c := range r.classes {
+		names := map[string][]string{} // pools of the node → segments
+		for _, i := range c.nodes {
+			key := poolNames(r.Nodes[i].Pools)
+			if _, ok := names[key]; !ok {
+				list, err := cut(c.shared(r.Nodes[i]), shared)
+				if err != nil {
+					return nil, nil, fmt.Errorf("node %s: %w", r.Nodes[i].Node, err)
+				}
+				names[key] = list
+			}
+			parts[i] = r.part(c, i, names[key])
+			if data, err := json.Marshal(parts[i]); err != nil || len(data) > segment.MaxPart {
+				return nil, nil, fmt.Errorf("node %s: its own part has %d bytes, at most %d: %w", parts[i].Node, len(data), segment.MaxPart, segment.ErrTooBig)
+			}
+		}
+	}
+	return shared, parts, nil
+}
+
+func poolNames(pools []model.SRIOVPool) string {
+	var b strings.Builder
+	for _, p := range pools {
+		b.WriteString(p.Name + "\x00")
+	}
+	return b.String()
+}
+
+// cut adds the segments of one class to all and returns their names.
+func cut(s model.Segment, all map[string]model.Segment) ([]string, error) {
+	pieces, err := segment.Cut(s)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range pieces {
+		name, _ := segment.Encode(p)
+		all[name] = p
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// shared is what every node of the class with the pools of n has.
+func (c *class) shared(n model.NodeState) model.Segment {
+	s := model.Segment{Routes: c.routes, Rules: c.rules, Sysctls: c.sysctls, Networks: c.networks, Tenants: n.Tenants, Pools: n.Pools, Probes: n.Probes}
+	for _, l := range c.links {
+		link := model.SharedLink{Link: l.Link}
+		if l.domain != nil {
+			link.Underlay = l.domain.name
+		}
+		s.Links = append(s.Links, link)
+	}
+	return s
+}
+
+func (r Result) part(c *class, i int, segments []string) model.NodePart {
+	n := r.nodes[i]
+	out := model.NodePart{Node: n.Name, Digest: r.Nodes[i].Digest, Segments: segments}
+	for _, l := range c.links {
+		switch more := n.Interfaces[l.Name]; {
+		case l.own && len(more) > 0:
+			put(&out.Addresses, l.Name, model.NodePrefixes(sortedPrefixes(more, nil)))
+		case l.domain != nil && l.domain.local[i].IsValid():
+			put(&out.Underlays, l.domain.name, l.domain.local[i])
+		}
+	}
+	return out
+}
+
+func put[V any](m *map[string]V, key string, value V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[key] = value
+}
+
+// FabricPeers lists, for each fabric that floods by unicast, the declared underlay address of each node, in shards by the
+// hash of the node's name: a node that comes or goes changes one shard.
+func (r Result) FabricPeers() []model.FabricPeers {
+	var out []model.FabricPeers
+	for _, d := range r.domains {
+		if d.group.IsValid() || !slices.ContainsFunc(d.wires, func(s *wire) bool { return s.vxlan }) {
+			continue
+		}
+		count := 1
+		for len(d.nodes) > count*peersPerShard {
+			count *= 2
+		}
+		shards := make([]model.FabricPeers, count)
+		for _, i := range d.nodes {
+			h := fnv.New32a()
+			h.Write([]byte(r.nodes[i].Name))
+			k := int(h.Sum32()) % count
+			shards[k].Nodes = append(shards[k].Nodes, model.FabricPeer{Node: r.nodes[i].Name, Address: d.local[i]})
+		}
+		for k, s := range shards {
+			if len(s.Nodes) > 0 {
+				s.Fabric, s.Shard = d.name, k
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
