@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,46 +16,8 @@ import (
 
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/plan"
-	"danm.io/danm/render"
-	"danm.io/danm/render/rendertest"
 	"danm.io/danm/spec/model"
 )
-
-// renderRows renders the budget's bundle in a process of its own, whose peak memory is the render's.
-func renderRows(_ options, r *report) error {
-	var times []time.Duration
-	peak := 0
-	for range 3 {
-		out, err := exec.Command("/proc/self/exe", "-child", "render").Output()
-		if err != nil {
-			return fmt.Errorf("render: %w", err)
-		}
-		var ns, kib int
-		if _, err := fmt.Sscan(string(out), &ns, &kib); err != nil {
-			return fmt.Errorf("render printed %q: %w", out, err)
-		}
-		times, peak = append(times, time.Duration(ns)), max(peak, kib)
-	}
-	r.below("render-5000-nodes", quantile(times, 0.5), time.Second)
-	r.row("render-5000-nodes-memory", fmt.Sprintf("%dMiB", peak>>10), "-", math.NaN(), "<=512MiB", peak <= 512<<10)
-	return nil
-}
-
-func runChild(what string) int {
-	if what != "render" {
-		return 2
-	}
-	b := rendertest.Scale(rendertest.Budget)
-	start := time.Now()
-	res := render.Render(b, model.Inventory{})
-	took := time.Since(start)
-	if len(res.Nodes) != rendertest.Budget.Nodes || len(res.Diagnostics) > 0 {
-		fmt.Fprintf(os.Stderr, "rendered %d nodes, %d diagnostics\n", len(res.Nodes), len(res.Diagnostics))
-		return 1
-	}
-	fmt.Println(took.Nanoseconds(), peakMemory())
-	return 0
-}
 
 // peakMemory is VmHWM of proc(5), in KiB.
 func peakMemory() int {
