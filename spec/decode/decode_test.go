@@ -26,8 +26,8 @@ const head = "apiVersion: bundle.danm.io/v1\n"
 func fill(r *rand.Rand, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[v1.VNI]() { // two ways to say auto would be one too many
-			v.Set(reflect.ValueOf([]v1.VNI{{Auto: true}, {Value: int64(r.Uint32())}}[r.IntN(2)]))
+		if v.Type() == reflect.TypeFor[v1.ID]() { // two ways to say auto would be one too many
+			v.Set(reflect.ValueOf([]v1.ID{{Auto: true}, {Value: int64(r.Uint32())}}[r.IntN(2)]))
 			return
 		}
 		for i := range v.NumField() {
@@ -91,7 +91,7 @@ func roundTrip[T any](t *testing.T, r *rand.Rand, kind string, pick func(*Docume
 			t.Fatalf("%s: %v\n%s", name, problems, data)
 		}
 		got := pick(docs)[0].Value
-		if d := cmp.Diff(v, got, cmpopts.EquateEmpty(), cmp.AllowUnexported(v1.VNI{})); d != "" {
+		if d := cmp.Diff(v, got, cmpopts.EquateEmpty(), cmp.AllowUnexported(v1.ID{})); d != "" {
 			t.Fatalf("%s: decode(encode(x)) differs (-x +got):\n%s\n%s", name, d, data)
 		}
 	}

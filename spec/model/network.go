@@ -61,7 +61,7 @@ type Network struct {
 	AllowedNamespaces []string      `json:"allowedNamespaces,omitempty"` // ClusterNetwork: resolved by render; empty = everyone
 	SharedWith        []string      `json:"sharedWith,omitempty"`        // keys of networks on the same id and CIDR
 	BlockSize         int           `json:"blockSize,omitempty"`         // addresses a block, 0 = chosen
-	SpaceDomain       string        `json:"spaceDomain"`                 // fabric name or host device: first part of the IPAM space
+	SpaceDomain       string        `json:"spaceDomain"`                 // first part of the IPAM space: fabric, host device, or what else it stands on
 	DevicePool        string        `json:"devicePool,omitempty"`        // sriov: the extended resource, such as danm.io/fast
 	Delegate          *Delegate     `json:"delegate,omitempty"`
 	Reserved          []Reservation `json:"reserved,omitempty"` // sorted by namespace, name; never chosen dynamically

@@ -69,7 +69,7 @@ var badRows = []row{
 	{"match no MAC", "topology.yaml", `"52:54:00:AA:bb:cc"`, `"52:54:00"`, []string{"topology.yaml:29 InvalidMatch"}},
 	{"match no PCI address", "topology.yaml", `mac: "52:54:00:AA:bb:cc"`, `pci: "3b:00.0"`, []string{"topology.yaml:29 InvalidMatch"}},
 	{"MTU too small", "topology.yaml", "      up: true", "      up: true\n    - {name: fab2, mtu: 67}", []string{"topology.yaml:28 InvalidMTU"}},
-	{"address without length", "topology.yaml", "10.1.0.1/24", "10.1.0.1", []string{"topology.yaml:34 InvalidAddress"}},
+	{"address without length", "topology.yaml", "10.1.1.1/24", "10.1.1.1", []string{"topology.yaml:34 InvalidAddress"}},
 	{"port twice", "topology.yaml", "ports: [eth1]", "ports: [eth1, eth1]", []string{"topology.yaml:32 DeviceConflict"}},
 	{"bridge in a bridge", "topology.yaml", "ports: [eth1]", "ports: [br-lan]", []string{"topology.yaml:32 DeviceConflict"}},
 	{"route host bits", "topology.yaml", "to: 10.50.0.0/16", "to: 10.50.1.0/16", []string{"topology.yaml:36 HostBitsSet"}},

@@ -76,6 +76,7 @@ type checker struct {
 	scopes     map[string]*scope
 	meets      map[[2]*scope]bool
 	granted    map[string][]*tenant
+	poolList   []*pool
 }
 
 // model hands out the bundle, every list sorted.

@@ -36,7 +36,7 @@ func TestModel(t *testing.T) {
 		},
 		Groups: []model.NodeGroup{
 			{Name: "edge", Selector: map[string]string{"site": "edge"}, Interfaces: []model.Link{
-				{Name: "br-lan", Kind: model.Bridge, MTU: 1500, Up: true, Addresses: []netip.Prefix{prefix("10.1.0.1/24")}},
+				{Name: "br-lan", Kind: model.Bridge, MTU: 1500, Up: true, Addresses: []netip.Prefix{prefix("10.1.1.1/24")}},
 				{Name: "eth1", Kind: model.Physical, Master: "br-lan"},
 				{Name: "fab0", Kind: model.Physical, MTU: 1500, Up: true},
 				{Name: "fab1", Kind: model.Physical, Match: &model.Match{MAC: "52:54:00:aa:bb:cc"}},

@@ -86,8 +86,11 @@ const oracleTopology = topology + `  nodes: [{name: n1, labels: {g: x, h: y}}, {
 `
 
 func (w wish) shared(o wish) bool {
-	has := func(l []string, s string) bool { return strings.Contains(" "+strings.Join(l, " ")+" ", " "+s+" ") }
-	return has(w.shares, o.name) && has(o.shares, w.name)
+	return w.names(o) && o.names(w)
+}
+
+func (w wish) names(o wish) bool {
+	return strings.Contains(" "+strings.Join(w.shares, " ")+" ", " "+o.name+" ")
 }
 
 func (w wish) link() string {
@@ -103,6 +106,9 @@ func (w wish) link() string {
 // quarrel is the oracle: may both exist? It goes by the kernel and by addresses, pair by pair.
 func quarrel(x, y wish) bool {
 	f, g := oracleFabrics[x.fabric], oracleFabrics[y.fabric]
+	if x.names(y) != y.names(x) { // shared by one side only, whatever with
+		return true
+	}
 	if !strings.ContainsAny(f.nodes, g.nodes) {
 		return false
 	}
@@ -129,12 +135,21 @@ func TestNetworksAgainstOracle(t *testing.T) {
 			w := wish{name: fmt.Sprintf("n%d", i), fabric: string("abcd"[r.IntN(4)]), id: r.IntN(4), id_: string("vwxyz"[r.IntN(5)])}
 			w.vxlan = w.id != 0 && r.IntN(2) == 0
 			w.cidr = netip.MustParsePrefix([]string{"10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.1.1.0/24", "10.1.1.0/24", "11.0.0.0/8"}[r.IntN(6)])
-			for j := range wishes {
-				if j != i && r.IntN(3) > 0 {
-					w.shares = append(w.shares, fmt.Sprintf("n%d", j))
+			wishes[i] = w
+		}
+		for i := range wishes {
+			for j := range i {
+				if kind := r.IntN(40); kind > 12 { // both; a few times one of them
+					if kind != 13 {
+						wishes[i].shares = append(wishes[i].shares, wishes[j].name)
+					}
+					if kind != 14 {
+						wishes[j].shares = append(wishes[j].shares, wishes[i].name)
+					}
 				}
 			}
-			wishes[i] = w
+		}
+		for _, w := range wishes {
 			id := ""
 			if w.vxlan {
 				id = fmt.Sprintf("vxlan: %d, ", w.id)

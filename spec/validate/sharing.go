@@ -16,77 +16,110 @@ type wire struct {
 	device string // "" for VXLAN
 	port   int
 	id     uint32
+	open   string // while nobody knows the id: the first network that asks for it
 }
 
 // sharing checks what networks on one wire owe each other.
 func (c *checker) sharing() {
-	wires := map[wire][]*network{}
+	c.findWires()
+	wires, guilty := map[wire][]*network{}, map[*network]bool{}
 	var order []wire
 	for _, n := range c.netList {
-		if n.broken() || n.scope == nil || n.device == "" || n.VXLAN && (n.VNI == 0 || n.fabric == nil || n.fabric.VXLAN == nil) {
+		if n.wire == nil {
 			continue
 		}
-		w := wire{device: n.device, id: n.ID()}
-		if n.VXLAN {
-			w = wire{port: n.fabric.VXLAN.Port, id: n.VNI}
+		if wires[*n.wire] == nil {
+			order = append(order, *n.wire)
 		}
-		if wires[w] == nil {
-			order = append(order, w)
-		}
-		wires[w] = append(wires[w], n)
+		wires[*n.wire] = append(wires[*n.wire], n)
 	}
 	for _, w := range order {
 		nets := wires[w]
 		if len(nets) < 2 {
 			continue
 		}
-		guilty := map[*network]bool{}
-		if w.id != 0 {
+		if w.id != 0 || w.open != "" {
 			c.sharedIDs(w, nets, guilty)
 		}
 		c.overlaps(nets, true, guilty)
 		c.overlaps(nets, false, guilty)
 	}
+	c.oneSided(guilty)
+	for _, n := range c.netList {
+		c.nodeAddresses(n)
+	}
 }
 
-// idSpot is the field that holds a network's VLAN or VNI.
-func (n *network) idSpot() spot {
-	if n.VXLAN {
-		return n.in("spec").in("vxlan")
+// oneSided finds networks that are shared with one that does not say so: such a network could take the open number of
+// another tenant's for its own. What is reported of the two already is enough.
+func (c *checker) oneSided(guilty map[*network]bool) {
+	for _, n := range c.netList {
+		for k, name := range n.used.SharedWith {
+			m := c.networks[name]
+			if m == nil || m == n || n.broken() || m.broken() || guilty[n] || guilty[m] || mutual(n, m) {
+				continue
+			}
+			c.error(diag.SharedMismatch, n.in("spec").in("sharedWith").nth(k), fmt.Sprintf("network %s is shared with %s (%s), which does not say so", n.Key(), m.Key(), m.place()), fmt.Sprintf("add %s to sharedWith of %s, or remove it here", n.Key(), m.Key()))
+		}
 	}
-	return n.in("spec").in("vlan")
+}
+
+// findWires says where each network's frames are, as far as that is known.
+func (c *checker) findWires() {
+	open := c.openNumbers()
+	for _, n := range c.netList {
+		switch {
+		case n.broken() || n.scope == nil || n.odd || n.tagged && n.ID() == 0 && !n.auto:
+			continue // its device or number is not known
+		case n.VXLAN && (n.fabric == nil || n.fabric.VXLAN == nil):
+			continue
+		case n.device == "" && (!n.linkless() || n.SpaceDomain == ""):
+			continue
+		}
+		w := wire{device: n.device, id: n.ID()}
+		if n.auto {
+			w.id, w.open = open[n].id, open[n].open
+		}
+		switch {
+		case n.VXLAN:
+			w.port, w.device = n.fabric.VXLAN.Port, ""
+		case n.device == "":
+			w.device = n.SpaceDomain
+		}
+		n.wire = &w
+	}
 }
 
 // sharedIDs: networks on one id name each other, and are one host link. One report a network is enough.
 func (c *checker) sharedIDs(w wire, nets []*network, guilty map[*network]bool) {
 	for i, n := range nets {
 		for _, m := range nets[:i] {
-			if !c.meet(n.scope, m.scope) {
+			if guilty[n] || !c.meet(n.scope, m.scope) {
 				continue
 			}
 			switch {
 			case n.domain() != m.domain() && w.device == "":
-				c.error(diag.VNITwiceOnPort, n.idSpot(), fmt.Sprintf("networks %s and %s have VNI %d on UDP port %d, on two fabrics of one node", m.Key(), n.Key(), w.id, w.port), "take another VNI, or another vxlan.port for one of the fabrics; the kernel refuses the second link")
+				c.error(diag.VNITwiceOnPort, n.idSpot(), fmt.Sprintf("networks %s and %s have %s on UDP port %d, on two fabrics of one node", m.Key(), n.Key(), wireText(n), w.port), "take another VNI, or another vxlan.port for one of the fabrics; the kernel refuses the second link")
 			case n.domain() != m.domain():
-				c.error(diag.VLANTwiceOnDevice, n.idSpot(), fmt.Sprintf("networks %s and %s have VLAN %d on %s, under two names (%s, %s)", m.Key(), n.Key(), w.id, w.device, m.domain(), n.domain()), "put both on one fabric; the kernel refuses the second link")
+				c.error(diag.VLANTwiceOnDevice, n.idSpot(), fmt.Sprintf("networks %s and %s have %s on %s, under two names (%s, %s)", m.Key(), n.Key(), wireText(n), w.device, m.domain(), n.domain()), "put both on one fabric; the kernel refuses the second link")
 			case !mutual(n, m):
-				c.error(diag.IDNotShared, n.idSpot(), fmt.Sprintf("network %s has %s of network %s (%s), and not both say so", n.Key(), idText(n), m.Key(), m.idSpot().place()), shareHint(n, m))
-			case n.NetworkID != m.NetworkID:
-				c.error(diag.SharedMismatch, n.in("spec").in("networkID"), fmt.Sprintf("networks %s and %s share %s, so they are one host link, but have networkIDs %s and %s", m.Key(), n.Key(), idText(n), m.NetworkID, n.NetworkID), "give both the same networkID")
+				c.error(diag.IDNotShared, n.idSpot(), fmt.Sprintf("network %s has %s of network %s (%s), and not both say so", n.Key(), wireText(n), m.Key(), m.idSpot().place()), shareHint(n, m))
+			case n.NetworkID != m.NetworkID && !n.linkless() && !m.linkless():
+				c.error(diag.SharedMismatch, n.in("spec").in("networkID"), fmt.Sprintf("networks %s and %s share %s, so they are one host link, but have networkIDs %s and %s", m.Key(), n.Key(), wireText(n), m.NetworkID, n.NetworkID), "give both the same networkID")
 			default:
 				continue
 			}
 			guilty[n] = true
-			break
 		}
 	}
 }
 
-func idText(n *network) string {
-	if n.VXLAN {
-		return fmt.Sprintf("VNI %d", n.VNI)
+// wireText is the number of a network's wire for people.
+func wireText(n *network) string {
+	if n.wire.id == 0 {
+		return "the same " + idWord(n)
 	}
-	return fmt.Sprintf("VLAN %d", n.VLAN)
+	return fmt.Sprintf("%s %d", idWord(n), n.wire.id)
 }
 
 // mutual says whether both networks name each other.
@@ -172,7 +205,11 @@ func (c *checker) sameAddresses(m, n *network, v4 bool) bool {
 	case m.BlockSize != n.BlockSize:
 		c.error(diag.SharedMismatch, n.in("spec").in("blockSize"), fmt.Sprintf("networks %s and %s share addresses, but have block sizes %d and %d", m.Key(), n.Key(), m.BlockSize, n.BlockSize), "give both the same blockSize")
 	default:
-		return false
+		where, name := reservedTwice(m, n, v4)
+		if name != "" {
+			c.error(diag.ReservedTaken, where, fmt.Sprintf("network %s, which shares addresses with %s, reserves this one as %s already", m.Key(), n.Key(), name), "reserve it in one of the networks")
+		}
+		return name != ""
 	}
 	return true
 }

@@ -160,6 +160,8 @@ func (c *checker) podRoute(s spot, r v1.Route, subnet *model.Subnet, gateway boo
 		}
 	}
 	switch {
+	case to.Bits() == 0 && subnet.Gateway.IsValid() && to.Addr().Is4() == subnet.CIDR.Addr().Is4():
+		c.error(diag.DuplicateRoute, s.in("to"), fmt.Sprintf("the gateway %s is the default route already", subnet.Gateway), "remove the route, or the gateway")
 	case to.Addr().Is4() != subnet.CIDR.Addr().Is4():
 		c.error(diag.InvalidCIDR, s.in("to"), fmt.Sprintf("destination %s is not of the family of %s", to, subnet.CIDR), "")
 	case !out.Via.IsValid() && !gateway && !s.broken():

@@ -16,8 +16,6 @@ type tenant struct {
 	ranged bool // its ranges could be read
 }
 
-var networkTypes = []string{string(model.BRIDGE), string(model.IPVLAN), string(model.MACVLAN)}
-
 // readTenants checks what tenants say by themselves.
 func (c *checker) readTenants() {
 	for i := range c.docs.Tenants {
@@ -48,12 +46,8 @@ func (c *checker) readTenants() {
 				VNIRanges:  c.idRanges(fs.in("vniRanges"), f.VNIRanges, diag.InvalidVNI, maxVNI, &t.ranged),
 			})
 		}
-		for _, kind := range sortedKeys(v.Spec.NetworkIDs) {
-			if !slices.Contains(networkTypes, kind) {
-				c.error(diag.InvalidType, spec.in("networkIDs").key(kind), fmt.Sprintf("%q is no network type", kind), typeHint(kind))
-			}
-			c.networkID(spec.in("networkIDs").key(kind), v.Spec.NetworkIDs[kind])
-		}
+		c.tenantNetworkIDs(spec.in("networkIDs"), v.Spec.NetworkIDs)
+		t.Quotas = c.quotas(spec.in("quotas"), v.Spec.Quotas)
 		t.Networks = sortedSet(v.Spec.Networks)
 		slices.Sort(t.Namespaces)
 		slices.SortFunc(t.Fabrics, func(a, b model.TenantFabric) int { return strings.Compare(a.Fabric, b.Fabric) })
@@ -107,8 +101,11 @@ func (c *checker) tenantReferences() {
 				c.dangling("network", name, spec.in("defaultNetwork"), keys(c.networks), unsureNet)
 			} else if why := c.unreachable(n, t); why != "" {
 				c.error(diag.DefaultNotAllowed, spec.in("defaultNetwork"), fmt.Sprintf("tenant %s may not use its default network %s: %s", t.Name, name, why), "")
+			} else if n.Type == model.SRIOV || n.Type == model.HOSTDEVICE {
+				c.error(diag.DefaultUnfit, spec.in("defaultNetwork"), fmt.Sprintf("network %s is of type %s, which Pods that ask for nothing cannot all have", name, n.Type), "take a network of another type: a device serves one Pod, and is asked for")
 			}
 		}
+		c.quotaKept(t, spec)
 	}
 }
 

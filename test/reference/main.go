@@ -24,6 +24,7 @@ type property struct {
 	Ref         string               `json:"$ref"`
 	Const       any                  `json:"const"`
 	Enum        []any                `json:"enum"`
+	OneOf       []*property          `json:"oneOf"`
 	Minimum     *json.Number         `json:"minimum"`
 	Maximum     *json.Number         `json:"maximum"`
 	Properties  map[string]*property `json:"properties"`
@@ -107,6 +108,12 @@ func (p *property) typeName() string {
 	case p.Ref != "":
 		name := p.Ref[strings.LastIndex(p.Ref, "/")+1:]
 		return fmt.Sprintf("[%s](#%s)", name, strings.ToLower(name))
+	case len(p.OneOf) > 0:
+		choices := make([]string, len(p.OneOf))
+		for i, o := range p.OneOf {
+			choices[i] = o.typeName()
+		}
+		return strings.Join(choices, " or ")
 	case p.Items != nil:
 		return "list of " + p.Items.typeName()
 	case p.Const != nil:

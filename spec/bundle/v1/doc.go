@@ -2,7 +2,7 @@
 //
 // Values stay as written (addresses, ranges and durations are strings): spec/decode fills the types and knows where each
 // field stands, spec/validate judges them and turns them into spec/model. Field comments become the descriptions of the
-// JSON Schema (see Schema); the `schema` tag carries what a comment cannot: required, enum, min, max, pattern.
+// JSON Schema (see Schema); the `schema` tag carries what a comment cannot: required, enum, known, min, max, pattern.
 // The package holds no rules and reads nothing.
 package v1
 

@@ -29,24 +29,34 @@ type NetworkMetadata struct {
 
 // NetworkSpec is what a network is made of.
 type NetworkSpec struct {
-	// NetworkID names the host link: vx_<networkID>, <networkID>.<vlan>, br_<networkID>, at most 15 bytes each. Default:
-	// metadata.name.
+	// NetworkID names the host link: vx_<networkID>, <networkID>.<vlan>, br_<networkID>, at most 15 bytes each; a delegate
+	// gets it as its name. Default: metadata.name.
 	NetworkID string `json:"networkID,omitempty"`
-	// Type is the driver that attaches a Pod, default ipvlan.
-	Type string `json:"type,omitempty" schema:"enum=ipvlan|macvlan|bridge"`
-	// Fabric the network runs on; either fabric or hostDevice is given.
+	// Type is the driver that attaches a Pod: ipvlan (default), macvlan or bridge on a device of the host, sriov for a
+	// virtual function of devicePool, host-device for the hostDevice itself (one Pod of a node at a time), or, with
+	// delegate, the name of another CNI plugin.
+	Type string `json:"type,omitempty" schema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,known=ipvlan|macvlan|bridge|sriov|host-device"`
+	// Fabric the network runs on. ipvlan, macvlan and bridge need a fabric or a hostDevice; not both.
 	Fabric string `json:"fabric,omitempty"`
-	// HostDevice is an interface or bridge of the node groups, used without a fabric.
+	// HostDevice is an interface or bridge of the node groups, used without a fabric. With type host-device it is moved into
+	// the Pod, so nothing else may use it.
 	HostDevice string `json:"hostDevice,omitempty"`
-	// VLAN is the VLAN id on the fabric, 1 to 4094. Without vlan and vxlan the device is used untagged.
-	VLAN *int `json:"vlan,omitempty" schema:"min=1,max=4094"`
-	// VXLAN is the VNI on the fabric, 1 to 16777215, or the word auto: the lowest free one of the ranges (one node only, as
-	// long as no cluster keeps the choice).
-	VXLAN *VNI `json:"vxlan,omitempty" schema:"min=1,max=16777215"`
+	// DevicePool is the extended resource that Pods ask for, such as danm.io/fast; sriov needs it, a delegate may have it
+	// in place of hostDevice.
+	DevicePool string `json:"devicePool,omitempty"`
+	// VLAN is the VLAN id on the fabric, 1 to 4094, or the word auto: the lowest free one of the ranges (one node only, as
+	// long as no cluster keeps the choice). Without vlan and vxlan the device is used untagged.
+	VLAN *ID `json:"vlan,omitempty" schema:"min=1,max=4094"`
+	// VXLAN is the VNI on the fabric, 1 to 16777215, or auto, as with vlan.
+	VXLAN *ID `json:"vxlan,omitempty" schema:"min=1,max=16777215"`
 	// IPv4 addresses of the network; none if absent.
 	IPv4 *Subnet `json:"ipv4,omitempty"`
 	// IPv6 addresses of the network; none if absent.
 	IPv6 *Subnet `json:"ipv6,omitempty"`
+	// Reserved addresses are handed only to Pods that ask for them by name.
+	Reserved []Reservation `json:"reserved,omitempty"`
+	// Sticky StatefulSet lets each Pod of a StatefulSet keep its addresses when it is made anew.
+	Sticky string `json:"sticky,omitempty" schema:"enum=StatefulSet"`
 	// MTU in bytes inside the Pods; the device's if absent (VXLAN takes 50 bytes over IPv4, 70 over IPv6).
 	MTU int `json:"mtu,omitempty" schema:"min=68,max=65535"`
 	// InterfacePrefix is the beginning of the interface's name in the Pod, followed by its number; default eth.
@@ -60,6 +70,32 @@ type NetworkSpec struct {
 	// SharedWith names networks ("namespace/name" or "name") on the same VLAN or VNI, or the same addresses; each must name
 	// the other.
 	SharedWith []string `json:"sharedWith,omitempty"`
+	// Delegate is the configuration of the CNI plugin that type names.
+	Delegate *Delegate `json:"delegate,omitempty"`
+	// Render nad makes a NetworkAttachmentDefinition of the network too, so that Multus finds it.
+	Render string `json:"render,omitempty" schema:"enum=nad"`
+}
+
+// Delegate is the configuration of another CNI plugin. Exactly one of conf, confList and file is given.
+type Delegate struct {
+	// Conf is JSON of one network configuration whose type is the network's, at most 64 KiB.
+	Conf string `json:"conf,omitempty"`
+	// ConfList is JSON of a network configuration list whose first plugin is the network's type, at most 64 KiB.
+	ConfList string `json:"confList,omitempty"`
+	// File is the name, without ending, of a .conf or .conflist in the node's CNI directory.
+	File string `json:"file,omitempty" schema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$"`
+}
+
+// Reservation keeps an address of one or both families for those who ask for it by name.
+type Reservation struct {
+	// Name to ask by, in place of an address: a DNS label, unique among the reservations of its namespace.
+	Name string `json:"name" schema:"required,pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"`
+	// Namespace whose Pods may ask; absent: everyone who may use the network.
+	Namespace string `json:"namespace,omitempty" schema:"pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"`
+	// IP is the IPv4 address; with ip6 at least one of the two.
+	IP string `json:"ip,omitempty"`
+	// IP6 is the IPv6 address.
+	IP6 string `json:"ip6,omitempty"`
 }
 
 // Subnet is one address family of a network.
@@ -76,30 +112,30 @@ type Subnet struct {
 	Routes []Route `json:"routes,omitempty"`
 }
 
-// VNI is a VXLAN network identifier, or auto.
-type VNI struct {
+// ID is a VLAN id or VNI, or auto.
+type ID struct {
 	// Value is the number as written; 0 with Auto.
 	Value int64
 	// Auto asks for the lowest free one.
 	Auto bool
 }
 
-// UnmarshalText accepts a number and the word auto. Whether the number is a VNI is for spec/validate to say.
-func (v *VNI) UnmarshalText(text []byte) error {
+// UnmarshalText accepts a number and the word auto. Its bounds are for spec/validate to say.
+func (v *ID) UnmarshalText(text []byte) error {
 	if string(text) == "auto" {
-		*v = VNI{Auto: true}
+		*v = ID{Auto: true}
 		return nil
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil {
 		return fmt.Errorf("%q is neither a number nor auto", text)
 	}
-	*v = VNI{Value: n}
+	*v = ID{Value: n}
 	return nil
 }
 
 // MarshalJSON writes the number, or "auto".
-func (v VNI) MarshalJSON() ([]byte, error) {
+func (v ID) MarshalJSON() ([]byte, error) {
 	if v.Auto {
 		return []byte(`"auto"`), nil
 	}

@@ -18,6 +18,7 @@ type schema struct {
 	Type        string             `json:"type,omitempty"`
 	Const       string             `json:"const,omitempty"`
 	Enum        []string           `json:"enum,omitempty"`
+	Examples    []string           `json:"examples,omitempty"` // known words where others are possible: editors offer them
 	Pattern     string             `json:"pattern,omitempty"`
 	Minimum     *int64             `json:"minimum,omitempty"`
 	Maximum     *int64             `json:"maximum,omitempty"`
@@ -56,7 +57,7 @@ func Schema() ([]byte, error) {
 
 // describe is the schema of a type; structs go into defs and are referred to.
 func describe(t reflect.Type, defs map[string]*schema) (*schema, error) {
-	if t == reflect.TypeFor[VNI]() {
+	if t == reflect.TypeFor[ID]() {
 		return &schema{OneOf: []*schema{{Type: "integer"}, {Const: "auto"}}}, nil
 	}
 	switch t.Kind() {
@@ -110,7 +111,7 @@ func structure(t reflect.Type, defs map[string]*schema) error {
 func (s *schema) restrict(tag string) (required bool, err error) {
 	target := s
 	if len(s.OneOf) > 0 {
-		target = s.OneOf[0] // bounds of a VNI are those of the number
+		target = s.OneOf[0] // bounds are those of the number
 	}
 	for part := range strings.SplitSeq(tag, ",") {
 		word, value, _ := strings.Cut(part, "=")
@@ -120,6 +121,8 @@ func (s *schema) restrict(tag string) (required bool, err error) {
 			required = true
 		case "enum":
 			target.Enum = strings.Split(value, "|")
+		case "known":
+			target.Examples = strings.Split(value, "|")
 		case "pattern":
 			target.Pattern = value
 		case "min", "max":

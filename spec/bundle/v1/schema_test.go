@@ -90,16 +90,41 @@ func walk(v any, visit func(object)) {
 func TestSchemaBounds(t *testing.T) {
 	defs := load(t)["$defs"].(object)
 	field := func(def, name string) object { return defs[def].(object)["properties"].(object)[name].(object) }
-	vlan := field("NetworkSpec", "vlan")
-	if vlan["minimum"] != 1.0 || vlan["maximum"] != 4094.0 || vlan["type"] != "integer" {
-		t.Errorf("vlan: %v", vlan)
+	for name, most := range map[string]float64{"vlan": 4094, "vxlan": 16777215} {
+		id := field("NetworkSpec", name)["oneOf"].([]any)
+		if n := id[0].(object); n["type"] != "integer" || n["maximum"] != most || n["minimum"] != 1.0 || id[1].(object)["const"] != "auto" {
+			t.Errorf("%s: %v", name, id)
+		}
 	}
-	vni := field("NetworkSpec", "vxlan")["oneOf"].([]any)
-	if n := vni[0].(object); n["maximum"] != 16777215.0 || n["minimum"] != 1.0 || vni[1].(object)["const"] != "auto" {
-		t.Errorf("vxlan: %v", vni)
+	typ := field("NetworkSpec", "type")
+	if got := typ["examples"].([]any); typ["enum"] != nil || !slices.Contains(got, "host-device") || len(got) != 5 {
+		t.Errorf("type: %v", typ)
 	}
-	if got := field("NetworkSpec", "type")["enum"].([]any); !slices.Contains(got, "macvlan") || len(got) != 3 {
-		t.Errorf("type: %v", got)
+	word := regexp.MustCompile(typ["pattern"].(string))
+	file := regexp.MustCompile(field("Delegate", "file")["pattern"].(string))
+	for text, want := range map[string]bool{"macvlan": true, "ib-sriov_1.0": true, "../x": false, "a/b": false, "": false, ".x": false} {
+		if word.MatchString(text) != want || file.MatchString(text) != want {
+			t.Errorf("plugin or file %q: %t", text, !want)
+		}
+	}
+	for path, want := range map[[2]string][]any{
+		{"NetworkSpec", "sticky"}: {"StatefulSet"}, {"NetworkSpec", "render"}: {"nad"},
+		{"SRIOVPoolSpec", "driver"}: {"kernel", "vfio-pci"}, {"SRIOVPoolSpec", "linkState"}: {"auto", "enable", "disable"},
+	} {
+		if got := field(path[0], path[1])["enum"]; !slices.Equal(got.([]any), want) {
+			t.Errorf("%v: %v", path, got)
+		}
+	}
+	if got := field("SRIOVPoolSpec", "trust"); got["type"] != "boolean" {
+		t.Errorf("trust: %v", got)
+	}
+	if got := field("Quotas", "addresses"); got["minimum"] != 0.0 || got["maximum"] != nil {
+		t.Errorf("addresses: %v", got)
+	}
+	for def, want := range map[string][]any{"PFSelector": nil, "Reservation": {"name"}, "Delegate": nil, "SRIOVPoolSpec": {"pfs", "numVFs", "resourceName"}, "Quotas": nil} {
+		if got, _ := defs[def].(object)["required"].([]any); !slices.Equal(got, want) {
+			t.Errorf("%s requires %v", def, got)
+		}
 	}
 	if got := defs["Subnet"].(object)["required"].([]any); len(got) != 1 || got[0] != "cidr" {
 		t.Errorf("Subnet requires %v", got)
@@ -112,9 +137,9 @@ func TestSchemaBounds(t *testing.T) {
 	}
 }
 
-func TestVNI(t *testing.T) {
-	for text, want := range map[string]VNI{"auto": {Auto: true}, "5001": {Value: 5001}, "0": {}} {
-		var got VNI
+func TestID(t *testing.T) {
+	for text, want := range map[string]ID{"auto": {Auto: true}, "5001": {Value: 5001}, "0": {}} {
+		var got ID
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
@@ -123,7 +148,7 @@ func TestVNI(t *testing.T) {
 			t.Errorf("%q marshals to %s, %v", text, back, err)
 		}
 	}
-	var v VNI
+	var v ID
 	if err := v.UnmarshalText([]byte("many")); err == nil {
 		t.Error("no error")
 	}

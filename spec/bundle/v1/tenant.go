@@ -24,6 +24,18 @@ type TenantSpec struct {
 	DefaultNetwork string `json:"defaultNetwork,omitempty"`
 	// NetworkIDs replace, by network type, the networkID of networks the tenant makes through the API.
 	NetworkIDs map[string]string `json:"networkIDs,omitempty"`
+	// Quotas bound what the tenant uses, over all its namespaces.
+	Quotas Quotas `json:"quotas,omitzero"`
+}
+
+// Quotas are upper bounds; what is absent is not bounded.
+type Quotas struct {
+	// Networks of the tenant's namespaces.
+	Networks *int `json:"networks,omitempty" schema:"min=0"`
+	// Endpoints are attached Pod interfaces.
+	Endpoints *int `json:"endpoints,omitempty" schema:"min=0"`
+	// Addresses of both families that Pods of the tenant hold.
+	Addresses *int `json:"addresses,omitempty" schema:"min=0"`
 }
 
 // TenantFabric is a tenant's share of a fabric.

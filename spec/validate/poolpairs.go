@@ -1,0 +1,88 @@
+package validate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+)
+
+// poolPairs checks what pools owe each other: one kind of device a resource, and one owner a virtual function.
+func (c *checker) poolPairs() {
+	offers := map[string]*pool{}
+	for i, p := range c.poolList {
+		if p.broken() {
+			continue
+		}
+		if o := offers[p.ResourceName]; o == nil {
+			offers[p.ResourceName] = p
+		} else if o.Driver != p.Driver {
+			c.error(diag.ResourceMixed, p.in("spec").in("resourceName"), fmt.Sprintf("pools %s and %s offer %s with two drivers (%s, %s), and a Pod could get either", o.Name, p.Name, p.ResourceName, driverText(o), driverText(p)), "give each driver its own resourceName")
+		}
+		for _, o := range c.poolList[:i] {
+			if o.whole && p.whole && onePF(o.PFs, p.PFs) && c.onOneNode(o, p) && !c.sharePF(o, p) {
+				break // one report a pool is enough
+			}
+		}
+	}
+}
+
+func driverText(p *pool) string { return cmp.Or(p.Driver, "kernel") }
+
+// onOneNode says whether a node may be in both pools: a declared one, or, as long as nodes come from a cluster, any whose
+// labels fit both selectors.
+func (c *checker) onOneNode(a, b *pool) bool {
+	if len(c.nodes) > 0 {
+		return slices.ContainsFunc(c.nodes, func(n *node) bool { return selects(a.NodeSelector, n.Labels) && selects(b.NodeSelector, n.Labels) })
+	}
+	for k, v := range a.NodeSelector {
+		if w, both := b.NodeSelector[k]; both && v != w {
+			return false
+		}
+	}
+	return true
+}
+
+// onePF says whether two selectors find one physical function for certain: they agree in something, and differ in nothing
+// that both ask. What is on a node's bus is not known here; a name and a PCI address may well be of one function.
+func onePF(a, b model.PFSelector) bool {
+	agree := false
+	for _, pair := range [][2][]string{{a.Names, b.Names}, {a.PCI, b.PCI}, {a.Vendors, b.Vendors}, {a.Devices, b.Devices}, {a.Drivers, b.Drivers}} {
+		if len(pair[0]) == 0 || len(pair[1]) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(pair[0], func(s string) bool { return slices.Contains(pair[1], s) }) {
+			return false
+		}
+		agree = true
+	}
+	return agree
+}
+
+// sharePF checks two pools of one physical function; false if they do not get along.
+func (c *checker) sharePF(o, p *pool) bool {
+	s := p.in("spec")
+	if o.NumVFs != p.NumVFs {
+		c.error(diag.NumVFsDiffer, s.in("numVFs"), fmt.Sprintf("pools %s (%s) and %s find one physical function, and want %d and %d virtual functions made", o.Name, o.place(), p.Name, o.NumVFs, p.NumVFs), "give both the same numVFs, or other physical functions")
+		return false
+	}
+	for _, a := range allVFs(o) {
+		for _, b := range allVFs(p) {
+			if overlap(a, b) {
+				c.error(diag.VFOverlap, s.in("vfs"), fmt.Sprintf("pools %s (%s) and %s find one physical function, and both have its virtual function %d", o.Name, o.place(), p.Name, max(a.First, b.First)), "write vfs in both, such as \"0-3\" and \"4-7\"")
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// allVFs is the virtual functions of a pool; no ranges are all of them.
+func allVFs(p *pool) []model.Range32 {
+	if len(p.VFs) > 0 {
+		return p.VFs
+	}
+	return []model.Range32{{First: 0, Last: uint32(p.NumVFs) - 1}}
+}
