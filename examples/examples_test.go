@@ -13,10 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	"danm.io/danm/reconcile/overlay"
 	"danm.io/danm/render"
 	"danm.io/danm/spec/decode"
 	"danm.io/danm/spec/model"
-	"danm.io/danm/spec/validate"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 	"sigs.k8s.io/yaml"
@@ -29,7 +29,7 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
+	var names, all []string
 	for _, e := range entries {
 		if e.IsDir() && e.Name() != "testdata" {
 			names = append(names, e.Name())
@@ -39,35 +39,53 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("examples found: %v", names)
 	}
 	for _, name := range names {
-		t.Run(name, func(t *testing.T) { checkExample(t, name) })
+		for _, b := range bundles(t, name) {
+			t.Run(b.golden, func(t *testing.T) { checkExample(t, b) })
+			all = append(all, b.golden)
+		}
 	}
 	goldens, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, g := range goldens {
-		if !slices.Contains(names, strings.TrimSuffix(filepath.Base(g), ".txtar")) {
+		if !slices.Contains(all, strings.TrimSuffix(filepath.Base(g), ".txtar")) {
 			t.Errorf("%s has no example", g)
 		}
 	}
 }
 
-func checkExample(t *testing.T, name string) {
+// bundle is one that an example holds: the example itself, or each of its sites.
+type bundle struct{ root, dir, golden string }
+
+func bundles(t *testing.T, name string) (out []bundle) {
+	t.Helper()
 	if _, err := os.Stat(filepath.Join(name, "README.md")); err != nil {
 		t.Error(err)
 	}
-	files := readFiles(t, name)
+	sites, err := os.ReadDir(filepath.Join(name, "sites"))
+	if err != nil {
+		return []bundle{{root: name, golden: name}}
+	}
+	for _, s := range sites {
+		out = append(out, bundle{root: name, dir: "sites/" + s.Name(), golden: name + "-" + s.Name()})
+	}
+	return out
+}
+
+func checkExample(t *testing.T, of bundle) {
+	files := readFiles(t, of.root)
 	if len(files) == 0 {
 		t.Fatal("no documents")
 	}
-	got := rendered(t, files)
+	got := rendered(t, files, of.dir)
 	for range 5 {
 		rand.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
-		if !bytes.Equal(rendered(t, files), got) {
+		if !bytes.Equal(rendered(t, files, of.dir), got) {
 			t.Fatal("the order of files matters")
 		}
 	}
-	path := filepath.Join("testdata", name+".txtar")
+	path := filepath.Join("testdata", of.golden+".txtar")
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -100,9 +118,9 @@ func readFiles(t *testing.T, root string) []decode.File {
 	return files
 }
 
-func rendered(t *testing.T, files []decode.File) []byte {
+func rendered(t *testing.T, files []decode.File, dir string) []byte {
 	t.Helper()
-	b, diags := validate.Files(files)
+	b, diags := overlay.Validate(files, dir)
 	if len(diags) > 0 { // an example has no warnings either
 		t.Fatal(diags)
 	}

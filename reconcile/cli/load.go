@@ -8,12 +8,12 @@ import (
 	"os"
 	"strings"
 
+	"danm.io/danm/reconcile/overlay"
 	"danm.io/danm/reconcile/source"
 	"danm.io/danm/render"
 	"danm.io/danm/spec/decode"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"danm.io/danm/spec/validate"
 	"sigs.k8s.io/yaml"
 )
 
@@ -74,7 +74,7 @@ func compile(snap source.Snapshot, inv model.Inventory) (model.Bundle, render.Re
 	for i, f := range snap.Files {
 		files[i] = decode.File{Path: f.Path, Data: f.Data}
 	}
-	bundle, diags := validate.Files(files)
+	bundle, diags := overlay.Validate(files, snap.Dir)
 	diags = append(diags, snap.Warnings...)
 	if diags.HasErrors() {
 		return bundle, render.Result{}, diags.Sorted()

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 
+	"danm.io/danm/reconcile/overlay"
 	"danm.io/danm/reconcile/source"
 	"danm.io/danm/render"
 	"danm.io/danm/spec/decode"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"danm.io/danm/spec/validate"
 )
 
 // target says for whom a decision is made.
@@ -26,7 +26,7 @@ func decide(snap source.Snapshot, t target, previous *model.NodeState) (model.No
 	for i, f := range snap.Files {
 		files[i] = decode.File{Path: f.Path, Data: f.Data}
 	}
-	bundle, found := validate.Files(files)
+	bundle, found := overlay.Validate(files, snap.Dir)
 	diags := slices.Concat(snap.Warnings, found)
 	if diags.HasErrors() {
 		return model.NodeState{}, diags.Sorted()

@@ -42,7 +42,7 @@ spec:
       addresses: [10.1.0.1/24]
 `
 
-// oneVNI is a node with a fabric that has one VNI to give; overlay is a network that takes one.
+// oneVNI is a node with a fabric that has one VNI to give; inVNI is a network that takes one.
 const oneVNI = `apiVersion: bundle.danm.io/v1
 kind: Topology
 metadata: {name: site}
@@ -56,7 +56,7 @@ spec:
   - {name: f, groups: [all], device: eth9, vniRanges: ["5000-5000"], vxlan: {port: 4789}}
 `
 
-func overlay(name string, subnet int) string {
+func inVNI(name string, subnet int) string {
 	return fmt.Sprintf("apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: %s}\nspec: {type: macvlan, fabric: f, vxlan: auto, ipv4: {cidr: 10.%d.0.0/24}}\n", name, subnet)
 }
 
@@ -64,7 +64,7 @@ func good(mtu int) map[string]string {
 	return map[string]string{
 		"bundle.yaml":   "apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: site}\nspec: {version: 1.0.0}\n",
 		"topology.yaml": strings.Replace(topology, "- name: br-lan", fmt.Sprintf("- name: br-lan\n      mtu: %d", mtu), 1),
-		"net/lan.yaml":  "apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: lan}\nspec: {type: bridge, hostDevice: br-lan, ipv4: {cidr: 10.1.0.0/24, gateway: 10.1.0.1}}\n",
+		"net/lan.yaml":  "apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: lan}\nspec: {type: bridge, hostDevice: br-lan, ipv4: {cidr: 10.1.0.0/24}}\n",
 	}
 }
 
@@ -214,7 +214,7 @@ func TestBadKeepsLastState(t *testing.T) {
 			put(t, root, with(good(1400), "net/lan.yaml", strings.Replace(good(1)["net/lan.yaml"], "br-lan,", "br-lan, mtu: 9000,", 1)))
 		}, diag.MTUAboveParent, true, "net/lan.yaml:4"},
 		{"render alone can see it", func(t *testing.T, root string) {
-			put(t, root, with(good(1400), "topology.yaml", oneVNI, "net/lan.yaml", overlay("a", 1)+"---\n"+overlay("b", 2)))
+			put(t, root, with(good(1400), "topology.yaml", oneVNI, "net/lan.yaml", inVNI("a", 1)+"---\n"+inVNI("b", 2)))
 		}, diag.IDUnassigned, true, "net/lan.yaml:6"},
 		{"node vanished", func(t *testing.T, root string) {
 			put(t, root, with(good(1400), "topology.yaml", strings.Replace(topology, "edge-1", "edge-9", 1)))

@@ -14,7 +14,7 @@ import (
 
 // Location says where a bundle is. String and Endpoint hold no secret.
 type Location struct {
-	Dir    string // a directory; all else is empty
+	Dir    string // a directory; all else but Subdir is empty
 	URL    string // https://…, ssh://… or, for a local repository, its absolute path
 	Scheme string // "dir", "file", "https" or "ssh"
 	Subdir string // slash-separated, "." for the root
@@ -22,7 +22,7 @@ type Location struct {
 	Semver string // a range; then Ref is ""
 }
 
-// ParseLocation reads a directory name or git+file|git+https|git+ssh://HOST/REPO//SUBDIR?ref=REF|semver=RANGE.
+// ParseLocation reads a directory name, ROOT//SUBDIR, or git+file|git+https|git+ssh://HOST/REPO//SUBDIR?ref=REF|semver=RANGE.
 // It fails with LocationInvalid, or PathEscape if the subdirectory leaves the repository. The text is never echoed with its userinfo.
 func ParseLocation(s string) (Location, error) {
 	if s == "" {
@@ -33,7 +33,7 @@ func ParseLocation(s string) (Location, error) {
 		if name, _, isURL := strings.Cut(s, "://"); isURL {
 			return Location{}, snapshot.Errorf(diag.LocationInvalid, "%q is not a kind of location; write a directory or git+file, git+https, git+ssh", name)
 		}
-		return Location{Dir: s, Scheme: "dir"}, nil
+		return directory(s)
 	}
 	u, err := url.Parse(scheme)
 	if err != nil { // url's error repeats the URL, which may hold a password
@@ -47,6 +47,16 @@ func ParseLocation(s string) (Location, error) {
 		return Location{}, err
 	}
 	return l, l.setQuery(u.RawQuery)
+}
+
+// directory splits ROOT//SUBDIR, which lets overlays below ROOT reach their bases.
+func directory(s string) (Location, error) {
+	root, sub, ok := strings.Cut(s, "//")
+	if !ok || root == "" {
+		return Location{Dir: s, Scheme: "dir", Subdir: "."}, nil
+	}
+	l := Location{Dir: root, Scheme: "dir"}
+	return l, l.setSubdir(sub)
 }
 
 func (l *Location) setRepository(u *url.URL) error {
@@ -127,6 +137,9 @@ func (l *Location) setQuery(raw string) error {
 
 // String is the location in its canonical spelling.
 func (l Location) String() string {
+	if l.Scheme == "dir" && l.Subdir != "." {
+		return l.Dir + "//" + l.Subdir
+	}
 	if l.Scheme == "dir" {
 		return l.Dir
 	}

@@ -18,8 +18,10 @@ func TestParseLocation(t *testing.T) {
 		code     diag.Code
 		back     string // String, if not in
 	}{
-		{in: "/srv/bundle", want: source.Location{Dir: "/srv/bundle", Scheme: "dir"}},
-		{in: ".", want: source.Location{Dir: ".", Scheme: "dir"}},
+		{in: "/srv/bundle", want: source.Location{Dir: "/srv/bundle", Scheme: "dir", Subdir: "."}},
+		{in: "/srv/net//sites/a", want: source.Location{Dir: "/srv/net", Scheme: "dir", Subdir: "sites/a"}},
+		{in: "/srv/net//sites/../../x", code: diag.PathEscape},
+		{in: ".", want: source.Location{Dir: ".", Scheme: "dir", Subdir: "."}},
 		{in: "git+file:///srv/b.git", want: source.Location{URL: "/srv/b.git", Scheme: "file", Subdir: "."}},
 		{in: "git+file:///srv/b.git//sites/edge?ref=v1.2.0", want: source.Location{URL: "/srv/b.git", Scheme: "file", Subdir: "sites/edge", Ref: "v1.2.0"}},
 		{in: "git+file:///srv/../etc/b//./x/", want: source.Location{URL: "/etc/b", Scheme: "file", Subdir: "x"}, back: "git+file:///etc/b//x"},

@@ -54,7 +54,7 @@ func Open(location string, o Options) (Fetcher, error) {
 		limits = *o.Limits
 	}
 	if l.Scheme == "dir" {
-		return dir.New(l.Dir, limits), nil
+		return dir.New(l.Dir, l.Subdir, limits), nil
 	}
 	timeout := o.Timeout
 	if timeout == 0 {

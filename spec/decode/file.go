@@ -217,7 +217,7 @@ func versionHint(version string) string {
 	group, _, _ := strings.Cut(version, "/")
 	switch group {
 	case "kustomize.config.k8s.io":
-		return "overlays are not read here; point to the directory with the plain documents"
+		return "overlays are built where their kustomization stands: give that directory, as ROOT//SUBDIRECTORY if it reaches files beside it"
 	case "danm.io", "danm.k8s.io":
 		return "this is an object as DANM serves it; a bundle declares networks and tenants as " + v1.APIVersion
 	case "bundle.danm.io":

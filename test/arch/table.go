@@ -40,6 +40,7 @@ var table = []row{
 	{Name: "render", Room: "render", May: specAll, Never: join(ioPackages, []string{"time"}), Reason: "same input, same bytes: no context, log, clock, randomness or system"},
 	{Name: "render-gen", Room: "render/rendertest", May: join(specAll, []string{"render"}), Never: ioPackages, Reason: "makes scale bundles for tests and benchmarks, purely"},
 	{Name: "source", Room: "reconcile/source/...", May: []string{"spec/diag", "reconcile/source/..."}, Reason: "fetchers deliver bytes and know nothing of their meaning"},
+	{Name: "overlay", Room: "reconcile/overlay", May: specAll, Never: []string{"os", "os/exec", "net", "net/http", "context"}, Reason: "kustomize is given files in memory and no way out"},
 	{Name: "local", Room: "reconcile/local", May: []string{"spec/...", "render", "reconcile/source/...", "reconcile/overlay", "node/state"}, Reason: "the local home meets the node only in the state directory"},
 	{Name: "cli", Room: "reconcile/cli", May: []string{"spec/...", "render", "ipam/...", "reconcile/source/...", "reconcile/local", "reconcile/apply", "reconcile/overlay", "node/plan", "node/link", "node/sriov", "node/ledger", "node/state"}, Reason: "danmctl looks; it never drives a guard or a Pod"},
 	{Name: "plan", Room: "node/plan", May: specAll, Never: []string{"os", "os/exec", "net", "net/http", "syscall", "log", "log/slog", "math/rand", "math/rand/v2", "time", "github.com/vishvananda/netlink"}, Reason: "the diff is data and is decided without the kernel"},

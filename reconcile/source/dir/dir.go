@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 
 	"danm.io/danm/reconcile/source/snapshot"
@@ -24,11 +25,15 @@ const readings = 8
 // Source is one directory.
 type Source struct {
 	path   string
+	subdir string
 	limits snapshot.Limits
 }
 
-// New returns the source; the directory is looked at only by Fetch and Watch.
-func New(path string, limits snapshot.Limits) *Source { return &Source{path: path, limits: limits} }
+// New returns the source of what stands in subdir ("." = all) of a directory; it is looked at only by Fetch and Watch. If subdir
+// holds a kustomization, all of the directory is read, and nothing outside of it.
+func New(path, subdir string, limits snapshot.Limits) *Source {
+	return &Source{path: path, subdir: subdir, limits: limits}
+}
 
 // Fetch reads every document. A snapshot is one that two readings in a row agree on, so a writer at work (rsync, a ConfigMap being
 // swapped) does not yield half of an old and half of a new state.
@@ -38,7 +43,7 @@ func (s *Source) Fetch(ctx context.Context) (snapshot.Snapshot, error) {
 		if err := ctx.Err(); err != nil {
 			return snapshot.Snapshot{}, err
 		}
-		files, err := s.read()
+		files, overlay, err := s.read()
 		if vanished := (*changedError)(nil); errors.As(err, &vanished) {
 			last = ""
 			continue
@@ -48,24 +53,40 @@ func (s *Source) Fetch(ctx context.Context) (snapshot.Snapshot, error) {
 		}
 		digest := snapshot.Digest(files)
 		if digest == last {
-			return snapshot.Snapshot{Revision: "dir@sha256:" + digest, Files: files}, nil
+			return snapshot.Snapshot{Revision: "dir@sha256:" + digest, Files: files, Dir: overlay}, nil
 		}
 		last = digest
 	}
 	return snapshot.Snapshot{}, snapshot.Errorf(diag.SourceChanging, "%s changed during each of %d readings", s.path, readings)
 }
 
-func (s *Source) read() ([]snapshot.File, error) {
+// read returns the files, and the subdirectory if that holds a kustomization.
+func (s *Source) read() (files []snapshot.File, overlay string, err error) {
 	root, err := os.OpenRoot(s.path)
 	if err != nil {
-		return nil, snapshot.Errorf(diag.PathNotFound, "open directory: %w", err)
+		return nil, "", snapshot.Errorf(diag.PathNotFound, "open directory: %w", err)
 	}
 	defer root.Close()
-	w := walker{root: root, collect: snapshot.NewCollector(s.limits)}
-	if err := w.dir(".", nil); err != nil {
-		return nil, err
+	if info, err := root.Stat(s.subdir); err != nil || !info.IsDir() {
+		return nil, "", snapshot.Errorf(diag.PathNotFound, "no directory %s in %s", s.subdir, s.path)
 	}
-	return w.collect.Files()
+	from := s.subdir
+	for _, name := range snapshot.KustomizationNames {
+		if info, err := root.Stat(path.Join(s.subdir, name)); err == nil && info.Mode().IsRegular() {
+			from, overlay = ".", s.subdir
+		}
+	}
+	w := walker{root: root, collect: snapshot.NewCollector(s.limits)}
+	if err := w.dir(from, nil); err != nil {
+		return nil, "", err
+	}
+	files, err = w.collect.Files()
+	for i := range files {
+		if from != "." {
+			files[i].Path = strings.TrimPrefix(files[i].Path, from+"/")
+		}
+	}
+	return files, overlay, err
 }
 
 // changedError is an entry that was there when its directory was listed and is not any more.

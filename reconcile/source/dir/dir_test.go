@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -39,7 +40,7 @@ func link(t *testing.T, to, name string) {
 }
 
 func fetch(root string) (map[string]string, string, error) {
-	s, err := dir.New(root, snapshot.DefaultLimits()).Fetch(context.Background())
+	s, err := dir.New(root, ".", snapshot.DefaultLimits()).Fetch(context.Background())
 	out := map[string]string{}
 	for _, f := range s.Files {
 		out[f.Path] = string(f.Data)
@@ -183,7 +184,7 @@ func TestLimits(t *testing.T) {
 	} {
 		l := pass
 		row.change(&l)
-		if _, err := dir.New(root, l).Fetch(context.Background()); snapshot.Code(err) != row.code {
+		if _, err := dir.New(root, ".", l).Fetch(context.Background()); snapshot.Code(err) != row.code {
 			t.Errorf("%s: got %v, want %q", name, err, row.code)
 		}
 	}
@@ -237,7 +238,7 @@ func TestWatchCoalesces(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, map[string]string{"a.yaml": "a", "sub/b.yaml": "b", ".git/HEAD": "x"})
 	ctx, cancel := context.WithCancel(context.Background())
-	events, err := dir.New(root, snapshot.DefaultLimits()).Watch(ctx)
+	events, err := dir.New(root, ".", snapshot.DefaultLimits()).Watch(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +290,7 @@ func TestWatchCoalesces(t *testing.T) {
 func TestWatchEndsABurst(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, map[string]string{"a.yaml": "a"})
-	events, err := dir.New(root, snapshot.DefaultLimits()).Watch(t.Context())
+	events, err := dir.New(root, ".", snapshot.DefaultLimits()).Watch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +308,32 @@ func TestWatchEndsABurst(t *testing.T) {
 }
 
 func TestWatchNeedsADirectory(t *testing.T) {
-	if _, err := dir.New(filepath.Join(t.TempDir(), "absent"), snapshot.DefaultLimits()).Watch(t.Context()); err == nil {
+	if _, err := dir.New(filepath.Join(t.TempDir(), "absent"), ".", snapshot.DefaultLimits()).Watch(t.Context()); err == nil {
 		t.Error("an absent directory is watched")
+	}
+}
+
+// A plain subdirectory is all that is read; one with a kustomization brings the whole root, and still nothing outside.
+func TestSubdirectory(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, map[string]string{"base/a.yaml": "a", "sites/x/b.yaml": "b", "sites/y/kustomization.yaml": "k", "sites/y/c.yaml": "c"})
+	for _, r := range []struct {
+		subdir, dir string
+		want        []string
+		code        diag.Code
+	}{
+		{"sites/x", "", []string{"b.yaml"}, ""},
+		{"sites/y", "sites/y", []string{"base/a.yaml", "sites/x/b.yaml", "sites/y/c.yaml", "sites/y/kustomization.yaml"}, ""},
+		{"sites/z", "", nil, diag.PathNotFound},
+		{"../..", "", nil, diag.PathNotFound},
+	} {
+		s, err := dir.New(root, r.subdir, snapshot.DefaultLimits()).Fetch(context.Background())
+		var names []string
+		for _, f := range s.Files {
+			names = append(names, f.Path)
+		}
+		if snapshot.Code(err) != r.code || s.Dir != r.dir || !slices.Equal(names, r.want) {
+			t.Errorf("%s: %v in %q, %v", r.subdir, names, s.Dir, err)
+		}
 	}
 }

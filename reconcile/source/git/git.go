@@ -135,7 +135,17 @@ func (s *Source) snapshot(objects storer.EncodedObjectStorer, t target, warnings
 	if err != nil {
 		return snapshot.Snapshot{}, err
 	}
-	return snapshot.Snapshot{Revision: t.label(commit.Hash), Files: files, Warnings: slices.Concat(warnings, more)}, nil
+	out := snapshot.Snapshot{Revision: t.label(commit.Hash), Files: files}
+	if slices.ContainsFunc(files, func(f snapshot.File) bool { return slices.Contains(snapshot.KustomizationNames, f.Path) }) {
+		out.Dir = s.o.Subdir
+		if s.o.Subdir != "." { // overlays may reach their bases
+			if out.Files, more, err = readTree(objects, commit, ".", s.o.Limits); err != nil {
+				return snapshot.Snapshot{}, err
+			}
+		}
+	}
+	out.Warnings = slices.Concat(warnings, more)
+	return out, nil
 }
 
 // expand finds the one commit that starts with the digits.

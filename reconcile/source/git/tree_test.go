@@ -3,8 +3,10 @@ package git_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,6 +182,27 @@ func TestCacheStartsAnew(t *testing.T) {
 		})
 		if size > o.Limits.CacheBytes+10_000 {
 			t.Fatalf("the cache has grown to %d bytes", size)
+		}
+	}
+}
+
+// A kustomization brings the whole commit, so that it reaches its bases; other subdirectories stay alone.
+func TestOverlayBringsTheWholeTree(t *testing.T) {
+	repo := newRepo(t)
+	must(repo.Commit("main", "one", map[string]string{"base/a.yaml": "a", "sites/x/b.yaml": "b", "sites/y/kustomization.yaml": "k"}))(t)
+	for subdir, want := range map[string]struct {
+		dir   string
+		files []string
+	}{
+		"sites/x": {"", []string{"b.yaml"}},
+		"sites/y": {"sites/y", []string{"base/a.yaml", "sites/x/b.yaml", "sites/y/kustomization.yaml"}},
+		".":       {"", []string{"base/a.yaml", "sites/x/b.yaml", "sites/y/kustomization.yaml"}},
+	} {
+		o := options(repo.Dir)
+		o.Subdir = subdir
+		s := fetch(t, o)
+		if got := slices.Sorted(maps.Keys(contents(s))); s.Dir != want.dir || !slices.Equal(got, want.files) {
+			t.Errorf("%s: %v in %q", subdir, got, s.Dir)
 		}
 	}
 }

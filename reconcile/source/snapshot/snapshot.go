@@ -24,10 +24,14 @@ type File struct {
 
 // Snapshot is one state of a source. Files are sorted by path, each path once. Warnings do not stop it.
 //
+// Dir is where the bundle's kustomization stands: then Files are all of the source's, since overlays may reach their bases above
+// it. It is "" where Files are the bundle itself.
+//
 // Revision is "main@sha1:<40 hex>" for a branch or tag, "sha1:<40 hex>" for a commit, "dir@sha256:<64 hex>" for a directory.
 type Snapshot struct {
 	Revision string
 	Files    []File
+	Dir      string
 	Warnings diag.List
 }
 
@@ -105,6 +109,9 @@ func IsDocument(name string) bool {
 	}
 	return false
 }
+
+// KustomizationNames are the files that make a directory an overlay.
+var KustomizationNames = []string{"kustomization.yaml", "kustomization.yml"}
 
 // IsHidden says whether a file or directory of this name is passed over, with all below it.
 func IsHidden(name string) bool { return strings.HasPrefix(name, ".") }
