@@ -7,6 +7,7 @@ package source
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"danm.io/danm/reconcile/source/dir"
@@ -38,6 +39,7 @@ type Watcher interface {
 // Options say how to reach a source. The zero value takes credentials from the environment (see git.AuthFromEnv) and default limits.
 type Options struct {
 	Auth     *Auth         // nil: from the environment
+	Signers  string        // file of keys that commits must be signed with; "": from DANM_GIT_SIGNERS_FILE
 	CacheDir string        // keeps fetched objects between fetches; "" keeps nothing
 	Timeout  time.Duration // of one fetch, 0 = 60 s
 	Limits   *Limits       // nil: DefaultLimits
@@ -64,8 +66,13 @@ func Open(location string, o Options) (Fetcher, error) {
 	if o.Auth != nil {
 		auth = *o.Auth
 	}
+	signers := o.Signers
+	if signers == "" {
+		signers = os.Getenv("DANM_GIT_SIGNERS_FILE")
+	}
 	return git.New(git.Options{
-		Scheme: l.Scheme, URL: l.URL, Subdir: l.Subdir, Ref: l.Ref, Semver: l.Semver,
+		Signers: signers,
+		Scheme:  l.Scheme, URL: l.URL, Subdir: l.Subdir, Ref: l.Ref, Semver: l.Semver,
 		Auth: auth, CacheDir: o.CacheDir, Timeout: timeout, Limits: limits,
 	}), nil
 }

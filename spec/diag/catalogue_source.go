@@ -7,6 +7,7 @@ const (
 	FetchTimeout          Code = "FetchTimeout"
 	AuthFailed            Code = "AuthFailed"
 	HostKeyRefused        Code = "HostKeyRefused"
+	SignatureInvalid      Code = "SignatureInvalid"
 	RefNotFound           Code = "RefNotFound"
 	RefAmbiguous          Code = "RefAmbiguous"
 	PathNotFound          Code = "PathNotFound"
@@ -41,6 +42,9 @@ var sourceCodes = []Explanation{
 	{HostKeyRefused, "the ssh server's host key is unknown or has changed",
 		"Host keys are checked strictly against known_hosts: a server that cannot prove its identity could feed any configuration.",
 		"Add the host's key, obtained over a trusted way, to the known_hosts file; if it changed, find out why first."},
+	{SignatureInvalid, "the commit is not signed by one of the keys that count",
+		"A file of keys was given, so only commits that one of them signed are taken, whoever serves the repository: OpenPGP keys in armour, or the allowed_signers of ssh. Each commit that is to be applied is checked, not its ancestors.",
+		"Sign the commit (git commit -S), or add the signer's public key to the file; a key that was revoked or has expired does not count."},
 	{RefNotFound, "the branch, tag, commit or version does not exist",
 		"The reference is looked for as a tag, a branch and, from 7 hexadecimal digits on, as a commit reachable from a branch or tag; a semver range among the tags.",
 		"Check the spelling and that it was pushed."},

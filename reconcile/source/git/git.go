@@ -35,6 +35,7 @@ type Options struct {
 	Ref      string // tag, branch, commit (≥ 7 hex), full reference name; "" = HEAD
 	Semver   string // range over the tags, instead of Ref
 	Auth     Auth
+	Signers  string // file of keys one of which must have signed the commit, see verify; "" asks for no signature
 	CacheDir string // "" keeps nothing between fetches
 	Timeout  time.Duration
 	Limits   snapshot.Limits
@@ -130,6 +131,11 @@ func (s *Source) snapshot(objects storer.EncodedObjectStorer, t target, warnings
 	commit, err := peel(objects, t.hash)
 	if err != nil {
 		return snapshot.Snapshot{}, err
+	}
+	if s.o.Signers != "" {
+		if err := verify(commit, s.o.Signers, time.Now()); err != nil {
+			return snapshot.Snapshot{}, err
+		}
 	}
 	files, more, err := readTree(objects, commit, s.o.Subdir, s.o.Limits)
 	if err != nil {
