@@ -186,6 +186,9 @@ var badRows = []row{
 	{"bridge network on a plain device", "x.yaml", "", net("beta/x", "{fabric: edge, type: bridge}"), []string{"x.yaml:4 BridgeNeedsBridge"}},
 }
 
+// allRows are the rows of every file.
+func allRows() []row { return slices.Concat(badRows, networkRows, deviceRows) }
+
 // bomb is n+1 lists, each ten times the one before.
 func bomb(n int) string {
 	var b strings.Builder
@@ -205,7 +208,7 @@ func codesOf(l diag.List, into map[diag.Code]bool) {
 }
 
 func TestBadInput(t *testing.T) {
-	for _, r := range badRows {
+	for _, r := range allRows() {
 		t.Run(r.name, func(t *testing.T) {
 			m := good(t)
 			edit(t, m, r.file, r.old, r.new)

@@ -87,6 +87,9 @@ var wholes = []whole{
 	{name: "devices from two groups of a node", edits: [][3]string{{"topology.yaml", "  fabrics:\n", "  fabrics:\n  - {name: spare, groups: [spare], device: br-lan}\n"}}},
 }
 
+// allWholes are the cases of every file.
+func allWholes() []whole { return slices.Concat(wholes, networkWholes) }
+
 func (w whole) files(t testing.TB) []decode.File {
 	m := map[string]string{}
 	if !w.alone {
@@ -102,7 +105,7 @@ func (w whole) files(t testing.TB) []decode.File {
 }
 
 func TestBundles(t *testing.T) {
-	for _, w := range wholes {
+	for _, w := range allWholes() {
 		t.Run(w.name, func(t *testing.T) {
 			_, problems := Files(w.files(t))
 			got := brief(problems)
@@ -119,13 +122,13 @@ func TestBundles(t *testing.T) {
 // TestEveryCodeIsProduced: a code nobody can produce, or that nobody explains, is a promise not kept.
 func TestEveryCodeIsProduced(t *testing.T) {
 	seen := map[diag.Code]bool{}
-	for _, r := range badRows {
+	for _, r := range allRows() {
 		m := good(t)
 		edit(t, m, r.file, r.old, r.new)
 		_, problems := Files(files(m))
 		codesOf(problems, seen)
 	}
-	for _, w := range wholes {
+	for _, w := range allWholes() {
 		_, problems := Files(w.files(t))
 		codesOf(problems, seen)
 	}
@@ -149,23 +152,25 @@ func TestEveryCodeIsProduced(t *testing.T) {
 // catalogue reads the bundle's codes from their source.
 func catalogue(t *testing.T) []diag.Code {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../diag/catalogue_bundle.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out []diag.Code
-	ast.Inspect(file, func(n ast.Node) bool {
-		if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 {
-			if lit, ok := v.Values[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
-				text, err := strconv.Unquote(lit.Value)
-				if err != nil || text != v.Names[0].Name {
-					t.Errorf("code %s is spelt %s", v.Names[0].Name, lit.Value)
-				}
-				out = append(out, diag.Code(text))
-			}
+	for _, name := range []string{"bundle", "network"} {
+		file, err := parser.ParseFile(token.NewFileSet(), "../diag/catalogue_"+name+".go", nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return true
-	})
+		ast.Inspect(file, func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 {
+				if lit, ok := v.Values[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
+					text, err := strconv.Unquote(lit.Value)
+					if err != nil || text != v.Names[0].Name {
+						t.Errorf("code %s is spelt %s", v.Names[0].Name, lit.Value)
+					}
+					out = append(out, diag.Code(text))
+				}
+			}
+			return true
+		})
+	}
 	if len(out) < 40 {
 		t.Fatalf("only %d codes", len(out))
 	}

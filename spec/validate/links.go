@@ -61,6 +61,7 @@ func (c *checker) links() {
 		}
 	}
 	c.hostDevices()
+	c.poolMTUs()
 }
 
 // isVRF says whether a group's link is a VRF, which leaves the receive handlers of its ports alone.

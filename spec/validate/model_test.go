@@ -41,6 +41,8 @@ func TestModel(t *testing.T) {
 				{Name: "fab0", Kind: model.Physical, MTU: 1500, Up: true},
 				{Name: "fab1", Kind: model.Physical, Match: &model.Match{MAC: "52:54:00:aa:bb:cc"}},
 			}, Routes: []model.Route{{To: prefix("10.50.0.0/16"), Via: ip("192.0.2.254"), Dev: "fab0"}}},
+			{Name: "hardware", Selector: map[string]string{"site": "edge"}, Interfaces: []model.Link{
+				{Name: "ens1f1", Kind: model.Physical, MTU: 9000}, {Name: "ens2f0", Kind: model.Physical}}},
 			{Name: "lab", Selector: map[string]string{"site": "lab"}, Interfaces: []model.Link{{Name: "fab0", Kind: model.Physical}}},
 			{Name: "spare", Selector: map[string]string{"role": "spare"}, Interfaces: []model.Link{{Name: "fab0", Kind: model.Physical, MTU: 1500}}},
 		},
@@ -52,8 +54,16 @@ func TestModel(t *testing.T) {
 			{Name: "uni", Groups: []string{"edge"}, Device: "fab0", VXLAN: &model.Underlay{Port: 4790}},
 		},
 		Networks: []model.Network{
+			{Kind: model.ClusterNetwork, Name: "chain", NetworkID: "chain", Type: "ptp", SpaceDomain: "network:chain", Delegate: &model.Delegate{
+				ConfList: `{"cniVersion": "1.0.0", "plugins": [{"type": "ptp"}, {"type": "portmap", "capabilities": {"portMappings": true}}]}` + "\n"}},
+			{Kind: model.ClusterNetwork, Name: "flannel", NetworkID: "flannel", Type: "flannel", SpaceDomain: "file:flannel", Delegate: &model.Delegate{File: "flannel"}},
+			{Kind: model.ClusterNetwork, Name: "media", NetworkID: "media", Type: model.SRIOV, DevicePool: "danm.io/kernel", SpaceDomain: "danm.io/kernel",
+				VLAN: 77, MTU: 9000, Sticky: true, NAD: true, IPv4: &model.Subnet{CIDR: prefix("10.60.0.0/24"), Gateway: ip("10.60.0.1")}, IPv6: &model.Subnet{CIDR: prefix("fd00:60::/64")},
+				Reserved: []model.Reservation{{Name: "vip", IP: ip("10.60.0.9"), IP6: ip("fd00:60::9")}, {Name: "vip", Namespace: "acme", IP: ip("10.60.0.8")}}},
 			{Kind: model.ClusterNetwork, Name: "shared", NetworkID: "shared", Type: model.BRIDGE, HostDevice: "br-lan", SpaceDomain: "br-lan",
 				IPv4: &model.Subnet{CIDR: prefix("10.1.0.0/24")}, AllowedTenants: []string{"acme"}, AllowedNamespaces: []string{"acme", "acme-dev", "beta"}},
+			{Kind: model.ClusterNetwork, Name: "tap", NetworkID: "tap", Type: "macvtap", Fabric: "edge", SpaceDomain: "edge", VLAN: 310,
+				Delegate: &model.Delegate{Conf: "{\"cniVersion\": \"0.3.1\", \"name\": \"tap\", \"type\": \"macvtap\",\n \"ipam\": {}}\n"}},
 			{Kind: model.TenantNetwork, Namespace: "acme", Name: "voice", NetworkID: "voice", Type: model.MACVLAN, Fabric: "edge", SpaceDomain: "edge",
 				VNI: 5001, VXLAN: true, MTU: 1400, InterfacePrefix: "voice", Table: 300, BlockSize: 16,
 				IPv4: &model.Subnet{CIDR: prefix("10.40.0.0/22"),
@@ -62,6 +72,7 @@ func TestModel(t *testing.T) {
 					Gateway: ip("10.40.0.1"),
 					Routes:  []model.PodRoute{{To: prefix("10.0.0.0/8"), Via: ip("10.40.0.1")}, {To: prefix("172.16.0.0/12"), Via: ip("10.40.0.2")}}},
 				IPv6: &model.Subnet{CIDR: prefix("fd00:40::/64")}},
+			{Kind: model.TenantNetwork, Namespace: "beta", Name: "timing", NetworkID: "timing", Type: model.HOSTDEVICE, HostDevice: "ens2f0", SpaceDomain: "ens2f0"},
 			{Kind: model.TenantNetwork, Namespace: "beta", Name: "voice", NetworkID: "bvoice", Type: model.MACVLAN, Fabric: "edge", SpaceDomain: "edge",
 				VNI: 5002, VXLAN: true, IPv4: &model.Subnet{CIDR: prefix("10.40.0.0/22")}},
 		},
@@ -69,12 +80,23 @@ func TestModel(t *testing.T) {
 			{Name: "acme", Namespaces: []string{"acme", "acme-dev"}, DefaultNetwork: "acme/voice", NetworkIDs: map[string]string{"macvlan": "voice"},
 				Fabrics: []model.TenantFabric{{Fabric: "edge", VNIRanges: []model.Range32{{First: 5000, Last: 5099}}}, {Fabric: "uni"}}},
 			{Name: "beta", Namespaces: []string{"beta"}, Networks: []string{"shared"}},
+			{Name: "quota", Namespaces: []string{"quota"}, NetworkIDs: map[string]string{"macvtap": "taps", "sriov": "a-name-that-names-no-link"},
+				Quotas: model.Quotas{Networks: new(0), Endpoints: new(100), Addresses: new(200)}},
 		},
-		SRIOVPools: []model.SRIOVPool{{Name: "fast", NodeSelector: map[string]string{"site": "edge"}, PFs: model.PFSelector{Names: []string{"ens1f0"}}, NumVFs: 8, ResourceName: "danm.io/fast"}},
+		SRIOVPools: []model.SRIOVPool{
+			{Name: "dpdk", NodeSelector: map[string]string{"site": "edge"}, NumVFs: 16, VFs: []model.Range32{{First: 8, Last: 9}, {First: 12, Last: 15}},
+				PFs:    model.PFSelector{Names: []string{"ens1f1"}, PCI: []string{"0000:3b:00.0"}, Vendors: []string{"8086"}, Devices: []string{"1572", "158b"}, Drivers: []string{"i40e"}},
+				Driver: "vfio-pci", Trust: new(true), SpoofCheck: new(false), LinkState: "auto", MinTxRate: 100, MaxTxRate: 1000, ResourceName: "danm.io/dpdk"},
+			{Name: "fast", NodeSelector: map[string]string{"site": "edge"}, PFs: model.PFSelector{Names: []string{"ens1f0"}}, NumVFs: 8, ResourceName: "danm.io/fast"},
+			{Name: "kernel", PFs: model.PFSelector{Names: []string{"ens1f1"}}, NumVFs: 16, VFs: []model.Range32{{First: 0, Last: 7}}, MTU: 9000, ResourceName: "danm.io/kernel"},
+		},
 		Origins: map[string]model.Origin{
 			"Bundle/edge": {File: "bundle.yaml", Line: 1}, "Topology/edge": {File: "topology.yaml", Line: 1},
 			"Network/acme/voice": {File: "networks.yaml", Line: 1}, "Network/beta/voice": {File: "networks.yaml", Line: 26}, "Network/shared": {File: "networks.yaml", Line: 39},
 			"Tenant/acme": {File: "tenants.yaml", Line: 1}, "Tenant/beta": {File: "tenants.yaml", Line: 13}, "SRIOVPool/fast": {File: "tenants.yaml", Line: 21},
+			"Topology/hardware": {File: "hardware.yaml", Line: 1}, "SRIOVPool/dpdk": {File: "hardware.yaml", Line: 12}, "SRIOVPool/kernel": {File: "hardware.yaml", Line: 34},
+			"Network/media": {File: "hardware.yaml", Line: 46}, "Network/beta/timing": {File: "hardware.yaml", Line: 66}, "Network/flannel": {File: "hardware.yaml", Line: 73},
+			"Network/tap": {File: "hardware.yaml", Line: 81}, "Network/chain": {File: "hardware.yaml", Line: 93}, "Tenant/quota": {File: "hardware.yaml", Line: 102},
 		},
 	}
 	compare := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}

@@ -106,7 +106,7 @@ func (c *checker) identifiers(n *network, s spot, v *v1.NetworkSpec) {
 		c.error(diag.VLANAndVXLAN, s.in("vxlan"), fmt.Sprintf("network %s has a VLAN and a VXLAN", n.Key()), "keep one of them")
 	}
 	switch {
-	case v.VLAN == nil:
+	case v.VLAN == nil, *v.VLAN == v1.ID{} && s.broken():
 	case v.VLAN.Auto:
 		n.VLANAuto = true
 	case c.number(diag.InvalidVLAN, s.in("vlan"), v.VLAN.Value, 1, maxVLAN):
@@ -116,7 +116,7 @@ func (c *checker) identifiers(n *network, s spot, v *v1.NetworkSpec) {
 		return
 	}
 	n.VXLAN = true
-	if !v.VXLAN.Auto && c.number(diag.InvalidVNI, s.in("vxlan"), v.VXLAN.Value, 1, maxVNI) {
+	if !v.VXLAN.Auto && (v.VXLAN.Value != 0 || !s.broken()) && c.number(diag.InvalidVNI, s.in("vxlan"), v.VXLAN.Value, 1, maxVNI) {
 		n.VNI = uint32(v.VXLAN.Value)
 	}
 }

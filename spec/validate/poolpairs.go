@@ -86,3 +86,27 @@ func allVFs(p *pool) []model.Range32 {
 	}
 	return []model.Range32{{First: 0, Last: uint32(p.NumVFs) - 1}}
 }
+
+// poolMTUs checks pools' MTUs against those of the physical functions that the topology declares by the same name, and
+// networks' against those of the pools.
+func (c *checker) poolMTUs() {
+	for _, p := range c.poolList {
+		if p.MTU == 0 || p.broken() {
+			continue
+		}
+		for _, name := range sortedKeys(c.groups) {
+			g := c.groups[name]
+			for _, pf := range p.PFs.Names {
+				l := g.links[pf]
+				if l != nil && l.MTU != 0 && p.MTU > l.MTU && c.poolOnNodeOf(p, c.scopeOf([]*group{g})) {
+					c.error(diag.MTUAboveParent, p.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit the physical function %s, which has %d (%s)", p.MTU, pf, l.MTU, l.in("mtu").place()), fmt.Sprintf("at most %d", l.MTU))
+				}
+			}
+		}
+		for _, n := range c.netList {
+			if n.Type == model.SRIOV && n.DevicePool == p.ResourceName && n.MTU > p.MTU && !n.broken() {
+				c.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit the virtual functions of SRIOVPool %s, which have %d (%s)", n.MTU, p.Name, p.MTU, p.in("spec").in("mtu").place()), fmt.Sprintf("at most %d", p.MTU))
+			}
+		}
+	}
+}

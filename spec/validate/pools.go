@@ -72,7 +72,7 @@ func (c *checker) pfSelector(s spot, v *v1.PFSelector) model.PFSelector {
 // words checks that all words have a form, and sorts them.
 func (c *checker) words(s spot, words []string, form *regexp.Regexp, what, hint string) []string {
 	for i, w := range words {
-		if !form.MatchString(w) {
+		if !form.MatchString(w) && (w != "" || !s.broken()) {
 			c.error(diag.InvalidPFSelector, s.nth(i), fmt.Sprintf("%q is no %s", w, what), hint)
 		}
 	}

@@ -105,7 +105,7 @@ func (c *checker) sharedIDs(w wire, nets []*network, guilty map[*network]bool) {
 			case !mutual(n, m):
 				c.error(diag.IDNotShared, n.idSpot(), fmt.Sprintf("network %s has %s of network %s (%s), and not both say so", n.Key(), wireText(n), m.Key(), m.idSpot().place()), shareHint(n, m))
 			case n.NetworkID != m.NetworkID && !n.linkless() && !m.linkless():
-				c.error(diag.SharedMismatch, n.in("spec").in("networkID"), fmt.Sprintf("networks %s and %s share %s, so they are one host link, but have networkIDs %s and %s", m.Key(), n.Key(), wireText(n), m.NetworkID, n.NetworkID), "give both the same networkID")
+				c.error(diag.SharedMismatch, n.nameSpot(), fmt.Sprintf("networks %s and %s share %s, so they are one host link, but have networkIDs %s and %s", m.Key(), n.Key(), wireText(n), m.NetworkID, n.NetworkID), "give both the same networkID")
 			default:
 				continue
 			}
