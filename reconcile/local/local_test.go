@@ -64,7 +64,7 @@ func good(mtu int) map[string]string {
 	return map[string]string{
 		"bundle.yaml":   "apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: site}\nspec: {version: 1.0.0}\n",
 		"topology.yaml": strings.Replace(topology, "- name: br-lan", fmt.Sprintf("- name: br-lan\n      mtu: %d", mtu), 1),
-		"net/lan.yaml":  "apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: lan}\nspec: {type: bridge, hostDevice: br-lan, ipv4: {cidr: 10.1.0.0/24}}\n",
+		"net/lan.yaml":  "apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: lan}\nspec: {type: bridge, hostDevice: br-lan, ipv4: {cidr: 10.1.0.0/24, gateway: 10.1.0.1}}\n",
 	}
 }
 
