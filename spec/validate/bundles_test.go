@@ -33,7 +33,7 @@ var wholes = []whole{
 	{name: "good", want: nil},
 	{name: "nothing", alone: true, want: []string{"EmptyBundle"}},
 	{name: "nothing but ignored files", alone: true, add: map[string]string{"README.md": "# x", ".github/ci.yaml": "on: push", "empty.yaml": "# nothing\n---\n"}, want: []string{"EmptyBundle"}},
-	{name: "no bundle document", alone: true, add: map[string]string{"t.yaml": topology + "  slots: 1\n"}, want: []string{"MissingBundle"}},
+	{name: "a topology alone", alone: true, add: map[string]string{"t.yaml": topology + "  slots: 1\n"}, want: []string{"MissingBundle"}},
 	{name: "least bundle", alone: true, add: map[string]string{"b.yaml": anyBundle}, want: nil},
 	{name: "JSON", alone: true, add: map[string]string{"b.json": `{"apiVersion": "bundle.danm.io/v1", "kind": "Bundle", "metadata": {"name": "x"}, "spec": {"version": "v1"}}`}, want: []string{"b.json:1 InvalidVersion"}},
 	{name: "windows line ends", alone: true, add: map[string]string{"b.yaml": strings.ReplaceAll(anyBundle+"spec:\n  version: v1\n", "\n", "\r\n")}, want: []string{"b.yaml:5 InvalidVersion"}},
