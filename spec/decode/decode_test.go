@@ -136,6 +136,17 @@ func TestValues(t *testing.T) {
 		{"VNI auto", "  vxlan: auto", ""},
 		{"VNI octal", "  vxlan: 05", "5:10 WrongType spec.vxlan"},
 		{"VNI word", "  vxlan: any", "5:10 WrongType spec.vxlan"},
+		{"VLAN", "  vlan: 5", ""},
+		{"VLAN auto", "  vlan: auto", ""},
+		{"VLAN in capitals", "  vlan: Auto", "5:9 WrongType spec.vlan"},
+		{"VLAN hexadecimal", "  vlan: 0x5", "5:9 WrongType spec.vlan"},
+		{"VLAN quoted", `  vlan: "5"`, "5:9 WrongType spec.vlan"},
+		{"VLAN quoted, with a zero", `  vlan: "05"`, "5:9 WrongType spec.vlan"},
+		{"map for JSON text", "  delegate: {conf: {type: a}}", "5:20 WrongType spec.delegate.conf"},
+		{"JSON in a block", "  delegate:\n    conf: |\n      {\"type\": \"a\"}", ""},
+		{"two delegates", "  delegate: [{file: a}]", "5:13 WrongType spec.delegate"},
+		{"reservation without a name", "  reserved: [{ip: a}]", "5:14 MissingField spec.reserved[0].name"},
+		{"IPv6 reserved unquoted", "  reserved: [{name: a, ip6: fd00::1}]", ""},
 		{"VNI list", "  vxlan: [5]", "5:10 WrongType spec.vxlan"},
 		{"scalar for a list", "  sharedWith: a", "5:15 WrongType spec.sharedWith"},
 		{"map for a list", "  sharedWith: {a: b}", "5:15 WrongType spec.sharedWith"},
@@ -190,6 +201,37 @@ func TestTables(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: got %q, want %q", labels, got, want)
 		}
+	}
+}
+
+// TestAbsentOrFalse: what is not declared is not taken for false or 0, in YAML as in JSON.
+func TestAbsentOrFalse(t *testing.T) {
+	docs, problems := one(head + `kind: SRIOVPool
+metadata: {name: a}
+spec: {pfs: {vendors: ["8086"]}, numVFs: 8, resourceName: a/b, trust: false, spoofCheck: }
+---
+` + head + `kind: Tenant
+metadata: {name: a}
+spec: {namespaces: [], quotas: {networks: 0, endpoints: ~}}
+`)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	pool, quotas := docs.SRIOVPools[0].Value.Spec, docs.Tenants[0].Value.Spec.Quotas
+	if pool.Trust == nil || *pool.Trust || pool.SpoofCheck != nil {
+		t.Errorf("trust %v, spoofCheck %v", pool.Trust, pool.SpoofCheck)
+	}
+	if quotas.Networks == nil || *quotas.Networks != 0 || quotas.Endpoints != nil || quotas.Addresses != nil {
+		t.Errorf("quotas %+v", quotas)
+	}
+	_, problems = one(head + "kind: SRIOVPool\nmetadata: {name: a}\nspec: {pfs: {vendors: [8086], devices: [158b]}, numVFs: \"8\", resourceName: a/b, trust: 1}\n")
+	var got []string
+	for _, p := range problems {
+		got = append(got, fmt.Sprintf("%s %s %s", p.Code, p.Path, p.Hint))
+	}
+	want := []string{`WrongType spec.pfs.vendors[0] write it in quotes: "8086"`, "WrongType spec.numVFs write it without quotes: 8", "WrongType spec.trust "}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 

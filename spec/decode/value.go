@@ -89,6 +89,9 @@ func (d *decoder) value(at *yaml.Node, p *plan, v reflect.Value) {
 // decimal is the one way to write a number: 010 would be eight in YAML 1.1, and a VLAN is no place for riddles.
 var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
+// digits is what a word must not be: a number in quotes, perhaps with a leading zero.
+var digits = regexp.MustCompile(`^[-+]?[0-9]+$`)
+
 func (d *decoder) integer(n, at *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" {
 		hint := ""
@@ -107,8 +110,13 @@ func (d *decoder) integer(n, at *yaml.Node, v reflect.Value) {
 }
 
 func (d *decoder) text(n, at *yaml.Node, v reflect.Value) {
-	if n.Kind != yaml.ScalarNode || (n.Tag == "!!int" && !decimal.MatchString(n.Value)) || (n.Tag != "!!int" && n.Tag != "!!str") {
-		d.wrongType(n, at, "a number or a word", "")
+	quoted := n.Tag == "!!str" && digits.MatchString(n.Value)
+	if n.Kind != yaml.ScalarNode || quoted || (n.Tag == "!!int" && !decimal.MatchString(n.Value)) || (n.Tag != "!!int" && n.Tag != "!!str") {
+		hint := ""
+		if quoted && decimal.MatchString(n.Value) {
+			hint = "write it without quotes: " + n.Value
+		}
+		d.wrongType(n, at, "a number or a word", hint)
 		return
 	}
 	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {

@@ -237,7 +237,7 @@ func FuzzFiles(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := good(t)
-		for _, replace := range []string{"", "networks.yaml", "topology.yaml", "tenants.yaml"} {
+		for _, replace := range []string{"", "networks.yaml", "topology.yaml", "tenants.yaml", "hardware.yaml"} {
 			in := files(m)
 			for i := range in {
 				if in[i].Path == replace {
