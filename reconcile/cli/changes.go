@@ -74,6 +74,10 @@ func networkWords(n model.Network) string {
 		words = append(words, fmt.Sprintf("vlan %d on %s", n.VLAN, n.HostDevice))
 	case n.Fabric != "":
 		words = append(words, fmt.Sprintf("%s on fabric %s", n.Type, n.Fabric))
+	case n.DevicePool != "":
+		words = append(words, fmt.Sprintf("%s from %s", n.Type, n.DevicePool))
+	case n.HostDevice == "":
+		words = append(words, fmt.Sprintf("CNI plugin %s", n.Type))
 	default:
 		words = append(words, fmt.Sprintf("%s on %s", n.Type, n.HostDevice))
 	}

@@ -14,7 +14,7 @@ import (
 type DiffOptions struct {
 	Old, New  string
 	Inventory string
-	Output    string // text or json
+	Output    string // text, json or markdown
 }
 
 // Difference is what changes from one bundle to another: documents, and the steps of each node.
@@ -38,7 +38,7 @@ type NodeDiff struct {
 // Diff prints what NEW changes against OLD, as a dry run: each node is taken as if OLD had been applied to it. It returns
 // OK without differences, Differences, or Failed.
 func Diff(ctx context.Context, o DiffOptions, io IO) int {
-	if err := oneOf(o.Output, "text", "json"); err != nil {
+	if err := oneOf(o.Output, "text", "json", "markdown"); err != nil {
 		return io.fail(err)
 	}
 	was, err := load(ctx, o.Old, o.Inventory)
@@ -50,9 +50,12 @@ func Diff(ctx context.Context, o DiffOptions, io IO) int {
 		return io.failSide("new", err)
 	}
 	d := difference(was, now)
-	if o.Output == "json" {
+	switch o.Output {
+	case "json":
 		err = io.print("json", d)
-	} else {
+	case "markdown":
+		_, err = io.Out.Write([]byte(diffMarkdown(d)))
+	default:
 		err = io.text(diffText(d))
 	}
 	if err != nil {

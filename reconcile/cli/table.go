@@ -51,13 +51,16 @@ func changeLines(changes []Change) string {
 		if c.Kind != "Network" {
 			key = strings.ToLower(c.Kind) + " " + c.Key
 		}
-		place := c.File
-		if c.Line > 0 {
-			place = fmt.Sprintf("%s:%d", c.File, c.Line)
-		}
-		cells[i] = []string{c.Sign, key, place, c.Text}
+		cells[i] = []string{c.Sign, key, place(c), c.Text}
 	}
 	return columns("", []string{" ", "  ", " "}, cells)
+}
+
+func place(c Change) string {
+	if c.Line > 0 {
+		return fmt.Sprintf("%s:%d", c.File, c.Line)
+	}
+	return c.File
 }
 
 // table is the steps of several nodes, those alike written once.
@@ -79,7 +82,7 @@ func nodeTable(nodes []NodeDiff) table {
 		rs := rows(n.Plan)
 		for _, r := range rs {
 			t.counts[strings.IndexByte(signs, r.sign)]++
-			if plan.Disruption(r.disruption).Rank() >= plan.LinkDown.Rank() {
+			if r.sign != '!' && plan.Disruption(r.disruption).Rank() >= plan.LinkDown.Rank() {
 				disruptive[r.text] = true
 			}
 			t.destroys = t.destroys || r.disruption == string(plan.DestroysPods)

@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, to cli.IO) int {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
 	})
-	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
+	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetOut(to.Out)
 	root.SetErr(to.Err)
@@ -64,7 +64,15 @@ func diff(code *int, to cli.IO) *cobra.Command {
 	var o cli.DiffOptions
 	c := &cobra.Command{Use: "diff OLD NEW", Short: "Show what NEW changes against OLD: exit 0 nothing, 1 differences, 2 error", Args: cobra.ExactArgs(2)}
 	c.Run = func(c *cobra.Command, a []string) { o.Old, o.New = a[0], a[1]; *code = cli.Diff(c.Context(), o, to) }
-	common(c, &o.Inventory, &o.Output, "text", "json")
+	common(c, &o.Inventory, &o.Output, "text", "json", "markdown")
+	return c
+}
+
+func graph(code *int, to cli.IO) *cobra.Command {
+	var o cli.GraphOptions
+	c := &cobra.Command{Use: "graph PATH", Short: "Draw who is connected to what: nodes, fabrics, networks, tenants: exit 0, or 2", Args: cobra.ExactArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Graph(c.Context(), o, to) }
+	common(c, &o.Inventory, &o.Output, "mermaid", "svg", "dot")
 	return c
 }
 
