@@ -103,7 +103,7 @@ func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observe
 	return host, nil
 }
 
-// observeHost reads this host's kernel, and from the state directory what of it is ours.
+// observeHost reads this host's kernel and, from the state directory if one is given, what of it is ours.
 func observeHost(ctx context.Context, stateDir string) (plan.Observed, error) {
 	kernel, err := link.New("/")
 	if err != nil {
@@ -114,6 +114,8 @@ func observeHost(ctx context.Context, stateDir string) (plan.Observed, error) {
 	if err != nil {
 		return plan.Observed{}, fmt.Errorf("observe this host: %w", err)
 	}
-	host.Owned, err = ledger.Load(stateDir)
+	if stateDir != "" {
+		host.Owned, err = ledger.Load(stateDir)
+	}
 	return host, err
 }

@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, to cli.IO) int {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
 	})
-	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
+	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetOut(to.Out)
 	root.SetErr(to.Err)
@@ -73,6 +73,16 @@ func graph(code *int, to cli.IO) *cobra.Command {
 	c := &cobra.Command{Use: "graph PATH", Short: "Draw who is connected to what: nodes, fabrics, networks, tenants: exit 0, or 2", Args: cobra.ExactArgs(1)}
 	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Graph(c.Context(), o, to) }
 	common(c, &o.Inventory, &o.Output, "mermaid", "svg", "dot")
+	return c
+}
+
+func initialise(code *int, to cli.IO) *cobra.Command {
+	var o cli.InitOptions
+	c := &cobra.Command{Use: "init DIRECTORY", Short: "Write a bundle from what this host has; its plan here is empty", Args: cobra.ExactArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) { o.Dir = a[0]; *code = cli.Init(c.Context(), o, to) }
+	c.Flags().StringVar(&o.Bundle, "name", "", "the bundle's `name`; the directory's if not given")
+	c.Flags().StringVar(&o.Node, "node", "", "this host's `name` in the bundle; its host name if not given")
+	c.Flags().StringSliceVar(&o.Interfaces, "interface", nil, "interfaces to declare; all hardware that is up if not given")
 	return c
 }
 
