@@ -80,4 +80,18 @@ var deviceRows = []row{
 	{"16-byte name of a VLAN left open", "x.yaml", "", net("x", "{networkID: elevenbytes, fabric: edge, vlan: auto}"), []string{"x.yaml:4 IDUnassigned", "x.yaml:4 LinkNameTooLong"}},
 	{"IPv6 on a device too small for it", "topology.yaml", "      mtu: 1500\n      up: true", "      mtu: 1329\n      up: true", []string{"networks.yaml:21 MTUAboveParent", "topology.yaml:40 ConflictingInterface"}},
 	{"networkID of 64 bytes", "x.yaml", "", net("x", "{networkID: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, hostDevice: fab1}"), []string{"x.yaml:4 InvalidName"}},
+
+	// names, in documents of their own
+	{"network in capitals", "x.yaml", "", net("Xy", "{hostDevice: fab1}"), []string{"x.yaml:3 InvalidName"}},
+	{"topology in capitals", "x.yaml", "", "apiVersion: bundle.danm.io/v1\nkind: Topology\nmetadata: {name: Xy}\nspec: {}\n", []string{"x.yaml:3 InvalidName"}},
+	{"topology twice", "x.yaml", "", "apiVersion: bundle.danm.io/v1\nkind: Topology\nmetadata: {name: hardware}\nspec: {}\n", []string{"x.yaml:3 DuplicateName"}},
+	{"node in capitals", "x.yaml", "", topology + "  nodes: [{name: Lab-2, slot: 3}]\n", []string{"x.yaml:5 InvalidName"}},
+	{"group in capitals", "x.yaml", "", topology + "  groups: [{name: Lab}]\n", []string{"x.yaml:5 InvalidName"}},
+	{"group twice", "x.yaml", "", topology + "  groups: [{name: lab}]\n", []string{"x.yaml:5 DuplicateName"}},
+	{"fabric in capitals", "x.yaml", "", topology + "  fabrics: [{name: Lab, groups: [lab], device: fab0}]\n", []string{"x.yaml:5 InvalidName"}},
+	{"multicast group unreadable", "x.yaml", "", topology + "  fabrics: [{name: labs, groups: [lab], device: fab0, vxlan: {multicast: all}}]\n", []string{"x.yaml:5 InvalidAddress"}},
+	{"match by a name of 16 bytes", "x.yaml", "", topology + "  groups: [{name: x, interfaces: [{name: e, match: {name: fabric0123456789}}]}]\n", []string{"x.yaml:5 LinkNameTooLong"}},
+	{"metric of 2^32", "x.yaml", "", topology + "  groups: [{name: x, routes: [{to: 10.0.0.0/8, via: 10.9.0.1, metric: 4294967296}]}]\n", []string{"x.yaml:5 InvalidNumber"}},
+	{"gateway of a host route unreadable", "x.yaml", "", topology + "  groups: [{name: x, routes: [{to: 10.0.0.0/8, via: gw}]}]\n", []string{"x.yaml:5 InvalidAddress"}},
+	{"probe in capitals", "bundle.yaml", "name: ping", "name: Ping", []string{"bundle.yaml:11 InvalidName"}},
 }
