@@ -83,8 +83,8 @@ func visible(n model.Network, namespace string) bool {
 }
 
 func findNetwork(state model.NodeState, namespace string, q model.InterfaceRequest) (model.Network, error) {
-	for _, n := range state.Networks {
-		if n.Kind != q.Kind || n.Name != q.Network || !visible(n, namespace) {
+	for _, n := range named(state.Networks, q) {
+		if !visible(n, namespace) {
 			continue
 		}
 		if n.Device == "" {
@@ -93,6 +93,23 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		return n, nil
 	}
 	return model.Network{}, unknown(state, namespace, fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, q.Network, namespace))
+}
+
+// named are the networks that a request can mean, its own kind first. A bundle has no DanmNets: what was one before is a
+// network of its namespace, and Pods go on asking for it by "network".
+func named(networks []model.Network, q model.InterfaceRequest) (out []model.Network) {
+	kinds := []model.APIKind{q.Kind}
+	if q.Kind == model.DanmNet {
+		kinds = append(kinds, model.TenantNetwork)
+	}
+	for _, kind := range kinds {
+		for _, n := range networks {
+			if n.Kind == kind && n.Name == q.Network {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
 }
 
 // unknown lists what the tenant could use; a network of another one looks like one that does not exist.

@@ -51,6 +51,23 @@ func TestAddWithoutInterfacesUsesTheDefault(t *testing.T) {
 	}
 }
 
+// What was a DanmNet before the bundle is found under its old reference; a real DanmNet of that name comes first.
+func TestNetworkMeansANetworkOfTheNamespace(t *testing.T) {
+	n := newNode(t, nil)
+	r, e := n.call(request("ADD", "c", "acme", "u", `[{"network":"data","ip":"dynamic"}]`))
+	if e != nil || len(r.IPs) != 1 {
+		t.Errorf("%+v %v", r, e)
+	}
+	networks := []model.Network{{Kind: model.TenantNetwork, Name: "x"}, {Kind: model.DanmNet, Name: "x"}, {Kind: model.ClusterNetwork, Name: "x"}}
+	got := named(networks, model.InterfaceRequest{Kind: model.DanmNet, Network: "x"})
+	if len(got) != 2 || got[0].Kind != model.DanmNet || got[1].Kind != model.TenantNetwork {
+		t.Errorf("network: %+v", got)
+	}
+	if got := named(networks, model.InterfaceRequest{Kind: model.TenantNetwork, Network: "x"}); len(got) != 1 {
+		t.Errorf("tenantNetwork: %+v", got)
+	}
+}
+
 func TestTenantFromTheConf(t *testing.T) {
 	n := newNode(t, nil)
 	req := request("ADD", "c", "", "", "")

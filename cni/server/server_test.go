@@ -101,7 +101,8 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		text string
 	}{
 		{"unknown network", add(`[{"tenantNetwork":"dato"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, "TenantNetwork data"},
-		{"another kind", add(`[{"network":"data"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, `DanmNet "data" does not exist`},
+		{"another kind", add(`[{"clusterNetwork":"data"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, `ClusterNetwork "data" does not exist`},
+		{"a cluster network as one's own", add(`[{"network":"shared"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, `DanmNet "shared" does not exist`},
 		{"another tenant's", add(`[{"tenantNetwork":"secret"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, "does not exist"},
 		{"not allowed", add(`[{"clusterNetwork":"closed"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, "does not exist"},
 		{"not on this node", add(`[{"tenantNetwork":"nodevice"}]`), CodeNetworkUnknown, diag.PodNetworkUnknown, "no host link"},

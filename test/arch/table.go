@@ -35,6 +35,7 @@ var table = []row{
 	{Name: "model", Room: "spec/model", May: []string{"spec/diag"}, Never: ioPackages, Reason: "the value everything shares must not pull anything in"},
 	{Name: "annotation", Room: "spec/annotation", May: []string{"spec/diag", "spec/model"}, Never: ioPackages, Reason: "annotations become requests, nothing more"},
 	{Name: "segment", Room: "spec/segment", May: []string{"spec/model"}, Never: ioPackages, Reason: "both the writer and the node's reader of segments use it"},
+	{Name: "convert", Room: "spec/convert", May: []string{"spec/bundle/v1", "spec/danm/v1", "spec/npwg/v1"}, Never: ioPackages, Reason: "objects become documents; reading and judging is others' work"},
 	{Name: "decode", Room: "spec/decode", May: specAll, Never: ioPackages, Reason: "files become documents; reading files is a source's work"},
 	{Name: "validate", Room: "spec/validate", May: specAll, Never: ioPackages, Reason: "the one rule book serves webhook, controller, CLI and agent, so it stays pure"},
 	{Name: "render", Room: "render", May: specAll, Never: join(ioPackages, []string{"time"}), Reason: "same input, same bytes: no context, log, clock, randomness or system"},

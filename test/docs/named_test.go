@@ -32,7 +32,7 @@ func TestE2ENamedCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range named.FindAllStringSubmatch(string(data), -1) {
-			text := strings.SplitN(m[1]+m[2]+m[3], ";", 2)[0]
+			text := regexp.MustCompile(`[;|>&]`).Split(m[1]+m[2]+m[3], 2)[0]
 			words := strings.Fields(text)
 			sub := words[0] + " " + words[1]
 			if strings.HasPrefix(words[1], "-") {

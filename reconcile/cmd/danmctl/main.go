@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, to cli.IO) int {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
 	})
-	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
+	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), convert(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetOut(to.Out)
 	root.SetErr(to.Err)
@@ -83,6 +83,20 @@ func initialise(code *int, to cli.IO) *cobra.Command {
 	c.Flags().StringVar(&o.Bundle, "name", "", "the bundle's `name`; the directory's if not given")
 	c.Flags().StringVar(&o.Node, "node", "", "this host's `name` in the bundle; its host name if not given")
 	c.Flags().StringSliceVar(&o.Interfaces, "interface", nil, "interfaces to declare; all hardware that is up if not given")
+	return c
+}
+
+func convert(code *int, to cli.IO) *cobra.Command {
+	o := cli.ConvertOptions{Stdin: os.Stdin}
+	c := &cobra.Command{
+		Use: "convert PATH... --to DIRECTORY", Args: cobra.MinimumNArgs(1),
+		Short: "Make a bundle of DANM's manifests and of NetworkAttachmentDefinitions: exit 0, 1 it needs work, 2 error",
+		Long:  "Make a bundle of DANM's networks and tenant configurations and of NetworkAttachmentDefinitions, from files, directories, or - for what kubectl get -o yaml prints. What cannot be carried over is listed.",
+	}
+	c.Run = func(c *cobra.Command, a []string) { o.Paths = a; *code = cli.Convert(c.Context(), o, to) }
+	c.Flags().StringVar(&o.Dir, "to", "", "`directory` to write, new or empty")
+	c.Flags().StringVar(&o.Name, "name", "", "the bundle's `name`; the directory's if not given")
+	must(c.MarkFlagRequired("to"))
 	return c
 }
 
