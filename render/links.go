@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -29,7 +30,7 @@ func (r *renderer) build(c *class) diag.List {
 		}
 	}
 	for _, n := range r.linklessOf(c) {
-		c.networks = append(c.networks, *n)
+		c.networks = append(c.networks, withheld(*n))
 	}
 	slices.SortFunc(c.links, func(x, y slot) int { return cmp.Compare(x.Name, y.Name) })
 	slices.SortFunc(c.networks, func(x, y model.Network) int {
@@ -72,7 +73,7 @@ func (b *builder) wire(d *domain, s *wire) {
 		}
 	}
 	for _, n := range s.networks {
-		placed := *n
+		placed := withheld(*n)
 		placed.Device = carrier
 		switch {
 		case n.Delegate != nil: // what it does with the device is not known
@@ -84,6 +85,29 @@ func (b *builder) wire(d *domain, s *wire) {
 		placed.MTU = cmp.Or(placed.MTU, mtu)
 		b.c.networks = append(b.c.networks, placed)
 	}
+}
+
+// withheld adds a network's reservations to what is not given out by itself: IPAM knows no names.
+func withheld(n model.Network) model.Network {
+	for _, f := range []struct {
+		subnet **model.Subnet
+		of     func(model.Reservation) netip.Addr
+	}{{&n.IPv4, func(r model.Reservation) netip.Addr { return r.IP }}, {&n.IPv6, func(r model.Reservation) netip.Addr { return r.IP6 }}} {
+		var more []model.AddrRange
+		for _, r := range n.Reserved {
+			if a := f.of(r); a.IsValid() {
+				more = append(more, model.AddrRange{First: a, Last: a})
+			}
+		}
+		if *f.subnet == nil || len(more) == 0 {
+			continue
+		}
+		s := **f.subnet
+		s.Exclude = append(slices.Clone(s.Exclude), more...)
+		slices.SortFunc(s.Exclude, func(a, b model.AddrRange) int { return a.First.Compare(b.First) })
+		*f.subnet = &s
+	}
+	return n
 }
 
 // bridgeName is our own scheme; DANM makes no bridges.

@@ -1,6 +1,8 @@
 package render_test
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,5 +45,25 @@ func BenchmarkRender(b *testing.B) {
 		if r := render.Render(bundle, model.Inventory{}); r.Diagnostics.HasErrors() {
 			b.Fatal(r.Diagnostics)
 		}
+	}
+}
+
+// Reserved addresses are kept out of what is given out by itself, on nodes; the objects tell them as reservations.
+func TestReservationsAreWithheld(t *testing.T) {
+	a := func(s string) netip.Addr { return netip.MustParseAddr(s) }
+	v4 := &model.Subnet{CIDR: netip.MustParsePrefix("10.0.0.0/24"), Exclude: []model.AddrRange{{First: a("10.0.0.50"), Last: a("10.0.0.60")}}}
+	b := model.Bundle{
+		Nodes:  []model.Node{{Name: "n"}},
+		Groups: []model.NodeGroup{{Name: "g", Interfaces: []model.Link{{Name: "eth0", Kind: model.Physical}}}},
+		Networks: []model.Network{{Kind: model.ClusterNetwork, Name: "x", NetworkID: "x", Type: model.MACVLAN, HostDevice: "eth0", IPv4: v4,
+			Reserved: []model.Reservation{{Name: "vip", IP: a("10.0.0.9")}, {Name: "six", IP6: a("fd00::1")}}}},
+	}
+	r := render.Render(b, model.Inventory{})
+	want := []model.AddrRange{{First: a("10.0.0.9"), Last: a("10.0.0.9")}, {First: a("10.0.0.50"), Last: a("10.0.0.60")}}
+	if got := r.Nodes[0].Networks[0].IPv4.Exclude; !slices.Equal(got, want) {
+		t.Errorf("excluded %v", got)
+	}
+	if len(v4.Exclude) != 1 || len(r.Networks[0].IPv4.Exclude) != 1 {
+		t.Error("the bundle's own network was changed")
 	}
 }

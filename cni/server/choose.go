@@ -46,6 +46,9 @@ func choose(state model.NodeState, c call) (choice, error) {
 		if err := policyRoutesFit(q, n); err != nil {
 			return choice{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
 		}
+		if q, err = reserved(q, n, c.args.namespace); err != nil {
+			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
+		}
 		item := chosen{request: q, network: n, ifName: interfaceName(i, n, c)}
 		if e := utils.ValidateInterfaceName(item.ifName); e != nil || names[item.ifName] {
 			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
@@ -87,6 +90,9 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		if !visible(n, namespace) {
 			continue
 		}
+		if n.Delegate != nil || !slices.Contains(attachable, n.Type) {
+			return n, fail(CodeRequestRefused, diag.PodTypeUnsupported, fmt.Errorf("%s %s is of type %s, which this version does not attach", n.Kind, n.Key(), n.Type))
+		}
 		if n.Device == "" {
 			return n, fail(CodeNetworkUnknown, diag.PodNetworkUnknown, fmt.Errorf("%s %s has no host link on node %s", n.Kind, n.Key(), state.Node))
 		}
@@ -94,6 +100,9 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 	}
 	return model.Network{}, unknown(state, namespace, fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, q.Network, namespace))
 }
+
+// attachable are the types that cni/attach has drivers for.
+var attachable = []model.NetworkType{model.IPVLAN, model.MACVLAN, model.BRIDGE}
 
 // named are the networks that a request can mean, its own kind first. A bundle has no DanmNets: what was one before is a
 // network of its namespace, and Pods go on asking for it by "network".
@@ -167,7 +176,32 @@ func defaultRequest(n model.Network) model.InterfaceRequest {
 }
 
 func asked(q model.AddressRequest) bool {
-	return q.Mode == model.AddressDynamic || q.Mode == model.AddressStatic
+	return q.Mode == model.AddressDynamic || q.Mode == model.AddressStatic || q.Mode == model.AddressReserved
+}
+
+// reserved turns a reservation's name into its address. An address that is reserved is given to nobody who asks otherwise.
+func reserved(q model.InterfaceRequest, n model.Network, namespace string) (model.InterfaceRequest, error) {
+	for _, f := range []struct {
+		request *model.AddressRequest
+		of      func(model.Reservation) netip.Addr
+	}{{&q.IP, func(r model.Reservation) netip.Addr { return r.IP }}, {&q.IP6, func(r model.Reservation) netip.Addr { return r.IP6 }}} {
+		switch f.request.Mode {
+		case model.AddressStatic:
+			i := slices.IndexFunc(n.Reserved, func(r model.Reservation) bool { return f.of(r) == f.request.Addr })
+			if i >= 0 {
+				return q, fmt.Errorf("address %s of network %s is reserved; it is given by its reservation's name only", f.request.Addr, n.Key())
+			}
+		case model.AddressReserved:
+			i := slices.IndexFunc(n.Reserved, func(r model.Reservation) bool {
+				return r.Name == f.request.Name && f.of(r).IsValid() && (r.Namespace == "" || r.Namespace == namespace)
+			})
+			if i < 0 {
+				return q, fmt.Errorf("network %s has no reservation %q of this family for namespace %q; write dynamic, none or an address if that was meant", n.Key(), f.request.Name, namespace)
+			}
+			*f.request = model.AddressRequest{Mode: model.AddressStatic, Addr: f.of(n.Reserved[i])}
+		}
+	}
+	return q, nil
 }
 
 // policyRoutesFit refuses policy routes that could not be set; leaving them out would send the Pod's traffic elsewhere.

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"danm.io/danm/cni/wire"
+	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -136,4 +138,54 @@ func FuzzConf(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A reserved address goes to whom it was reserved for, by its name, and to nobody else.
+func TestReservedAddresses(t *testing.T) {
+	n := model.Network{Namespace: "acme", Name: "voice", Reserved: []model.Reservation{
+		{Name: "vip", Namespace: "acme", IP: netip.MustParseAddr("10.0.0.9"), IP6: netip.MustParseAddr("fd00::9")},
+		{Name: "open", IP: netip.MustParseAddr("10.0.0.8")},
+	}}
+	byName := func(s string) model.AddressRequest { return model.AddressRequest{Mode: model.AddressReserved, Name: s} }
+	static := func(s string) model.AddressRequest {
+		return model.AddressRequest{Mode: model.AddressStatic, Addr: netip.MustParseAddr(s)}
+	}
+	for _, r := range []struct {
+		ip, ip6   model.AddressRequest
+		namespace string
+		want      string // of both, or of the error
+	}{
+		{byName("vip"), byName("vip"), "acme", "10.0.0.9 fd00::9"},
+		{byName("open"), static("fd00::1"), "other", "10.0.0.8 fd00::1"},
+		{byName("vip"), model.AddressRequest{}, "other", `no reservation "vip"`},
+		{model.AddressRequest{}, byName("open"), "acme", `no reservation "open" of this family`},
+		{byName("dynmaic"), model.AddressRequest{}, "acme", "write dynamic"},
+		{static("10.0.0.9"), model.AddressRequest{}, "acme", "is reserved"},
+		{model.AddressRequest{}, static("fd00::9"), "acme", "is reserved"},
+	} {
+		q, err := reserved(model.InterfaceRequest{IP: r.ip, IP6: r.ip6}, n, r.namespace)
+		if err != nil {
+			if !strings.Contains(err.Error(), r.want) {
+				t.Errorf("%+v: %v", r, err)
+			}
+			continue
+		}
+		if got := q.IP.Addr.String() + " " + q.IP6.Addr.String(); got != r.want || q.IP.Mode == model.AddressReserved || q.IP6.Mode == model.AddressReserved {
+			t.Errorf("%+v: %s", r, got)
+		}
+	}
+}
+
+func TestTypesWithoutADriverAreRefused(t *testing.T) {
+	state := model.NodeState{Networks: []model.Network{
+		{Kind: model.ClusterNetwork, Name: "vf", Type: model.SRIOV}, {Kind: model.ClusterNetwork, Name: "nic", Type: model.HOSTDEVICE, Device: "eth1"},
+		{Kind: model.ClusterNetwork, Name: "plug", Type: model.MACVLAN, Device: "eth1", Delegate: &model.Delegate{File: "x"}}, {Kind: model.ClusterNetwork, Name: "good", Type: model.MACVLAN, Device: "eth1"},
+	}}
+	for _, name := range []string{"vf", "nic", "plug", "good"} {
+		_, err := findNetwork(state, "acme", model.InterfaceRequest{Kind: model.ClusterNetwork, Network: name})
+		var f *Failure
+		if refused := errors.As(err, &f) && f.Code == diag.PodTypeUnsupported; refused == (name == "good") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -119,7 +119,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestParseReportsAllProblemsAtOnce(t *testing.T) {
-	_, problems := ParseInterfaces("interfaces", []byte(`[{"ip":"x"},{"network":"a","foo":"","ip6":"y"}]`))
+	_, problems := ParseInterfaces("interfaces", []byte(`[{"ip":"X"},{"network":"a","foo":"","ip6":"10.0.0"}]`))
 	if len(problems) != 4 {
 		t.Errorf("want 4 problems, got %v", problems)
 	}
@@ -199,4 +199,22 @@ func write(requests []model.InterfaceRequest) []byte {
 	}
 	b, _ := json.Marshal(out)
 	return b
+}
+
+// A DNS label is the name of a reservation; whether there is one is for the network to say.
+func TestReservations(t *testing.T) {
+	for text, want := range map[string]model.AddressRequest{
+		"vip": {Mode: model.AddressReserved, Name: "vip"}, "vip-2": {Mode: model.AddressReserved, Name: "vip-2"},
+		"dynamic": {Mode: model.AddressDynamic}, "10.0.0.1": {Mode: model.AddressStatic, Addr: netip.MustParseAddr("10.0.0.1")},
+	} {
+		got, problems := ParseInterfaces("interfaces", []byte(`[{"network":"a","ip":"`+text+`"}]`))
+		if problems.Err() != nil || len(got) != 1 || got[0].IP != want {
+			t.Errorf("%s: %+v %v", text, got, problems)
+		}
+	}
+	for _, text := range []string{"Vip", "-vip", "vip-", "a_b", "1vip", strings.Repeat("a", 64), "a.b"} {
+		if _, problems := ParseInterfaces("interfaces", []byte(`[{"network":"a","ip":"`+text+`"}]`)); len(problems) != 1 || problems[0].Code != diag.AnnotationAddress {
+			t.Errorf("%s: %v", text, problems)
+		}
+	}
 }

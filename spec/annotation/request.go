@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,7 +88,10 @@ func (r *reader) name(path string, v value) string {
 	return v.text
 }
 
-// address reads "dynamic", "none", "" (not asked for) or a static address whose /length is checked and then ignored: the
+// reservation is what an address can be reserved under: a DNS label that begins with a letter.
+var reservation = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// address reads "dynamic", "none", "" (not asked for), the name of a reservation, or a static address whose /length is checked and then ignored: the
 // network's own length counts.
 func (r *reader) address(path string, v value, v4 bool) (q model.AddressRequest) {
 	if !r.isText(path, v) {
@@ -108,8 +112,10 @@ func (r *reader) address(path string, v value, v4 bool) (q model.AddressRequest)
 		addr = p.Addr()
 	}
 	switch {
+	case err != nil && reservation.MatchString(v.text):
+		return model.AddressRequest{Mode: model.AddressReserved, Name: v.text}
 	case err != nil:
-		r.add(diag.AnnotationAddress, path, v.offset, "%s is neither dynamic, none nor an address", short(v.text))
+		r.add(diag.AnnotationAddress, path, v.offset, "%s is neither dynamic, none, an address nor the name of a reservation", short(v.text))
 		return q
 	case !family(addr, v4):
 		r.add(diag.AnnotationAddress, path, v.offset, "%s is of the other address family", addr)

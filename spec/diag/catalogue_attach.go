@@ -15,6 +15,7 @@ const (
 	ConfSocketRelative Code = "ConfSocketRelative"
 	AgentNotReady      Code = "AgentNotReady"
 	PodNetworkUnknown  Code = "PodNetworkUnknown"
+	PodTypeUnsupported Code = "PodTypeUnsupported"
 	PodInterfaceName   Code = "PodInterfaceName"
 	PodAddressUnusable Code = "PodAddressUnusable"
 	PodAddressTaken    Code = "PodAddressTaken"
@@ -64,6 +65,9 @@ var attachCodes = []Explanation{
 	{PodNetworkUnknown, "no such network for this Pod",
 		"DanmNets and TenantNetworks are visible in their own namespace only; ClusterNetworks may be restricted to tenants. Networks of others are not named here.",
 		"Choose one of the networks listed, or have the network made or shared."},
+	{PodTypeUnsupported, "the network's type cannot be attached yet",
+		"Bundles can say more than this version attaches: ipvlan, macvlan and bridge have drivers; virtual functions, host devices and delegates to other CNI plugins have not. A Pod that asks for such a network gets nothing rather than less.",
+		"Attach the Pod to a network of another type."},
 	{PodInterfaceName, "an interface name is longer than 15 bytes or used twice",
 		"Names are eth0, then the network's prefix (or eth) and the position; the kernel takes 15 bytes (IFNAMSIZ).",
 		"Shorten the network's interface prefix."},

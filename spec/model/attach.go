@@ -20,12 +20,15 @@ const (
 	AddressNone    AddressMode = "none"    // explicitly none
 	AddressDynamic AddressMode = "dynamic" // from the network's pools
 	AddressStatic  AddressMode = "static"  // AddressRequest.Addr
+	// AddressReserved is the network's reservation called AddressRequest.Name.
+	AddressReserved AddressMode = "reserved"
 )
 
 // AddressRequest is the wish for one family of one interface.
 type AddressRequest struct {
 	Mode AddressMode `json:"mode,omitempty"`
-	Addr netip.Addr  `json:"addr,omitzero"` // static only
+	Addr netip.Addr  `json:"addr,omitzero"`  // static only
+	Name string      `json:"name,omitempty"` // reserved only
 }
 
 // Attachment is one Pod interface as decided before the kernel is touched: all that DEL and CHECK need.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -247,6 +248,13 @@ func TestKernelAgentAndGuard(t *testing.T) {
 	g = b.guard()
 	a = b.start(agentArgs...)
 	b.eventually("not confirmed after the restart", 10*time.Second, confirmed)
+	b.eventually("the agent does not serve after the restart", 10*time.Second, func() bool { // before that a signal would find no handler
+		c, err := net.Dial("unix", filepath.Join(b.dir, "cni.sock"))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 	if b.dump() != full {
 		t.Errorf("restart changed the kernel\n%s", b.dump())
 	}
