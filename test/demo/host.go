@@ -79,6 +79,32 @@ func (h *host) dump() (string, error) {
 	return h.name + "\n" + kernel, nil
 }
 
+// settled is a dump after the kernel has given each link that is up its own IPv6 address, which it does a moment later by
+// itself: a baseline without them would blame the demo.
+func (h *host) settled() (dump string, err error) {
+	waited := eventually("link-local addresses on "+h.name, 10*time.Second, func() bool {
+		dump, err = h.dump()
+		return err != nil || hasLinkLocals(dump)
+	})
+	if err != nil {
+		return "", err
+	}
+	return dump, waited
+}
+
+func hasLinkLocals(dump string) bool {
+	for line := range strings.Lines(dump) {
+		var name string
+		if _, err := fmt.Sscanf(line, "link %s", &name); err != nil || name == "lo" || !strings.Contains(line, " up true ") {
+			continue
+		}
+		if !strings.Contains(dump, "address "+name+" fe80:") {
+			return false
+		}
+	}
+	return true
+}
+
 // log returns what one daemon of the host has written.
 func (h *host) log(name string) string {
 	data, _ := os.ReadFile(filepath.Join(h.dir, name+".log"))

@@ -106,7 +106,7 @@ func (s *story) addHost(i int) error {
 	if err := s.sw.Plug("fabric", h.ns, "fab0", ""); err != nil {
 		return err
 	}
-	if s.baseline[h.name], err = h.dump(); err != nil {
+	if s.baseline[h.name], err = h.settled(); err != nil {
 		return err
 	}
 	s.hosts = append(s.hosts, h)
