@@ -105,6 +105,12 @@ func TestRules(t *testing.T) {
 		{"a device's limit", links(model.Link{Name: "eth0", Kind: model.Physical, MTU: 9000}),
 			plan.Observed{Links: []plan.ObservedLink{{Link: model.Link{Name: "eth0", Kind: model.Physical, MTU: 1500}, MaxMTU: 2000}}},
 			"! blocked: property/eth0/mtu: mtu 9000 is above the device's maximum 2000\n  remedy: declare a smaller mtu\n"},
+		{"another UDP port is another VXLAN", links(model.Link{Name: "v", Kind: model.VXLAN, Parent: "eth0", VXLAN: &model.VXLANOptions{VNI: 1, Port: 8472}}),
+			plan.Observed{Links: []plan.ObservedLink{eth0, ours(seen(vxlan("v", "eth0", 1), 1450))}, Owned: records("link/v")},
+			"- link v vxlan 1 dev eth0  destroys-pods\n+ link v vxlan 1 dev eth0\n"},
+		{"peers that others gave an adopted link stay", links(vxlan("v", "eth0", 1)),
+			plan.Observed{Links: []plan.ObservedLink{eth0, seen(vxlan("v", "eth0", 1), 1450)}, Owned: []plan.Record{{ID: "link/v", Prior: "adopted"}},
+				Peers: []model.Peer{{Link: "v", Addr: netip.MustParseAddr("192.0.2.9")}}}, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if d := cmp.Diff(row.want, plan.Diff(row.desired, row.observed).Text()); d != "" {
@@ -150,6 +156,36 @@ func TestLostLedger(t *testing.T) {
 	must(t, err)
 	if p.Text() != "- link v vxlan 1 dev eth0  destroys-pods\n" || len(n.ledger) != 0 {
 		t.Fatalf("%s %v", p.Text(), n.ledger)
+	}
+}
+
+// TestRevertTakenName: a link of others that took the name of ours since is neither deleted nor replaced by an undo.
+func TestRevertTakenName(t *testing.T) {
+	v, theirs := ours(seen(vxlan("v", "eth0", 1), 1450)), seen(model.Link{Name: "v", Kind: model.Bridge}, 1500)
+	with := func(l ...plan.ObservedLink) plan.Observed {
+		return plan.Observed{Links: append([]plan.ObservedLink{phys("eth0", 1500, true)}, l...)}
+	}
+	if undo := plan.Revert(with(), with(theirs), []plan.Step{{Op: plan.CreateLink, ID: "link/v", Link: &v.Link}}); len(undo) != 0 {
+		t.Errorf("undo of making v:\n%s", plan.Plan{Steps: undo}.Text())
+	}
+	if undo := plan.Revert(with(v), with(theirs), []plan.Step{{Op: plan.DeleteLink, ID: "link/v", Link: &v.Link}}); len(undo) != 0 {
+		t.Errorf("undo of deleting v:\n%s", plan.Plan{Steps: undo}.Text())
+	}
+}
+
+// TestRevertAddress: with the last IPv4 address went the routes over its gateways, those of others too: they come back.
+func TestRevertAddress(t *testing.T) {
+	eth0 := phys("eth0", 1500, true)
+	eth0.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}
+	before := plan.Observed{Links: []plan.ObservedLink{eth0}, Routes: []plan.ObservedRoute{
+		{Route: model.Route{To: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("192.0.2.1"), Dev: "eth0"}, Protocol: 4}}}
+	done := []plan.Step{{Op: plan.DeleteAddress, ID: plan.AddressID("eth0", eth0.Addresses[0]), LinkName: "eth0", Address: eth0.Addresses[0]}}
+	after := plan.Simulate(before, done)
+	if len(after.Routes) != 0 {
+		t.Fatalf("nothing to bring back:\n%s", after.Dump())
+	}
+	if d := cmp.Diff(before.Dump(), plan.Simulate(after, plan.Revert(before, after, done)).Dump()); d != "" {
+		t.Error(d)
 	}
 }
 
