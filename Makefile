@@ -3,7 +3,7 @@ SHELL      := /bin/bash
 .DEFAULT_GOAL := help
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-GOFLAGS_   := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+GOFLAGS_   := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 RUNNER     := go run ./test/runner --
 TEST_FLAGS ?=
 # The race detector needs a C compiler; without one the tests still run.
@@ -11,7 +11,7 @@ RACE       := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/danm, bin/danm-node and bin/danmctl

@@ -35,7 +35,7 @@ func (c Client) call(ctx context.Context, req request) (response, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return resp, fmt.Errorf("%w: %w", ErrAway, err)
+		return resp, fmt.Errorf("%w: %w (does danm-node guard run with this --state-dir, and may you open its socket?)", ErrAway, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"danm.io/danm/node/plan"
@@ -128,11 +130,15 @@ func (g *Guard) Judge(_ context.Context, digest string, v Verdict, probe string)
 	})
 }
 
-// Retry forgets what is held against a digest, or against all if it is "".
+// Retry forgets what is held against a digest, or against all if it is "". It fails if nothing is held against the digest.
 func (g *Guard) Retry(_ context.Context, digest string) error {
 	return g.update(func(j *journal) error {
 		if digest == "" {
 			clear(j.Refusals)
+			return nil
+		}
+		if _, held := j.Refusals[digest]; !held {
+			return fmt.Errorf("nothing is held against %s; refused are: %s", digest, strings.Join(slices.Sorted(maps.Keys(j.Refusals)), ", "))
 		}
 		delete(j.Refusals, digest)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"danm.io/danm/node/plan"
+	"danm.io/danm/spec/diag"
 )
 
 // text writes lines, coloured by their sign where that is wanted.
@@ -57,10 +58,7 @@ func changeLines(changes []Change) string {
 }
 
 func place(c Change) string {
-	if c.Line > 0 {
-		return fmt.Sprintf("%s:%d", c.File, c.Line)
-	}
-	return c.File
+	return diag.Diagnostic{File: c.File, Line: c.Line}.Position()
 }
 
 // table is the steps of several nodes, those alike written once.

@@ -219,7 +219,7 @@ func (s *syncer) say(st Status, diags diag.List, err error) {
 	}
 	switch {
 	case err == nil:
-		text += fmt.Sprintf("%s: node %s is at plan %s\n", st.Applied, st.Node, st.Digest)
+		text += fmt.Sprintf("%s: state written for node %s, plan %s\n", st.Applied, st.Node, st.Digest)
 	case !s.Once && st.Applied != "":
 		text += fmt.Sprintf("the state of %s stays in force\n", st.Applied)
 	}

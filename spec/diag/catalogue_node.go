@@ -13,7 +13,7 @@ const (
 )
 
 var nodeCodes = []Explanation{
-	{StateCorrupt, "a file of the state directory is damaged", "Format, checksum or digest do not fit the content. The node goes on with the last good file and deletes nothing.", "Run the sync again; it replaces the file. For ledger.json or guard.json restore the file from a backup, or move it away: what carries our group stays in place and is taken over again."},
+	{StateCorrupt, "a file of the state directory is damaged", "Format, checksum or digest do not fit the content. The node goes on with the last good file and deletes nothing.", "Run the sync again; it replaces the file. Move ledger.json or guard.json away if one of them is damaged: what carries our group stays in place and is taken over again."},
 	{StateNewer, "a file of the state directory was written by a newer version", "A program reads its own format and the one before it. A field it does not know could be a part of the plan.", "Upgrade this program, or write the state again with the older version."},
 	{NodeMismatch, "the state directory belongs to another node", "Plan and address blocks are one node's own. Using another's gives one address two holders.", "Start the agent with the name the state was rendered for, or give it its own state directory."},
 	{PlanReverted, "a plan was applied and undone", "The agent did not confirm it in time, a step failed, or the guard was stopped inside the window.", "See the reason and the failing probe in the status; the plan is tried again unless it was found guilty."},

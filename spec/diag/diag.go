@@ -8,7 +8,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Severity says whether a diagnostic stops the bundle (Error) or only deserves attention (Warning).
@@ -37,16 +39,37 @@ type Diagnostic struct {
 
 // Position is file:line:col as far as known, "" if nothing is.
 func (d Diagnostic) Position() string {
+	file := Printable(d.File)
 	switch {
-	case d.File == "":
+	case file == "":
 		return ""
 	case d.Line == 0:
-		return d.File
+		return file
 	case d.Col == 0:
-		return fmt.Sprintf("%s:%d", d.File, d.Line)
+		return fmt.Sprintf("%s:%d", file, d.Line)
 	}
-	return fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Col)
+	return fmt.Sprintf("%s:%d:%d", file, d.Line, d.Col)
 }
+
+// Printable writes what a terminal would take for a command, or would show as something else, as its escape: names of files
+// and words of documents come from whoever may commit.
+func Printable(s string) string {
+	if s = strings.ToValidUTF8(s, "\uFFFD"); !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hidden(r) {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool { return !unicode.IsPrint(r) }
 
 // String is "file:line:col: error[Code]: summary (path)", with the hint on a line of its own.
 func (d Diagnostic) String() string {
@@ -54,12 +77,12 @@ func (d Diagnostic) String() string {
 	if p := d.Position(); p != "" {
 		b.WriteString(p + ": ")
 	}
-	fmt.Fprintf(&b, "%s[%s]: %s", d.Severity, d.Code, d.Summary)
+	fmt.Fprintf(&b, "%s[%s]: %s", d.Severity, d.Code, Printable(d.Summary))
 	if d.Path != "" {
-		fmt.Fprintf(&b, " (%s)", d.Path)
+		fmt.Fprintf(&b, " (%s)", Printable(d.Path))
 	}
 	if d.Hint != "" {
-		fmt.Fprintf(&b, "\n  hint: %s", d.Hint)
+		fmt.Fprintf(&b, "\n  hint: %s", Printable(d.Hint))
 	}
 	return b.String()
 }

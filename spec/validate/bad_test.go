@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -230,5 +231,22 @@ func TestBadInput(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Nodes without slots are fine until a network hands out addresses: then no node would have any.
+func TestSlotsForgotten(t *testing.T) {
+	m := good(t)
+	for name, text := range m {
+		m[name] = regexp.MustCompile(`(?m)^ +slots?: [0-9]+.*\n`).ReplaceAllString(text, "")
+	}
+	_, problems := Files(files(m))
+	if got := brief(problems); len(got) != 1 || !strings.HasSuffix(got[0], "InvalidSlot") || !strings.Contains(problems[0].Summary, "hands out addresses") {
+		t.Errorf("%v", problems)
+	}
+	m = one(net("n", "{fabric: v, vlan: 5}"))
+	m["t.yaml"] = strings.NewReplacer("  slots: 1\n", "", ", slot: 0", "").Replace(m["t.yaml"])
+	if _, problems := Files(files(m)); len(problems) > 0 {
+		t.Errorf("a network without addresses: %v", problems)
 	}
 }

@@ -3,8 +3,8 @@ package validate
 // one is a bundle of one node and one fabric for cases about numbers left open.
 func one(networks string) map[string]string {
 	return map[string]string{"b.yaml": anyBundle, "n.yaml": networks, "t.yaml": topology +
-		"  nodes: [{name: a}]\n  groups: [{name: a, interfaces: [{name: e, mtu: 1500}, {name: f}]}]\n" +
-		"  fabrics: [{name: a, groups: [a], device: e, vxlan: {}}, {name: v, groups: [a], device: f, vlanRanges: [\"5-9\"]}, {name: x, groups: [a], device: f, vniRanges: [\"5-9\"], vxlan: {port: 4790}}]\n"}
+		"  nodes: [{name: a, slot: 0}]\n  groups: [{name: a, interfaces: [{name: e, mtu: 1500}, {name: f}]}]\n" +
+		"  fabrics: [{name: a, groups: [a], device: e, vxlan: {}}, {name: v, groups: [a], device: f, vlanRanges: [\"5-9\"]}, {name: x, groups: [a], device: f, vniRanges: [\"5-9\"], vxlan: {port: 4790}}]\n  slots: 1\n"}
 }
 
 func nets(pairs ...string) (out string) {

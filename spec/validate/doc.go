@@ -45,6 +45,7 @@ func Documents(docs *decode.Documents) (model.Bundle, diag.List) {
 	c.pools()
 	c.tenantReferences()
 	c.networkReferences()
+	c.slotsNeeded()
 	c.sharing()
 	c.links()
 	if c.problems.HasErrors() {

@@ -73,7 +73,7 @@ var oracleFabrics = map[string]struct {
 	"a": {"e0", "12", 4789}, "b": {"e0", "12", 4790}, "c": {"e1", "1", 4789}, "d": {"e0", "3", 4789},
 }
 
-const oracleTopology = topology + `  nodes: [{name: n1, labels: {g: x, h: y}}, {name: n2, labels: {g: x}}, {name: n3, labels: {g: z}}]
+const oracleTopology = topology + `  nodes: [{name: n1, slot: 0, labels: {g: x, h: y}}, {name: n2, slot: 1, labels: {g: x}}, {name: n3, slot: 2, labels: {g: z}}]
   groups:
   - {name: one, selector: {g: x}, interfaces: [{name: e0}]}
   - {name: two, selector: {h: y}, interfaces: [{name: e1}]}
@@ -83,6 +83,7 @@ const oracleTopology = topology + `  nodes: [{name: n1, labels: {g: x, h: y}}, {
   - {name: b, groups: [one], device: e0, vxlan: {multicast: 239.0.0.2, port: 4790}}
   - {name: c, groups: [two], device: e1, vxlan: {multicast: 239.0.0.3}}
   - {name: d, groups: [three], device: e0, vxlan: {multicast: 239.0.0.4}}
+  slots: 3
 `
 
 func (w wish) shared(o wish) bool {

@@ -112,6 +112,20 @@ func (c *checker) node(s spot, v *v1.Node) {
 	c.nodes = append(c.nodes, n)
 }
 
+// slotsNeeded: without a cluster nodes hand out the addresses of their slot, so without slots no Pod gets one.
+func (c *checker) slotsNeeded() {
+	if c.out.Slots > 0 || len(c.nodes) == 0 || anyBroken(c.docs.Topologies) {
+		return
+	}
+	for _, n := range c.netList {
+		if (n.IPv4 != nil || n.IPv6 != nil) && c.nodes[0].slotless {
+			c.error(diag.InvalidSlot, c.nodes[0].spot, fmt.Sprintf("network %s hands out addresses, but no topology says how many slots there are, so no node has a share of them", n.Key()),
+				"write spec.slots, a fixed number with room to grow, and give each node a slot from 0 on")
+			return
+		}
+	}
+}
+
 // slots checks the shares of address pools, once all topologies are read.
 func (c *checker) slots() {
 	taken := map[int]*node{}
