@@ -20,6 +20,8 @@ var (
 	ErrMismatch = errors.New("not as recorded")
 	// ErrRouteConflict says that two interfaces want different gateways for one destination in one table.
 	ErrRouteConflict = errors.New("another route to the destination is there")
+	// ErrHostLink says that what the network stands on is not there (yet).
+	ErrHostLink = errors.New("the host's link is not there")
 	// ErrType says that there is no driver for the network's type.
 	ErrType = errors.New("no driver for this type of network")
 )

@@ -31,7 +31,11 @@ func (w *work) link(at model.Attachment) (m made, err error) {
 		return m, err
 	}
 	var parent netlink.Link
-	if err := w.do(func() (err error) { parent, err = w.host.LinkByName(at.Device); return err }, "find host link %s", at.Device); err != nil {
+	err = w.do(func() (err error) { parent, err = w.host.LinkByName(at.Device); return err }, "find host link %s", at.Device)
+	if err != nil && gone(err) {
+		return m, fmt.Errorf("%w: %w", ErrHostLink, err)
+	}
+	if err != nil {
 		return m, err
 	}
 	attrs := netlink.NewLinkAttrs() // a zero TxQLen would mean a queue of no length

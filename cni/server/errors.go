@@ -51,6 +51,7 @@ var known = []struct {
 	{ipam.ErrReserved, CodeAddressUnusable, diag.PodAddressUnusable},
 	{ipam.ErrNotOurs, CodeAddressUnusable, diag.PodAddressUnusable},
 	{ipam.ErrL2, CodeAddressUnusable, diag.PodAddressUnusable},
+	{attach.ErrHostLink, types.ErrTryAgainLater, diag.PodHostLinkMissing},
 	{attach.ErrNetns, types.ErrInvalidNetNS, diag.PodNetnsInvalid},
 	{attach.ErrMismatch, CodeCheckFailed, diag.PodCheckFailed},
 	{attach.ErrRouteConflict, CodeAttachFailed, diag.PodRouteConflict},

@@ -148,7 +148,7 @@ func TestKernelErrorsReachTheRuntime(t *testing.T) {
 	must(t, n.host.DeleteLink("br0"))
 	_, err = n.cni.AddNetworkList(t.Context(), n.conf("1.0.0", `[{"tenantNetwork":"data","ip":"dynamic"},{"tenantNetwork":"port","ip":"dynamic"}]`), rt)
 	e := (*types.Error)(nil)
-	if !errors.As(err, &e) || e.Code != CodeAttachFailed || e.Details != "PodAttachFailed" || !strings.Contains(e.Msg, "br0") {
+	if !errors.As(err, &e) || e.Code != types.ErrTryAgainLater || e.Details != "PodHostLinkMissing" || !strings.Contains(e.Msg, "br0") {
 		t.Errorf("got %v", err)
 	}
 	if after, err := ns.Dump(); err != nil || after != before || len(n.records()) != 0 {

@@ -15,6 +15,7 @@ const (
 	ConfSocketRelative Code = "ConfSocketRelative"
 	AgentNotReady      Code = "AgentNotReady"
 	PodNetworkUnknown  Code = "PodNetworkUnknown"
+	PodHostLinkMissing Code = "PodHostLinkMissing"
 	PodTypeUnsupported Code = "PodTypeUnsupported"
 	PodInterfaceName   Code = "PodInterfaceName"
 	PodAddressUnusable Code = "PodAddressUnusable"
@@ -65,6 +66,9 @@ var attachCodes = []Explanation{
 	{PodNetworkUnknown, "no such network for this Pod",
 		"DanmNets and TenantNetworks are visible in their own namespace only; ClusterNetworks may be restricted to tenants. Networks of others are not named here.",
 		"Choose one of the networks listed, or have the network made or shared."},
+	{PodHostLinkMissing, "the host link that the network stands on is missing",
+		"The plan declares the link, but the node does not have it: it is blocked by something foreign, its own device is missing, or somebody has deleted it and it is being made again. The runtime is told to try again.",
+		"Run danm-node status on the node: it lists what is blocked, with the remedy."},
 	{PodTypeUnsupported, "the network's type cannot be attached yet",
 		"Bundles can say more than this version attaches: ipvlan, macvlan and bridge have drivers; virtual functions, host devices and delegates to other CNI plugins have not. A Pod that asks for such a network gets nothing rather than less.",
 		"Attach the Pod to a network of another type."},
