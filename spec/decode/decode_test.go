@@ -161,6 +161,7 @@ func TestValues(t *testing.T) {
 		{"alias", "  ipv4: &s {cidr: a}\n  ipv6: *s", ""},
 		{"alias to the wrong type", "  type: &s a\n  ipv6: *s", "6:9 WrongType spec.ipv6"},
 		{"case matters", "  MTU: 5", "5:3 UnknownField spec.MTU"},
+		{"field twice", "  mtu: 5\n  mtu: 6", "6:3 DuplicateField spec.mtu"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			docs, problems := one(network + tc.spec + "\n")
@@ -232,6 +233,16 @@ spec: {namespaces: [], quotas: {networks: 0, endpoints: ~}}
 	want := []string{`WrongType spec.pfs.vendors[0] write it in quotes: "8086"`, "WrongType spec.numVFs write it without quotes: 8", "WrongType spec.trust "}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestTruthValues: YAML takes each of these for a truth value.
+func TestTruthValues(t *testing.T) {
+	for text, want := range map[string]bool{"true": true, "True": true, "TRUE": true, "false": false, "False": false, "FALSE": false} {
+		docs, problems := one(head + "kind: SRIOVPool\nmetadata: {name: a}\nspec: {pfs: {}, numVFs: 8, resourceName: a/b, trust: " + text + "}\n")
+		if len(problems) > 0 || docs.SRIOVPools[0].Value.Spec.Trust == nil || *docs.SRIOVPools[0].Value.Spec.Trust != want {
+			t.Errorf("%s: %+v, %v", text, docs.SRIOVPools, problems)
+		}
 	}
 }
 
@@ -307,6 +318,29 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestOrderAndBroken: documents come in the order of paths and places, and only the one with a problem is Broken.
+func TestOrderAndBroken(t *testing.T) {
+	doc := func(name, more string) string {
+		return head + "kind: Bundle\nmetadata: {name: " + name + more + "}\n"
+	}
+	files := []File{
+		{Path: "b.yaml", Data: []byte(doc("b1", "") + "---\n" + doc("b2", ", x: y") + "---\n" + doc("b3", ""))},
+		{Path: "a/z.yaml", Data: []byte(doc("z", ""))},
+		{Path: "a.yaml", Data: []byte(doc("a", ""))},
+	}
+	for range 2 {
+		docs, _ := Decode(files)
+		got := ""
+		for _, b := range docs.Bundles {
+			got += fmt.Sprintf("%s:%d %s %t\n", b.File, b.Line, b.Value.Metadata.Name, b.Broken)
+		}
+		if want := "a.yaml:1 a false\na/z.yaml:1 z false\nb.yaml:1 b1 false\nb.yaml:5 b2 true\nb.yaml:9 b3 false\n"; got != want {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+		slices.Reverse(files)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	doc := head + "kind: Network\nmetadata: {name: a}\n"
 	many := make([]File, MaxFiles+2)
@@ -322,7 +356,7 @@ func TestLimits(t *testing.T) {
 	for i := range 12 {
 		aliases = append(aliases, File{Path: fmt.Sprintf("%02d.yaml", i), Data: []byte("a: &a [" + strings.Repeat("x, ", 99) + "x]\nb: [" + strings.Repeat("*a, ", 99) + "*a]\n")})
 	}
-	documents := []File{{Path: "a.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments/2))}, {Path: "b.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments/2+1))}}
+	documents := []File{{Path: "a.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments/2))}, {Path: "b.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments/2+1))}, {Path: "c.yaml", Data: []byte("a: [")}}
 	for _, tc := range []struct {
 		name  string
 		files []File
@@ -341,6 +375,9 @@ func TestLimits(t *testing.T) {
 			if tc.code == diag.BundleTooLarge && docs.Len() > 0 {
 				t.Error("documents of a refused bundle")
 			}
+			if tc.code == diag.BundleTooLarge && slices.ContainsFunc(problems, func(d diag.Diagnostic) bool { return d.File > tc.file }) {
+				t.Error("files behind the bound are read")
+			}
 			if i < 0 || problems[i].File != tc.file || !docs.Incomplete {
 				t.Errorf("want %s in %s, got %d problems, incomplete %t", tc.code, tc.file, len(problems), docs.Incomplete)
 			}
@@ -349,12 +386,26 @@ func TestLimits(t *testing.T) {
 	if _, problems := one(doc + "spec: {}\n" + strings.Repeat("#", MaxFileSize-len(doc)-len("spec: {}\n"))); len(problems) > 0 {
 		t.Errorf("a file of exactly 1 MiB: %v", problems)
 	}
+	whole := File{Path: "a.yaml", Data: []byte(strings.Repeat("---\na: 1\n", MaxDocuments))}
+	if _, problems := Decode([]File{whole}); slices.ContainsFunc(problems, func(d diag.Diagnostic) bool { return d.Code == diag.BundleTooLarge }) {
+		t.Errorf("a bundle of exactly %d documents is refused", MaxDocuments)
+	}
 	depth := func(n int) string { return "a: " + strings.Repeat("[", n) + strings.Repeat("]", n) }
 	if _, problems := one(depth(MaxDepth)); problems[0].Code != diag.WrongVersion {
 		t.Errorf("depth %d: %v", MaxDepth, problems)
 	}
 	if _, problems := one(depth(MaxDepth + 1)); problems[0].Code != diag.TooDeep {
 		t.Errorf("depth %d: %v", MaxDepth+1, problems)
+	}
+	// 16 lists under an anchor, their alias inside a map and lists
+	aliased := func(n int) string {
+		return "k: &k " + strings.Repeat("[", 16) + strings.Repeat("]", 16) + "\nv: " + strings.Repeat("[", n) + "*k" + strings.Repeat("]", n)
+	}
+	if _, problems := one(aliased(MaxDepth - 16)); problems[0].Code != diag.WrongVersion {
+		t.Errorf("depth %d by an alias: %v", MaxDepth, problems)
+	}
+	if _, problems := one(aliased(MaxDepth - 15)); problems[0].Code != diag.TooDeep {
+		t.Errorf("depth %d by an alias: %v", MaxDepth+1, problems)
 	}
 	// aliases that add depth, not size
 	chain := "a0: &a0 [x]\n"
@@ -397,8 +448,8 @@ func TestBrokenYAMLIsLocated(t *testing.T) {
 		"anchor":        "x: *nowhere\n",
 		"control":       "x: \x01\n",
 	} {
-		_, problems := one(good + bad + good)
-		if len(problems) != 1 || problems[0].Code != diag.BrokenYAML || problems[0].Line != 32 {
+		docs, problems := one(good + bad + good)
+		if !docs.Incomplete || len(problems) != 1 || problems[0].Code != diag.BrokenYAML || problems[0].Line != 32 {
 			t.Errorf("%s: want line 32, got %v", name, problems)
 		}
 	}
