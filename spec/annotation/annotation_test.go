@@ -26,10 +26,15 @@ func TestParseReadsWhatTheContractSays(t *testing.T) {
 	static := func(s string) model.AddressRequest {
 		return model.AddressRequest{Mode: model.AddressStatic, Addr: addr(s)}
 	}
+	longest := strings.Repeat("a.", 126) + "b" // 253 bytes
 	rows := []struct {
 		name, in string
 		want     []model.InterfaceRequest
 	}{
+		{"longest name", `[{"network":"` + longest + `"}]`, []model.InterfaceRequest{{Kind: model.DanmNet, Network: longest}}},
+		{"policy routes of one address, by length", `[{"network":"a","proutes":{"10.0.0.0/16":"10.0.0.1","10.0.0.0/8":"10.0.0.2"}}]`,
+			[]model.InterfaceRequest{{Kind: model.DanmNet, Network: "a", Routes: []model.PodRoute{
+				{To: prefix("10.0.0.0/8"), Via: addr("10.0.0.2")}, {To: prefix("10.0.0.0/16"), Via: addr("10.0.0.1")}}}}},
 		{"empty array", ` [ ] `, nil},
 		{"each kind", `[{"network":"a"},{"tenantNetwork":"b"},{"clusterNetwork":"c.d-e"}]`,
 			[]model.InterfaceRequest{{Kind: model.DanmNet, Network: "a"}, {Kind: model.TenantNetwork, Network: "b"}, {Kind: model.ClusterNetwork, Network: "c.d-e"}}},
@@ -78,6 +83,11 @@ func TestParseRefuses(t *testing.T) {
 		{"two references", map[string]string{Key: `[{"network":"a","tenantNetwork":"a"}]`}, diag.AnnotationReference, Key + "[0]", "2 network references"},
 		{"empty name", map[string]string{Key: `[{"network":""}]`}, diag.AnnotationReference, Key + "[0].network", "at byte 12"},
 		{"path in a name", map[string]string{Key: `[{"network":"../x"}]`}, diag.AnnotationReference, Key + "[0].network", "not the name"},
+		{"name that ends in a dash", map[string]string{Key: `[{"network":"x-"}]`}, diag.AnnotationReference, Key + "[0].network", "not the name"},
+		{"name in capitals", map[string]string{Key: `[{"network":"X"}]`}, diag.AnnotationReference, Key + "[0].network", "not the name"},
+		{"name of 254 bytes", map[string]string{Key: `[{"network":"` + strings.Repeat("a.", 126) + `bc"}]`}, diag.AnnotationReference, Key + "[0].network", "not the name"},
+		{"long key", map[string]string{Key: `[{"network":"a","` + strings.Repeat("x", 1000) + `":""}]`}, diag.AnnotationField, Key + "[0]." + strings.Repeat("x", 64) + "...", "unknown key"},
+		{"object under the old key", map[string]string{LegacyKey: `{"network":"a"}`}, diag.AnnotationSyntax, LegacyKey, "an object instead"},
 		{"other namespace", map[string]string{Key: `[{"network":"b/x"}]`}, diag.AnnotationReference, Key + "[0].network", "not the name"},
 		{"case of a key", map[string]string{Key: `[{"network":"a","IP":"dynamic"}]`}, diag.AnnotationField, Key + "[0].IP", "at byte 16"},
 		{"internal field", map[string]string{Key: `[{"network":"a","Device":"eth0"}]`}, diag.AnnotationField, Key + "[0].Device", "unknown key"},
