@@ -156,6 +156,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"wrong type", head + "spec: {Options: {vlan: x}}", ErrInvalid, []string{"vlan"}},
 		{"no YAML", "a: [", ErrInvalid, nil},
 		{"other group", "apiVersion: apps/v1\nkind: Deployment", ErrNotOurs, nil},
+		{"group that begins like ours", "apiVersion: danm.example.org/v1\nkind: DanmNet", ErrNotOurs, nil},
 		{"other version", "apiVersion: danm.io/v2\nkind: DanmNet", ErrNotOurs, nil},
 		{"other kind", "apiVersion: danm.io/v1\nkind: Pod", ErrNotOurs, nil},
 		{"nothing", "", ErrNotOurs, nil},
@@ -171,6 +172,32 @@ func TestDecodeRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAbsentIsNotWritten: what a manifest leaves out is not there afterwards, as null, 0 or an empty text.
+func TestAbsentIsNotWritten(t *testing.T) {
+	for _, manifest := range []string{
+		`{"apiVersion":"danm.io/v1","kind":"DanmNet","metadata":{"name":"a"},"spec":{"NetworkID":"a","Options":{"vlan":7,"allocation_pool_v6":{"cidr":"fd00::/64"}}}}`,
+		`{"apiVersion":"danm.io/v1","kind":"ClusterNetwork","metadata":{"name":"a"},"spec":{"extension":{"reserved":[{"name":"r","ip":"10.0.0.1"}],"delegate":{"file":"f"}}}}`,
+		`{"apiVersion":"danm.io/v1","kind":"TenantConfig","metadata":{"name":"a"},"hostDevices":[{"name":"e"}],"extension":{"fabrics":[{"name":"f"}],"quotas":{"endpoints":5}}}`,
+		`{"apiVersion":"danm.io/v1","kind":"DanmEp","metadata":{"name":"a"},"spec":{"Host":"h","Interface":{"Name":"eth0"}}}`,
+	} {
+		object, err := Decode([]byte(manifest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got any
+		if err := errors.Join(json.Unmarshal([]byte(manifest), &want), json.Unmarshal(text, &got)); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("(-manifest +object):\n%s", d)
+		}
 	}
 }
 
