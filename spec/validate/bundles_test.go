@@ -60,6 +60,23 @@ var wholes = []whole{
 	{name: "a default granted", edits: [][3]string{{"tenants.yaml", "  networks: [shared]\n", "  networks: [shared]\n  defaultNetwork: shared\n"}}},
 	{name: "a default closed by another's grant", edits: [][3]string{{"tenants.yaml", "defaultNetwork: acme/voice", "defaultNetwork: shared"}, {"networks.yaml", "  allowedTenants: [acme]\n", ""}}, want: []string{"tenants.yaml:10 DefaultNotAllowed"}},
 
+	// bounds that are still good
+	{name: "longest name", add: map[string]string{"x.yaml": net(strings.Repeat("a.", 126)+"a", "{networkID: x, hostDevice: fab1}")}},
+	{name: "shortest confirmTimeout, probe as long", edits: [][3]string{{"bundle.yaml", "confirmTimeout: 20s", "confirmTimeout: 2s"}, {"bundle.yaml", "timeout: 3s", "timeout: 2s"}}},
+	{name: "longest confirmTimeout, shortest probe", edits: [][3]string{{"bundle.yaml", "confirmTimeout: 20s", "confirmTimeout: 10m"}, {"bundle.yaml", "timeout: 3s", "timeout: 1ms"}}},
+	{name: "a grant over two ranges that touch", edits: [][3]string{{"topology.yaml", `"5000-5999"`, `"5000-5049", "5050-5999"`}}},
+	{name: "a grant over a hole between two ranges", edits: [][3]string{{"topology.yaml", `"5000-5999"`, `"5000-5049", "5051-5999"`}}, want: []string{"tenants.yaml:8 IDOutsideRange"}},
+	{name: "partners in any order", add: map[string]string{"x.yaml": net("beta/c", "{networkID: x, fabric: edge, vlan: 100, sharedWith: [beta/b, beta/a]}") + "---\n" +
+		net("beta/a", "{networkID: x, fabric: edge, vlan: 100, sharedWith: [beta/c, beta/b]}") + "---\n" + net("beta/b", "{networkID: x, fabric: edge, vlan: 100, sharedWith: [beta/c, beta/a]}")}},
+
+	// groups of one node
+	{name: "two bridges of two groups want one port", alone: true, add: map[string]string{"b.yaml": anyBundle, "t.yaml": topology +
+		"  nodes: [{name: a}]\n  groups:\n  - {name: a, bridges: [{name: br1, ports: [e]}]}\n  - {name: b, bridges: [{name: br2, ports: [e]}]}\n"}, want: []string{"t.yaml:8 ConflictingInterface"}},
+	{name: "two groups find one interface by two addresses", alone: true, add: map[string]string{"b.yaml": anyBundle, "t.yaml": topology +
+		"  nodes: [{name: a}]\n  groups:\n  - {name: a, interfaces: [{name: e, match: {mac: '52:54:00:00:00:01'}}]}\n  - {name: b, interfaces: [{name: e, match: {mac: '52:54:00:00:00:02'}}]}\n"}, want: []string{"t.yaml:8 ConflictingInterface"}},
+	{name: "a device that no group declares, without nodes", alone: true, add: map[string]string{"b.yaml": anyBundle, "t.yaml": topology +
+		"  groups: [{name: a}]\n  fabrics: [{name: f, groups: [a], device: e}]\n"}, want: []string{"t.yaml:6 UnknownReference"}},
+
 	// nodes that are not the same
 	{name: "one VNI, port and name on other nodes", add: map[string]string{"x.yaml": net("beta/x", "{networkID: voice, fabric: lab, vxlan: 5001, type: macvlan}")}},
 	{name: "macvlan here, ipvlan there", add: map[string]string{"x.yaml": net("beta/x", "{fabric: edge, type: macvlan}") + "---\n" + net("beta/y", "{fabric: lab}")}},
