@@ -2,12 +2,15 @@ package source_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"danm.io/danm/reconcile/source"
 	"danm.io/danm/reconcile/source/snapshot"
 	"danm.io/danm/spec/diag"
+	"danm.io/danm/test/gitserver"
 )
 
 func TestParseLocation(t *testing.T) {
@@ -50,6 +53,7 @@ func TestParseLocation(t *testing.T) {
 		{in: "git+https://h/r?rev=a", code: diag.LocationInvalid},
 		{in: "git+https://h/r?ref=a&semver=1", code: diag.LocationInvalid},
 		{in: "git+https://h/r?ref=a%20b", code: diag.LocationInvalid},
+		{in: "git+https://h/r?ref=a..b", code: diag.LocationInvalid},
 		{in: "git+https://h/r?ref=main~1", code: diag.LocationInvalid},
 		{in: "git+https://h/r?semver=latest", code: diag.LocationInvalid},
 		{in: "git+https://h/r#main", code: diag.LocationInvalid},
@@ -78,6 +82,34 @@ func TestParseLocation(t *testing.T) {
 		again, err := source.ParseLocation(l.String())
 		if l.String() != r.back || err != nil || again != l {
 			t.Errorf("%q: String is %q, which parses to %+v, %v", r.in, l, again, err)
+		}
+	}
+}
+
+// TestSignersFromTheEnvironment: an operator who set the variable must not get commits that nobody signed.
+func TestSignersFromTheEnvironment(t *testing.T) {
+	repo, err := gitserver.InitBare(filepath.Join(t.TempDir(), "bundle.git"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := repo.Commit("main", "unsigned", map[string]string{"a.yaml": "a"}); err != nil {
+		t.Fatal(err)
+	}
+	signers := filepath.Join(t.TempDir(), "signers")
+	if err := os.WriteFile(signers, []byte("admin ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBmMmsiZ3ylqGBVJbbXzFVwAdxqkm+mmg6yqdAH3Ol7n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		env, option string
+		code        diag.Code
+	}{{"", "", ""}, {signers, "", diag.SignatureInvalid}, {"", signers, diag.SignatureInvalid}} {
+		t.Setenv("DANM_GIT_SIGNERS_FILE", r.env)
+		f, err := source.Open("git+file://"+repo.Dir, source.Options{Signers: r.option})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Fetch(t.Context()); snapshot.Code(err) != r.code {
+			t.Errorf("environment %q, option %q: %v", r.env, r.option, err)
 		}
 	}
 }

@@ -316,14 +316,15 @@ func TestWatchNeedsADirectory(t *testing.T) {
 // A plain subdirectory is all that is read; one with a kustomization brings the whole root, and still nothing outside.
 func TestSubdirectory(t *testing.T) {
 	root := t.TempDir()
-	write(t, root, map[string]string{"base/a.yaml": "a", "sites/x/b.yaml": "b", "sites/y/kustomization.yaml": "k", "sites/y/c.yaml": "c"})
+	write(t, root, map[string]string{"base/a.yaml": "a", "sites/x/b.yaml": "b", "sites/y/kustomization.yaml": "k", "sites/y/c.yaml": "c", "other/z/kustomization.yml": "k"})
 	for _, r := range []struct {
 		subdir, dir string
 		want        []string
 		code        diag.Code
 	}{
 		{"sites/x", "", []string{"b.yaml"}, ""},
-		{"sites/y", "sites/y", []string{"base/a.yaml", "sites/x/b.yaml", "sites/y/c.yaml", "sites/y/kustomization.yaml"}, ""},
+		{"sites/y", "sites/y", []string{"base/a.yaml", "other/z/kustomization.yml", "sites/x/b.yaml", "sites/y/c.yaml", "sites/y/kustomization.yaml"}, ""},
+		{"other/z", "other/z", []string{"base/a.yaml", "other/z/kustomization.yml", "sites/x/b.yaml", "sites/y/c.yaml", "sites/y/kustomization.yaml"}, ""},
 		{"sites/z", "", nil, diag.PathNotFound},
 		{"../..", "", nil, diag.PathNotFound},
 	} {

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+
 	"danm.io/danm/reconcile/source/git"
 	"danm.io/danm/reconcile/source/snapshot"
 	"danm.io/danm/spec/diag"
@@ -305,6 +308,93 @@ func TestHistoryStaysBehind(t *testing.T) {
 	wantCode(t, o, diag.RepositoryTooLarge)
 }
 
+// TestAmbiguousCommit: digits that two commits begin with name neither.
+func TestAmbiguousCommit(t *testing.T) {
+	r := newRepo(t)
+	tree := must(r.Tree(map[string]string{"a.yaml": doc}))(t)
+	must(r.CommitTree("main", "one", tree))(t)
+	seen := map[string]*plumbing.MemoryObject{}
+	for i := 0; ; i++ { // 16,000 commits have two that agree in 28 bits, more often than not
+		o := &plumbing.MemoryObject{}
+		if err := (&object.Commit{Message: fmt.Sprint(i), TreeHash: tree}).Encode(o); err != nil {
+			t.Fatal(err)
+		}
+		hash := o.Hash().String()
+		other := seen[hash[:7]]
+		if other == nil {
+			seen[hash[:7]] = o
+			continue
+		}
+		must(r.Git.Storer.SetEncodedObject(o))(t)
+		must(r.Git.Storer.SetEncodedObject(other))(t)
+		opts := options(r.Dir)
+		opts.Ref = hash[:7]
+		wantCode(t, opts, diag.RefAmbiguous)
+		opts.Ref = hash[:39]
+		if s := fetch(t, opts); s.Revision != "sha1:"+hash {
+			t.Error(s.Revision)
+		}
+		return
+	}
+}
+
+// TestCachesOfRepositoriesAreApart: a commit that another repository holds is not served in this one's name, and what is kept
+// of a repository is for its owner's eyes.
+func TestCachesOfRepositoriesAreApart(t *testing.T) {
+	root, cache := t.TempDir(), t.TempDir()
+	one := must(gitserver.InitBare(filepath.Join(root, "one.git")))(t)
+	two := must(gitserver.InitBare(filepath.Join(root, "two.git")))(t)
+	commit := must(one.Commit("main", "one", map[string]string{"a.yaml": "one"}))(t)
+	must(two.Commit("main", "two", map[string]string{"a.yaml": "two"}))(t)
+	url, ca, _ := serve(t, root, nil)
+	for _, r := range []struct {
+		repo, ref string
+		code      diag.Code
+	}{{"/one.git", "main", ""}, {"/one.git", commit, ""}, {"/two.git", "main", ""}, {"/two.git", commit, diag.RefNotFound}} {
+		o := options(url + r.repo)
+		o.Auth.CAFile, o.CacheDir, o.Ref = ca, cache, r.ref
+		if r.code != "" {
+			wantCode(t, o, r.code)
+		} else if got := contents(fetch(t, o))["a.yaml"]; "/"+got+".git" != r.repo {
+			t.Errorf("%s %s: got %q", r.repo, r.ref, got)
+		}
+	}
+	entries, err := os.ReadDir(cache)
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("the cache holds %v, %v", entries, err)
+	}
+	for _, e := range entries {
+		if info := must(e.Info())(t); info.Mode().Perm() != 0o700 {
+			t.Errorf("%s has mode %s", e.Name(), info.Mode())
+		}
+	}
+}
+
+// TestBackToAnUnseenCommit: the server must not think that a cache which holds a commit without history holds what was before.
+func TestBackToAnUnseenCommit(t *testing.T) {
+	r := newRepo(t)
+	url, ca, requests := serve(t, filepath.Dir(r.Dir), nil)
+	o := options(url + "/bundle.git")
+	o.Auth.CAFile, o.CacheDir = ca, t.TempDir()
+	files := func(i int) map[string]string {
+		return map[string]string{"a.yaml": strings.Repeat(fmt.Sprint("line ", i, "\n"), 100), "same.yaml": "same"}
+	}
+	first := must(r.Commit("main", "1", files(1)))(t)
+	must(r.Commit("main", "2", files(2)))(t)
+	must(r.Commit("main", "3", files(3)))(t)
+	fetch(t, o)
+	if err := r.Point("main", first); err != nil {
+		t.Fatal(err)
+	}
+	before := requests.Load()
+	if s := fetch(t, o); s.Revision != "main@sha1:"+first || !reflect.DeepEqual(contents(s), files(1)) {
+		t.Errorf("got %s %v", s.Revision, contents(s))
+	}
+	if n := requests.Load() - before; n != 2 { // a wiped cache would cost more
+		t.Errorf("%d requests", n)
+	}
+}
+
 // TestDamagedCacheHeals cuts or fills every file of the cache in turn.
 func TestDamagedCacheHeals(t *testing.T) {
 	h := newHistory(t)
@@ -345,15 +435,16 @@ func TestAuthentication(t *testing.T) {
 	const token, password = "s3cr3t-t0ken", "pa55-w0rd"
 	bearer := "Bearer " + token
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("bob:"+password))
+	basicToken := "Basic " + base64.StdEncoding.EncodeToString([]byte("ci:"+token))
 	url, ca, _ := serve(t, filepath.Dir(h.Dir), func(r *http.Request) bool {
 		a := r.Header.Get("Authorization")
-		return a == bearer || a == basic
+		return a == bearer || a == basic || a == basicToken
 	})
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	good := []git.Auth{{Token: token}, {TokenFile: file}, {Username: "bob", Password: password}}
+	good := []git.Auth{{Token: token}, {TokenFile: file}, {Username: "bob", Password: password}, {Username: "ci", TokenFile: file}}
 	bad := []git.Auth{{}, {Token: token + "x"}, {Username: "bob", Password: token}, {TokenFile: file + "x"}, {Username: "eve", TokenFile: file}}
 	o := options(url + "/bundle.git")
 	for i, a := range good {
@@ -416,6 +507,16 @@ func TestHostileAnswers(t *testing.T) {
 		{"404", http.NotFound, diag.RepositoryUnreachable, "404"},
 		{"sends garbage", advert("zzzz"), diag.RepositoryUnreachable, "references"},
 		{"cuts the list", advert("003f" + strings.Repeat("a", 20)), diag.RepositoryUnreachable, "references"},
+		{"lists references without end", func(w http.ResponseWriter, r *http.Request) {
+			advert("")(w, r)
+			capabilities := "\x00"
+			for i := 0; i < 600_000 && r.Context().Err() == nil; i++ { // 40 MiB
+				line := fmt.Sprintf("%040x refs/heads/b%016d%s\n", i+1, i, capabilities)
+				_, _ = fmt.Fprintf(w, "%04x%s", len(line)+4, line)
+				capabilities = ""
+			}
+			_, _ = w.Write([]byte("0000"))
+		}, diag.RepositoryTooLarge, "exceeds"},
 		{"never answers", func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-stall:
@@ -440,6 +541,24 @@ func TestHostileAnswers(t *testing.T) {
 	}
 	if got := leaked.Load().(string); got != "" {
 		t.Errorf("another host was contacted, with %q", got)
+	}
+}
+
+// TestReflectedBasicCredentials: sent back as they went over the wire, they are as secret as the password.
+func TestReflectedBasicCredentials(t *testing.T) {
+	const password = "pa55-w0rd"
+	wire := base64.StdEncoding.EncodeToString([]byte("bob:" + password))
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
+		text := "ERR no access for " + r.Header.Get("Authorization") + "\n"
+		_, _ = fmt.Fprintf(w, "001e# service=git-upload-pack\n0000%04x%s", len(text)+4, text)
+	}))
+	defer s.Close()
+	o := options(s.URL + "/bundle.git")
+	o.Auth = git.Auth{Username: "bob", Password: password, CAFile: caOf(t, s)}
+	err := wantCode(t, o, diag.RepositoryUnreachable)
+	if text := err.Error(); strings.Contains(text, wire) || strings.Contains(text, password) || !strings.Contains(text, "no access for Basic") {
+		t.Errorf("text %q", text)
 	}
 }
 

@@ -4,8 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"compress/zlib"
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
 	"testing"
 
 	"danm.io/danm/reconcile/source/snapshot"
@@ -108,6 +112,21 @@ func FuzzCheckPack(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_ = checkPack(bufio.NewReader(bytes.NewReader(b)), 1<<20)
 	})
+}
+
+// TestCleanDropsCauses: the summary is scrubbed, so a cause that says more must not travel along; what callers ask for stays.
+func TestCleanDropsCauses(t *testing.T) {
+	for _, cause := range []error{errors.New("dial with T0KEN"), fs.ErrNotExist, context.DeadlineExceeded} {
+		got := clean(snapshot.Errorf(diag.RepositoryUnreachable, "connect: %w", fmt.Errorf("with T0KEN: %w", cause)), []string{"T0KEN"})
+		for err := error(got); err != nil; err = errors.Unwrap(err) {
+			if strings.Contains(err.Error(), "T0KEN") {
+				t.Errorf("%v: leaks %q", cause, err)
+			}
+		}
+		if sentinel := cause == fs.ErrNotExist || cause == context.DeadlineExceeded; errors.Is(got, cause) != sentinel || got.Code != diag.RepositoryUnreachable {
+			t.Errorf("%v: got %v", cause, got)
+		}
+	}
 }
 
 func TestScrub(t *testing.T) {

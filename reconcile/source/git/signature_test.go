@@ -3,7 +3,11 @@ package git_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/sha512"
+	"encoding/pem"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +19,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	gogit "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"golang.org/x/crypto/ssh"
 
 	"danm.io/danm/reconcile/source/git"
 	"danm.io/danm/reconcile/source/snapshot"
@@ -195,6 +200,45 @@ func TestSignatureForAnotherNamespace(t *testing.T) {
 		}
 		if _, err := git.New(opts).Fetch(context.Background()); (err == nil) != (namespace == "git") {
 			t.Errorf("namespace %s: %v", namespace, err)
+		}
+	}
+}
+
+// SHA-1 no longer says who signed: the same key counts with SHA-512 only.
+func TestSignatureWithSHA1(t *testing.T) {
+	dir, key := signedByGit(t, "rsa")
+	private := must(os.ReadFile(filepath.Join(filepath.Dir(dir), "key")))(t)
+	signer, ok := must(ssh.ParsePrivateKey(private))(t).(ssh.AlgorithmSigner)
+	if !ok {
+		t.Fatal("the key cannot choose its algorithm")
+	}
+	repo := must(gogit.PlainOpen(dir))(t)
+	head := must(repo.Head())(t)
+	c := must(repo.CommitObject(head.Hash()))(t)
+	unsigned := repo.Storer.NewEncodedObject()
+	if err := c.EncodeWithoutSignature(unsigned); err != nil {
+		t.Fatal(err)
+	}
+	message := must(io.ReadAll(must(unsigned.Reader())(t)))(t)
+	sum := sha512.Sum512(message)
+	for algorithm, good := range map[string]bool{ssh.KeyAlgoRSASHA512: true, ssh.KeyAlgoRSA: false} {
+		// OpenSSH, PROTOCOL.sshsig
+		signed := append([]byte("SSHSIG"), ssh.Marshal(struct{ Namespace, Reserved, Hash, Sum string }{"git", "", "sha512", string(sum[:])})...)
+		sig := must(signer.SignWithAlgorithm(rand.Reader, signed, algorithm))(t)
+		blob := append([]byte("SSHSIG"), ssh.Marshal(struct {
+			Version                                uint32
+			Key, Namespace, Reserved, Hash, Signed string
+		}{1, string(signer.PublicKey().Marshal()), "git", "", "sha512", string(ssh.Marshal(sig))})...)
+		again := *c
+		again.PGPSignature = string(pem.EncodeToMemory(&pem.Block{Type: "SSH SIGNATURE", Bytes: blob}))
+		o := repo.Storer.NewEncodedObject()
+		if err := again.Encode(o); err != nil {
+			t.Fatal(err)
+		}
+		opts := options(dir)
+		opts.Ref, opts.Signers = must(repo.Storer.SetEncodedObject(o))(t).String(), file(t, []byte("admin "+key))
+		if _, err := git.New(opts).Fetch(context.Background()); good && err != nil || !good && snapshot.Code(err) != diag.SignatureInvalid {
+			t.Errorf("%s: %v", algorithm, err)
 		}
 	}
 }

@@ -86,12 +86,12 @@ func serveConn(conn net.Conn, config *ssh.ServerConfig, gitPath, root string) {
 		for r := range reqs {
 			var p struct{ Command string }
 			_ = ssh.Unmarshal(r.Payload, &p)
-			repo, ok := strings.CutPrefix(p.Command, "git-upload-pack '/")
+			repo, ok := unquoted(p.Command)
 			_ = r.Reply(ok && r.Type == "exec", nil)
 			if !ok {
 				continue
 			}
-			cmd := exec.Command(gitPath, "-c", "safe.directory=*", "upload-pack", filepath.Join(root, strings.TrimSuffix(repo, "'")))
+			cmd := exec.Command(gitPath, "-c", "safe.directory=*", "upload-pack", filepath.Join(root, repo))
 			cmd.Stdout = ch
 			in, err := cmd.StdinPipe() // Run would wait for a client that waits for us
 			if err != nil || cmd.Start() != nil {
@@ -103,6 +103,14 @@ func serveConn(conn net.Conn, config *ssh.ServerConfig, gitPath, root string) {
 			_ = ch.Close()
 		}
 	}
+}
+
+// unquoted is the repository that a shell would hand to git-upload-pack; not ok if the shell would see more words than that.
+func unquoted(command string) (repo string, ok bool) {
+	repo, ok = strings.CutPrefix(command, "git-upload-pack '/")
+	repo, closed := strings.CutSuffix(repo, "'")
+	parts := strings.Split(repo, `'\''`)
+	return strings.Join(parts, "'"), ok && closed && !strings.Contains(strings.Join(parts, ""), "'")
 }
 
 func file(t *testing.T, data []byte) string {
@@ -165,6 +173,13 @@ func TestSSH(t *testing.T) {
 				t.Error(s.Revision)
 			}
 		})
+	}
+	if err := os.Rename(h.Dir, filepath.Join(filepath.Dir(h.Dir), "it's; x.git")); err != nil {
+		t.Fatal(err)
+	}
+	o.URL = "ssh://git@" + s.addr + "/it's;%20x.git"
+	if s := fetch(t, o); s.Revision != "main@sha1:"+head {
+		t.Error(s.Revision)
 	}
 	o.URL = "ssh://git@" + s.addr + "/absent.git"
 	wantCode(t, o, diag.RepositoryUnreachable)
