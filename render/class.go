@@ -101,14 +101,14 @@ func (r *renderer) hostConfig(c *class) {
 			if ok {
 				var conflict string
 				if l, conflict = mergeLinks(have, l); conflict != "" {
-					r.conflict(group.Name, conflict, "interface "+l.Name)
+					r.conflict(diag.ConflictingInterface, group.Name, conflict, "interface "+l.Name)
 				}
 			}
 			byName[l.Name] = l
 		}
 		for _, s := range group.Sysctls {
 			if have, ok := sysctls[s.Key]; ok && have != s.Value {
-				r.conflict(group.Name, "value", "sysctl "+s.Key)
+				r.conflict(diag.SysctlConflict, group.Name, "value", "sysctl "+s.Key)
 			}
 			sysctls[s.Key] = s.Value
 		}
@@ -127,9 +127,9 @@ func (r *renderer) hostConfig(c *class) {
 	c.routes, c.rules = slices.Compact(c.routes), slices.Compact(c.rules)
 }
 
-func (r *renderer) conflict(group, what, of string) {
+func (r *renderer) conflict(code diag.Code, group, what, of string) {
 	r.diags = append(r.diags, diag.Diagnostic{
-		Severity: diag.Error, Code: diag.ConflictingInterface,
+		Severity: diag.Error, Code: code,
 		Summary: fmt.Sprintf("group %s declares another %s for %s than another group of the same nodes", group, what, of),
 		Hint:    "declare the attribute in one of the groups only, or make the selectors exclude each other",
 	})
@@ -144,7 +144,7 @@ func mergeLinks(a, b model.Link) (out model.Link, conflict string) {
 		Parent: either(&m, "parent", a.Parent, b.Parent), VLANID: either(&m, "VLAN id", a.VLANID, b.VLANID),
 		VXLAN: pick(&m, "vxlan", a.VXLAN, b.VXLAN), Bond: pick(&m, "bond option", a.Bond, b.Bond), Table: either(&m, "table", a.Table, b.Table),
 		Filtering: a.Filtering || b.Filtering, PortVLANs: pick(&m, "VLAN membership", a.PortVLANs, b.PortVLANs),
-		Adopt: either(&m, "adoption", a.Adopt, b.Adopt), Addresses: sortedPrefixes(a.Addresses, b.Addresses),
+		Adopt: m.adopt(a, b), Addresses: sortedPrefixes(a.Addresses, b.Addresses),
 	}
 	return out, m.conflict
 }
@@ -159,6 +159,14 @@ func (m *merger) kind(a, b model.LinkKind) model.LinkKind {
 		m.differ("kind")
 	}
 	return a
+}
+
+// adopt: a physical link is never made, so its word is for the links on it, and the stricter one holds.
+func (m *merger) adopt(a, b model.Link) model.Adopt {
+	if a.Kind != model.Physical && a.Adopt != b.Adopt {
+		m.differ("adoption")
+	}
+	return cmp.Or(a.Adopt, b.Adopt)
 }
 
 // either is the value that is declared, where zero is not declared.

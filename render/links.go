@@ -69,7 +69,7 @@ func (b *builder) wire(d *domain, s *wire) {
 		}
 		b.add(leaf, first)
 		if leaf.Master != "" {
-			b.add(slot{Link: model.Link{Name: leaf.Master, Kind: model.Bridge, Alias: leaf.Alias, MTU: leaf.MTU, Up: true}}, first)
+			b.add(slot{Link: model.Link{Name: leaf.Master, Kind: model.Bridge, Alias: leaf.Alias, MTU: leaf.MTU, Up: true, Adopt: leaf.Adopt}}, first)
 		}
 	}
 	for _, n := range s.networks {
@@ -121,7 +121,7 @@ func (b *builder) leaf(d *domain, s *wire, parent model.Link) slot {
 	for i, n := range s.networks {
 		keys[i] = n.Key()
 	}
-	out := slot{Link: model.Link{Alias: alias(keys), Up: true, Parent: d.device, MTU: wireMTU(d, s, parent)}}
+	out := slot{Link: model.Link{Alias: alias(keys), Up: true, Parent: d.device, MTU: wireMTU(d, s, parent), Adopt: parent.Adopt}}
 	if !s.vxlan {
 		out.Name, out.Kind, out.VLANID = fmt.Sprintf("%s.%d", first.NetworkID, s.id), model.VLAN, uint16(s.id)
 		return out

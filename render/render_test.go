@@ -115,7 +115,7 @@ func TestGroupsOfOneNode(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	b.Groups[1].Sysctls = []model.Sysctl{{Key: "net.ipv4.ip_forward", Value: "0"}}
-	if got := codes(render.Render(b, model.Inventory{}).Diagnostics); got != "error ConflictingInterface" {
+	if got := codes(render.Render(b, model.Inventory{}).Diagnostics); got != "error SysctlConflict" {
 		t.Errorf("two values of one sysctl: %s", got)
 	}
 }

@@ -190,7 +190,7 @@ var badRows = []row{
 }
 
 // allRows are the rows of every file.
-func allRows() []row { return slices.Concat(badRows, networkRows, deviceRows) }
+func allRows() []row { return slices.Concat(badRows, networkRows, deviceRows, hostRows) }
 
 // bomb is n+1 lists, each ten times the one before.
 func bomb(n int) string {

@@ -39,8 +39,14 @@ func (c *checker) bundle() {
 			c.error(diag.InvalidVersion, spec.in("version"), fmt.Sprintf("%q is no semantic version", v), "write it as 1.2.0, without a v in front")
 		}
 	}
+	if doc.Spec.VersionPolicy != "" && doc.Spec.Version == "" && !first.broken() {
+		c.error(diag.MissingField, spec.in("versionPolicy"), "versions are compared, but there is none", "write spec.version")
+	}
 	c.out.Name, c.out.Version = doc.Metadata.Name, doc.Spec.Version
 	c.out.ConfirmTimeout = c.duration(spec.in("confirmTimeout"), doc.Spec.ConfirmTimeout, defaultConfirmTimeout, 2*time.Second, 10*time.Minute)
+	c.out.Monotonic = c.choice(spec.in("versionPolicy"), doc.Spec.VersionPolicy, "Monotonic") != ""
+	c.rollout(spec.in("rollout"), doc.Spec.Rollout)
+	c.prune(spec.in("prune"), doc.Spec.Prune)
 	for i, p := range doc.Spec.Probes {
 		c.probe(spec.in("probes").nth(i), p)
 	}

@@ -105,7 +105,7 @@ var wholes = []whole{
 }
 
 // allWholes are the cases of every file.
-func allWholes() []whole { return slices.Concat(wholes, networkWholes) }
+func allWholes() []whole { return slices.Concat(wholes, networkWholes, hostWholes) }
 
 func (w whole) files(t testing.TB) []decode.File {
 	m := map[string]string{}
@@ -170,7 +170,7 @@ func TestEveryCodeIsProduced(t *testing.T) {
 func catalogue(t *testing.T) []diag.Code {
 	t.Helper()
 	var out []diag.Code
-	for _, name := range []string{"bundle", "network"} {
+	for _, name := range []string{"bundle", "network", "host"} {
 		file, err := parser.ParseFile(token.NewFileSet(), "../diag/catalogue_"+name+".go", nil, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -49,6 +50,7 @@ func (c *checker) matchNodes() {
 	ordered := slices.SortedFunc(mapValues(c.groups), func(a, b *group) int { return strings.Compare(a.Name, b.Name) })
 	merged := map[string]map[string]*link{} // by the names of the groups
 	unsure := anyBroken(c.docs.Topologies)
+	told := map[spot]bool{}
 	for _, n := range c.nodes {
 		var names []string
 		for _, g := range ordered {
@@ -59,11 +61,16 @@ func (c *checker) matchNodes() {
 		key := strings.Join(names, "/")
 		if merged[key] == nil {
 			merged[key] = c.merge(n)
+			c.mergeSysctls(n, told)
 		}
 		for _, name := range sortedKeys(n.Interfaces) {
-			if merged[key][name] == nil {
-				i := slices.IndexFunc(c.nodeDoc(n).Interfaces, func(itf v1.NodeInterface) bool { return itf.Name == name })
-				c.dangling("interface", name, n.in("interfaces").nth(i).in("name"), keys(merged[key]), unsure)
+			i := slices.IndexFunc(c.nodeDoc(n).Interfaces, func(itf v1.NodeInterface) bool { return itf.Name == name })
+			at := n.in("interfaces").nth(i)
+			switch l := merged[key][name]; {
+			case l == nil:
+				c.dangling("interface", name, at.in("name"), keys(merged[key]), unsure)
+			case l.Master != "" && merged[key][l.Master] != nil && merged[key][l.Master].Kind != model.VRF && len(n.Interfaces[name]) > 0:
+				c.error(diag.PortHasAddresses, at.in("addresses"), fmt.Sprintf("node %s has addresses on %s, which is a port of %s (%s)", n.Name, name, l.Master, l.place()), "move the addresses to "+l.Master)
 			}
 		}
 	}
@@ -91,7 +98,7 @@ func (c *checker) merge(n *node) map[string]*link {
 			l := g.links[name]
 			have := out[name]
 			if have == nil {
-				out[name] = &link{l.Link, l.spot}
+				out[name] = &link{Link: l.Link, spot: l.spot, group: g}
 				continue
 			}
 			if what := differing(have.Link, l.Link); what != "" {
@@ -104,6 +111,25 @@ func (c *checker) merge(n *node) map[string]*link {
 	return out
 }
 
+// mergeSysctls finds kernel parameters to which the groups of a node give several values. told are those reported already.
+func (c *checker) mergeSysctls(n *node, told map[spot]bool) {
+	type setting struct{ value, group string }
+	have := map[string]setting{}
+	for _, g := range n.groups {
+		for _, s := range g.Sysctls {
+			first, known := have[s.Key]
+			at := g.sysctlAt[s.Key]
+			if known && first.value != s.Value && !told[at] {
+				told[at] = true
+				c.error(diag.SysctlConflict, at, fmt.Sprintf("%s is %s here and %s in group %s, and node %s is in both groups", s.Key, s.Value, first.value, first.group, n.Name), "set it in one group, or make the selectors exclude each other")
+			}
+			if !known {
+				have[s.Key] = setting{s.Value, g.Name}
+			}
+		}
+	}
+}
+
 // differing names the first attribute that both declare with different values.
 func differing(a, b model.Link) string {
 	switch {
@@ -114,7 +140,17 @@ func differing(a, b model.Link) string {
 	case a.MTU != 0 && b.MTU != 0 && a.MTU != b.MTU:
 		return "mtu"
 	case a.Master != "" && b.Master != "" && a.Master != b.Master:
-		return "bridge"
+		return "bond, bridge or VRF"
+	case a.Kind == b.Kind && a.Kind != model.Physical && (a.Parent != b.Parent || a.VLANID != b.VLANID):
+		return "device or id"
+	case a.Table != 0 && b.Table != 0 && a.Table != b.Table:
+		return "table"
+	case a.Bond != nil && b.Bond != nil && *a.Bond != *b.Bond:
+		return "bond option"
+	case a.PortVLANs != nil && b.PortVLANs != nil && !reflect.DeepEqual(a.PortVLANs, b.PortVLANs):
+		return "VLAN membership"
+	case a.Adopt != b.Adopt && a.Kind != model.Physical:
+		return "adoption"
 	}
 	return ""
 }
@@ -143,6 +179,9 @@ func (c *checker) fabricReferences(f *fabric) {
 			continue
 		case f.Device != "" && g.links[f.Device] == nil && !c.declaredOnAll(g, f.Device):
 			c.dangling("device", f.Device, f.in("device"), keys(g.links), unsure)
+		}
+		if l := g.links[f.Device]; l != nil && g.unfitBelow(l) != "" {
+			c.error(diag.DeviceConflict, f.in("device"), fmt.Sprintf("fabric %s is on %s, %s (%s)", f.Name, f.Device, g.unfitBelow(l), l.place()), "name the device that has its frames")
 		}
 		groups = append(groups, g)
 	}

@@ -2,6 +2,7 @@ package validate
 
 import (
 	"fmt"
+	"slices"
 
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
@@ -49,9 +50,11 @@ func (c *checker) links() {
 			if l.Master != "" && !c.isVRF(g, l.Master) {
 				r.uses[link] = append(r.uses[link], use{"a port of " + l.Master, "group " + g.Name, sc})
 			}
-			if l.Kind == model.VLAN {
-				key := vlanKey(l.Parent, l.VLANID)
-				r.claims[key] = append(r.claims[key], claim{"declared " + link, "the interface " + link + " declared in " + l.place(), sc})
+			switch l.Kind {
+			case model.VLAN:
+				r.once(l, vlanKey(l.Parent, l.VLANID), sc, diag.VLANTwiceOnDevice, l.in("id"), fmt.Sprintf("VLAN %d of %s", l.VLANID, l.Parent))
+			case model.VRF:
+				r.once(l, fmt.Sprintf("table %d", l.Table), sc, diag.VRFTableTaken, l.in("table"), fmt.Sprintf("table %d", l.Table))
 			}
 		}
 	}
@@ -62,6 +65,18 @@ func (c *checker) links() {
 	}
 	c.hostDevices()
 	c.poolMTUs()
+}
+
+// once claims what a node has one of for a declared link, under a key that no link has as its name.
+func (r *linkRules) once(l *link, key string, sc *scope, code diag.Code, at spot, what string) {
+	mine := "declared " + l.Name
+	for _, have := range r.claims[key] {
+		if have.identity != mine && r.meet(have.scope, sc) {
+			r.error(code, at, fmt.Sprintf("%s is that of %s already", what, have.what), "take another number, or keep one of the two")
+			return
+		}
+	}
+	r.claims[key] = append(r.claims[key], claim{mine, "the interface " + l.Name + " declared in " + l.place(), sc})
 }
 
 // isVRF says whether a group's link is a VRF, which leaves the receive handlers of its ports alone.
@@ -82,6 +97,9 @@ func (n *network) nameSpot() spot {
 
 func (r *linkRules) network(n *network) {
 	parents := r.parentsOf(n)
+	if !r.carriesNetworks(n, parents) {
+		return
+	}
 	if !n.linkless() && n.Type != model.HOSTDEVICE && !r.hostLinks(n, parents) {
 		return
 	}
@@ -134,6 +152,61 @@ func (r *linkRules) hostLinks(n *network, parents []*link) bool {
 		r.needsBridge(n, parents)
 	}
 	return true
+}
+
+// carriesNetworks checks that a network's device can pass its frames.
+func (r *linkRules) carriesNetworks(n *network, parents []*link) bool {
+	if n.linkless() {
+		return true
+	}
+	for _, p := range parents {
+		why := p.group.unfitBelow(p)
+		if why != "" && n.fabric == nil {
+			r.error(diag.DeviceConflict, n.in("spec").in("hostDevice"), fmt.Sprintf("network %s is on %s, %s (%s)", n.Key(), n.device, why, p.place()), "name the device that has its frames")
+		}
+		if why != "" {
+			return false
+		}
+		if p.Kind == model.Bridge && p.Filtering && !n.odd {
+			r.passesFilter(n, p)
+		}
+	}
+	return true
+}
+
+// unfitBelow says why nothing can stand on a link, "" if it can.
+func (g *group) unfitBelow(l *link) string {
+	switch {
+	case l.Kind == model.VRF:
+		return "a VRF, which has no frames of its own"
+	case g.isPort(l, model.Bond):
+		return "a port of the bond " + l.Master + ", which gets all its frames"
+	}
+	return ""
+}
+
+// passesFilter checks that a filtering bridge is a member of what a network sends through it.
+func (r *linkRules) passesFilter(n *network, p *link) {
+	m := model.PortVLANs{}
+	if p.PortVLANs != nil {
+		m = *p.PortVLANs
+	}
+	outside := func(x model.Range32) bool {
+		return !slices.ContainsFunc(m.Tagged, func(t model.Range32) bool { return t.First <= x.First && x.Last <= t.Last })
+	}
+	switch {
+	case n.VLANAuto && n.fabric != nil:
+		if ranges := n.fabric.VLANRanges; len(ranges) == 0 || slices.ContainsFunc(ranges, outside) {
+			r.error(diag.NotMember, n.idSpot(), fmt.Sprintf("network %s leaves its VLAN open, and bridge %s (%s) is not a tagged member of all that fabric %s offers", n.Key(), p.Name, p.place(), n.fabric.Name), "give the fabric vlanRanges that are all among the bridge's vlans.tagged")
+		}
+	case n.VLAN != 0 && !contains(m.Tagged, uint32(n.VLAN)):
+		r.error(diag.NotMember, n.idSpot(), fmt.Sprintf("bridge %s (%s) filters VLANs and is not itself a tagged member of %d, so network %s would be cut off", p.Name, p.place(), n.VLAN, n.Key()), fmt.Sprintf("add \"%d\" to the bridge's vlans.tagged", n.VLAN))
+	case n.tagged || n.Delegate != nil:
+	case n.Type == model.BRIDGE:
+		r.error(diag.NotMember, n.in("spec").in("type"), fmt.Sprintf("network %s would plug Pods into bridge %s (%s), which filters VLANs, and their ports are members of none", n.Key(), p.Name, p.place()), "give the network a vlan that is among the bridge's vlans.tagged")
+	case m.Untagged == 0:
+		r.error(diag.NotMember, n.in("spec"), fmt.Sprintf("network %s uses bridge %s (%s) without a tag, which filters VLANs and has no untagged one itself", n.Key(), p.Name, p.place()), "give the network a vlan, or the bridge vlans.untagged")
+	}
 }
 
 // needsBridge: an untagged network of type bridge plugs Pods into the device itself.
@@ -230,8 +303,9 @@ func (n *network) headroom() int {
 // fitsParent checks a declared MTU against the device's, where that is declared too.
 func (r *linkRules) fitsParent(n *network, parents []*link) {
 	for _, p := range parents {
-		if room := p.MTU - n.headroom(); p.MTU != 0 && n.MTU > room {
-			r.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit %s, which has %d (%s) and needs %d for encapsulation", n.MTU, n.device, p.MTU, p.in("mtu").place(), n.headroom()), fmt.Sprintf("at most %d", room))
+		mtu, from := p.group.carries(p)
+		if room := mtu - n.headroom(); mtu != 0 && n.MTU > room {
+			r.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit %s, which has %d (%s) and needs %d for encapsulation", n.MTU, n.device, mtu, from.place(), n.headroom()), fmt.Sprintf("at most %d", room))
 			return
 		}
 	}
@@ -240,8 +314,9 @@ func (r *linkRules) fitsParent(n *network, parents []*link) {
 // fitsIPv6 checks the MTU that a network with IPv6 gets from its device: below 1280 the kernel has no IPv6 there.
 func (r *linkRules) fitsIPv6(n *network, parents []*link) {
 	for _, p := range parents {
-		if room := p.MTU - n.headroom(); n.IPv6 != nil && n.MTU == 0 && p.MTU != 0 && room < leastV6 {
-			r.error(diag.InvalidMTU, n.in("spec").in("ipv6"), fmt.Sprintf("%s (%s) leaves network %s %d bytes, and IPv6 needs %d", n.device, p.in("mtu").place(), n.Key(), room, leastV6), fmt.Sprintf("raise the device's mtu to %d at least", leastV6+n.headroom()))
+		mtu, from := p.group.carries(p)
+		if room := mtu - n.headroom(); n.IPv6 != nil && n.MTU == 0 && mtu != 0 && room < leastV6 {
+			r.error(diag.InvalidMTU, n.in("spec").in("ipv6"), fmt.Sprintf("%s (%s) leaves network %s %d bytes, and IPv6 needs %d", n.device, from.place(), n.Key(), room, leastV6), fmt.Sprintf("raise the device's mtu to %d at least", leastV6+n.headroom()))
 			return
 		}
 	}

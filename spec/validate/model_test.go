@@ -22,7 +22,10 @@ func TestModel(t *testing.T) {
 		t.Fatal(problems)
 	}
 	want := model.Bundle{
-		Name: "edge", Version: "1.2.0", ConfirmTimeout: 20 * time.Second, Slots: 4,
+		Name: "edge", Version: "1.2.0", ConfirmTimeout: 20 * time.Second, Slots: 4, Monotonic: true,
+		Rollout: model.Rollout{CanarySelector: map[string]string{"site": "lab"}, CanaryCount: 2, MaxUnavailable: model.IntOrPercent{Percent: 25},
+			Soak: 5 * time.Minute, RevertOnFailure: true, AllowsDisruptive: true},
+		Prune: model.Prune{MaxNetworks: new(5), MaxTenants: new(0)},
 		Probes: []model.Probe{
 			{Name: "git", Kind: model.ProbeSource, Timeout: 2 * time.Second},
 			{Name: "gw", Kind: model.ProbeGateway, Timeout: 2 * time.Second},
@@ -35,6 +38,32 @@ func TestModel(t *testing.T) {
 			{Name: "lab-1", Slot: 2, Labels: map[string]string{"site": "lab"}},
 		},
 		Groups: []model.NodeGroup{
+			{Name: "core", Selector: map[string]string{"site": "lab"}, Interfaces: []model.Link{
+				{Name: "bond0", Kind: model.Bond, MTU: 9000, Up: true, Adopt: model.AdoptNever, Addresses: []netip.Prefix{prefix("10.2.0.1/24")},
+					Bond: &model.BondOptions{Mode: "802.3ad", MIIMonitor: 100, UpDelay: 200, DownDelay: 300, XmitHashPolicy: "layer3+4", LACPRate: "fast", MinLinks: 1}},
+				{Name: "bond1", Kind: model.Bond, Up: true, Master: "br-core", Adopt: model.AdoptNever, Bond: &model.BondOptions{Mode: "active-backup", Primary: "ens4"},
+					PortVLANs: &model.PortVLANs{Untagged: 10}},
+				{Name: "br-core", Kind: model.Bridge, MTU: 9000, Up: true, Filtering: true, Adopt: model.AdoptNever,
+					PortVLANs: &model.PortVLANs{Untagged: 10, Tagged: []model.Range32{{First: 30, Last: 32}}}},
+				{Name: "ens1", Kind: model.Physical, Up: true, Master: "bond0", Adopt: model.AdoptNever},
+				{Name: "ens2", Kind: model.Physical, Master: "bond0", Adopt: model.AdoptNever},
+				{Name: "ens3", Kind: model.Physical, MTU: 9000, Master: "br-core", Adopt: model.AdoptNever,
+					PortVLANs: &model.PortVLANs{Tagged: []model.Range32{{First: 10, Last: 10}, {First: 20, Last: 39}}}},
+				{Name: "ens4", Kind: model.Physical, Master: "bond1", Adopt: model.AdoptNever},
+				{Name: "ens5", Kind: model.Physical, Master: "bond1", Adopt: model.AdoptNever},
+				{Name: "ens6", Kind: model.Physical, Master: "mgmt", Adopt: model.AdoptNever},
+				{Name: "lo1", Kind: model.Dummy, Up: true, Adopt: model.AdoptNever, Addresses: []netip.Prefix{prefix("10.4.0.1/32"), prefix("fd00:4::1/128")}},
+				{Name: "mgmt", Kind: model.VRF, Up: true, Table: 1001, Adopt: model.AdoptNever, Addresses: []netip.Prefix{prefix("10.5.0.1/32")}},
+				{Name: "oam", Kind: model.VLAN, Up: true, Parent: "bond0", VLANID: 20, MTU: 1500, Master: "mgmt", Adopt: model.AdoptNever, Addresses: []netip.Prefix{prefix("10.3.0.1/24")}},
+				{Name: "sig", Kind: model.VLAN, Up: true, Parent: "br-core", VLANID: 30, Adopt: model.AdoptNever},
+			}, Rules: []model.Rule{
+				{Priority: 1000, Family: 4, From: prefix("10.3.0.0/24"), Table: 1001},
+				{Priority: 1001, Family: 4, IIF: "oam", Mark: 4, Mask: 12, Table: 1001},
+				{Priority: 1001, Family: 6, IIF: "oam", Mark: 4, Mask: 12, Table: 1001},
+				{Priority: 1002, Family: 6, To: prefix("fd00:4::/64"), OIF: "lo", Table: 300},
+			}, Sysctls: []model.Sysctl{
+				{Key: "net.ipv4.conf.all.forwarding", Value: "1"}, {Key: "net.ipv4.tcp_rmem", Value: "4096 131072 6291456"}, {Key: "net.ipv6.conf.oam.accept_ra", Value: "0"},
+			}},
 			{Name: "edge", Selector: map[string]string{"site": "edge"}, Interfaces: []model.Link{
 				{Name: "br-lan", Kind: model.Bridge, MTU: 1500, Up: true, Addresses: []netip.Prefix{prefix("10.1.1.1/24")}},
 				{Name: "eth1", Kind: model.Physical, Master: "br-lan"},
@@ -91,7 +120,8 @@ func TestModel(t *testing.T) {
 			{Name: "kernel", PFs: model.PFSelector{Names: []string{"ens1f1"}}, NumVFs: 16, VFs: []model.Range32{{First: 0, Last: 7}}, MTU: 9000, ResourceName: "danm.io/kernel"},
 		},
 		Origins: map[string]model.Origin{
-			"Bundle/edge": {File: "bundle.yaml", Line: 1}, "Topology/edge": {File: "topology.yaml", Line: 1},
+			"Topology/core": {File: "host.yaml", Line: 1},
+			"Bundle/edge":   {File: "bundle.yaml", Line: 1}, "Topology/edge": {File: "topology.yaml", Line: 1},
 			"Network/acme/voice": {File: "networks.yaml", Line: 1}, "Network/beta/voice": {File: "networks.yaml", Line: 26}, "Network/shared": {File: "networks.yaml", Line: 39},
 			"Tenant/acme": {File: "tenants.yaml", Line: 1}, "Tenant/beta": {File: "tenants.yaml", Line: 13}, "SRIOVPool/fast": {File: "tenants.yaml", Line: 21},
 			"Topology/hardware": {File: "hardware.yaml", Line: 1}, "SRIOVPool/dpdk": {File: "hardware.yaml", Line: 12}, "SRIOVPool/kernel": {File: "hardware.yaml", Line: 34},
@@ -115,6 +145,10 @@ func TestDefaults(t *testing.T) {
 	switch {
 	case b.ConfirmTimeout != 15*time.Second:
 		t.Errorf("confirmTimeout %s", b.ConfirmTimeout)
+	case b.Rollout.CanaryCount != 1 || b.Rollout.MaxUnavailable != model.IntOrPercent{Percent: 10} || b.Rollout.Soak != 30*time.Second || b.Rollout.RevertOnFailure || b.Rollout.AllowsDisruptive:
+		t.Errorf("rollout %+v", b.Rollout)
+	case b.Prune.MaxNetworks != nil || b.Prune.MaxTenants != nil || b.Monotonic:
+		t.Errorf("prune %+v, monotonic %t", b.Prune, b.Monotonic)
 	case b.Fabrics[0].VXLAN.Port != 4789:
 		t.Errorf("port %d", b.Fabrics[0].VXLAN.Port)
 	case n.Type != model.IPVLAN || n.NetworkID != "n" || !n.VXLAN || n.VNI != 0:

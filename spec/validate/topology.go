@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -23,13 +24,15 @@ type node struct {
 type group struct {
 	model.NodeGroup
 	spot
-	links map[string]*link
-	nodes []*node
+	links    map[string]*link
+	nodes    []*node
+	sysctlAt map[string]spot // where each of Sysctls stands
 }
 
 type link struct {
 	model.Link
 	spot
+	group *group
 }
 
 type fabric struct {
@@ -69,11 +72,12 @@ func (c *checker) topologies() {
 		case c.out.Slots != v.Spec.Slots:
 			c.error(diag.InvalidSlot, spec.in("slots"), fmt.Sprintf("slots is %d here, %d in %s", v.Spec.Slots, c.out.Slots, slots.place()), "slots is one number for all nodes; give it once")
 		}
+		adopt := c.choice(spec.in("adopt"), v.Spec.Adopt, "Identical", "Never")
 		for k := range v.Spec.Nodes {
 			c.node(spec.in("nodes").nth(k), &v.Spec.Nodes[k])
 		}
 		for k := range v.Spec.Groups {
-			c.group(spec.in("groups").nth(k), &v.Spec.Groups[k])
+			c.group(spec.in("groups").nth(k), &v.Spec.Groups[k], adopt)
 		}
 		for k := range v.Spec.Fabrics {
 			c.fabric(spec.in("fabrics").nth(k), &v.Spec.Fabrics[k])
@@ -147,29 +151,25 @@ func (c *checker) slots() {
 	}
 }
 
-func (c *checker) group(s spot, v *v1.Group) {
+// group reads one group; adopt is what its topology says for groups that do not.
+func (c *checker) group(s spot, v *v1.Group, adopt string) {
 	c.label(s.in("name"), v.Name)
 	if !c.unique("group", v.Name, s.in("name")) {
 		return
 	}
 	g := &group{NodeGroup: model.NodeGroup{Name: v.Name, Selector: v.Selector}, spot: s, links: map[string]*link{}}
-	for i, itf := range v.Interfaces {
-		is := s.in("interfaces").nth(i)
-		l := model.Link{Name: itf.Name, Kind: model.Physical, MTU: itf.MTU, Up: itf.Up}
-		l.Match = c.match(is.in("match"), itf.Name, itf.Match)
-		c.addLink(g, is, l, itf.Addresses)
-	}
-	for i, b := range v.Bridges {
-		bs := s.in("bridges").nth(i)
-		c.addLink(g, bs, model.Link{Name: b.Name, Kind: model.Bridge, MTU: b.MTU, Up: true}, b.Addresses)
-	}
-	for i, b := range v.Bridges {
-		for k, port := range b.Ports {
-			c.port(g, s.in("bridges").nth(i).in("ports").nth(k), port, b.Name)
-		}
-	}
+	c.hostLinks(g, s, v)
 	for i, r := range v.Routes {
 		c.hostRoute(g, s.in("routes").nth(i), r)
+	}
+	for i, r := range v.Rules {
+		c.hostRule(g, s.in("rules").nth(i), r)
+	}
+	c.sysctls(g, s.in("sysctls"), v.Sysctls)
+	if c.choice(s.in("adopt"), cmp.Or(v.Adopt, adopt), "Identical", "Never") == "Never" {
+		for _, l := range g.links {
+			l.Adopt = model.AdoptNever
+		}
 	}
 	c.groups[g.Name] = g
 }
@@ -182,7 +182,7 @@ func (c *checker) addLink(g *group, s spot, l model.Link, addresses []string) {
 		c.error(diag.DuplicateName, s.in("name"), fmt.Sprintf("group %s declares %q already (%s)", g.Name, l.Name, have.place()), "keep one of them")
 		return
 	}
-	g.links[l.Name] = &link{l, s}
+	g.links[l.Name] = &link{Link: l, spot: s, group: g}
 }
 
 var (
@@ -209,23 +209,6 @@ func (c *checker) match(s spot, name string, m *v1.Match) *model.Match {
 		c.error(diag.InvalidMatch, s.in("pci"), fmt.Sprintf("%q is no PCI address", m.PCI), "write it as 0000:3b:00.0")
 	}
 	return out
-}
-
-// port puts an interface into a bridge. One the group does not declare is managed in that one respect.
-func (c *checker) port(g *group, s spot, name, bridge string) {
-	l := g.links[name]
-	switch {
-	case l == nil:
-		if c.linkName(s, name) {
-			g.links[name] = &link{model.Link{Name: name, Kind: model.Physical, Master: bridge}, s}
-		}
-	case l.Kind == model.Bridge:
-		c.error(diag.DeviceConflict, s, fmt.Sprintf("%s is a bridge itself, so it cannot be a port of %s", name, bridge), "the kernel refuses bridges in bridges")
-	case l.Master != "":
-		c.error(diag.DeviceConflict, s, fmt.Sprintf("%s is a port of %s already", name, l.Master), "an interface is a port of one bridge")
-	default:
-		l.Master = bridge
-	}
 }
 
 func (c *checker) hostRoute(g *group, s spot, r v1.HostRoute) {

@@ -193,10 +193,13 @@ func (c *checker) duration(s spot, text string, fallback, least, most time.Durat
 	return fallback
 }
 
-// number checks bounds of a plain number.
+// number checks bounds of a plain number. Of one that could not be read, which is 0 then, it has been told.
 func (c *checker) number(code diag.Code, s spot, n, least, most int64) bool {
 	if n >= least && n <= most {
 		return true
+	}
+	if n == 0 && s.broken() {
+		return false
 	}
 	c.error(code, s, fmt.Sprintf("%d is not within %d to %d", n, least, most), "")
 	return false

@@ -1,4 +1,4 @@
-// Command reference writes docs/reference-bundle.md and docs/reference-codes.md from the types and the catalogue of
+// Command reference writes docs/reference-*.md from the types, the allow-list of kernel parameters and the catalogue of
 // diagnostics, so that they cannot tell another story than the program. `make generate` runs it, a test compares.
 package main
 
@@ -13,6 +13,7 @@ import (
 
 	v1 "danm.io/danm/spec/bundle/v1"
 	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/validate"
 )
 
 //go:generate go run . ../../docs
@@ -72,7 +73,16 @@ func pages() (map[string]string, error) {
 	if err := json.Unmarshal(raw, &schema); err != nil {
 		return nil, fmt.Errorf("read schema: %w", err)
 	}
-	return map[string]string{"reference-bundle.md": bundlePage(schema.Defs), "reference-codes.md": codesPage()}, nil
+	return map[string]string{"reference-bundle.md": bundlePage(schema.Defs), "reference-codes.md": codesPage(), "reference-sysctls.md": sysctlsPage()}, nil
+}
+
+func sysctlsPage() string {
+	var b strings.Builder
+	b.WriteString("# Reference: kernel parameters of a bundle\n\nGenerated (`make generate`): what `sysctls` of a node group may set. `*` is a link of the group, `all` or `default`; a dot in a\nlink's name is written as `/`. Meanings: ip-sysctl.rst, net.rst and nf_conntrack-sysctl.rst of the kernel's documentation.\n\n| key | takes |\n|---|---|\n")
+	for _, s := range validate.Sysctls() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", s.Key, s.Takes)
+	}
+	return b.String()
 }
 
 func bundlePage(defs map[string]*property) string {

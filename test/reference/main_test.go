@@ -11,7 +11,7 @@ func TestReferencesAreCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(pages) != 2 {
+	if len(pages) != 3 {
 		t.Fatalf("%d pages", len(pages))
 	}
 	for name, want := range pages {

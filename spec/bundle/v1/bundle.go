@@ -16,11 +16,18 @@ type Bundle struct {
 type BundleSpec struct {
 	// Version of the content, semver (https://semver.org), such as 1.2.0.
 	Version string `json:"version,omitempty"`
+	// VersionPolicy Monotonic refuses a version below the one before; without it that is a warning, since going back is how
+	// mistakes are taken back.
+	VersionPolicy string `json:"versionPolicy,omitempty" schema:"enum=Monotonic"`
 	// ConfirmTimeout is how long a node waits, from its first kernel write, for the probes to pass before it goes back to
 	// what it had: 2s to 10m, default 15s.
 	ConfirmTimeout string `json:"confirmTimeout,omitempty" schema:"pattern=^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$"`
 	// Probes must pass before and after a change, otherwise the change is undone.
 	Probes []Probe `json:"probes,omitempty"`
+	// Rollout is how a revision travels from node to node in a cluster.
+	Rollout *Rollout `json:"rollout,omitempty"`
+	// Prune bounds what one revision may delete in a cluster.
+	Prune *Prune `json:"prune,omitempty"`
 }
 
 // Probe tests one way out of a node. Exactly one of tcp, icmp, gateway and source is given.

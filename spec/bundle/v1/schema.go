@@ -60,6 +60,9 @@ func describe(t reflect.Type, defs map[string]*schema) (*schema, error) {
 	if t == reflect.TypeFor[ID]() {
 		return &schema{OneOf: []*schema{{Type: "integer"}, {Const: "auto"}}}, nil
 	}
+	if t == reflect.TypeFor[Share]() {
+		return &schema{OneOf: []*schema{{Type: "integer"}, {Type: "string", Pattern: "^[0-9]+%$"}}}, nil
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return describe(t.Elem(), defs)

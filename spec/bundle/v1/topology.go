@@ -24,6 +24,8 @@ type TopologySpec struct {
 	Groups []Group `json:"groups,omitempty"`
 	// Fabrics are the devices on which networks get their VLANs and VNIs.
 	Fabrics []Fabric `json:"fabrics,omitempty"`
+	// Adopt is for groups that do not say it themselves.
+	Adopt string `json:"adopt,omitempty" schema:"enum=Identical|Never"`
 }
 
 // Node is one machine.
@@ -34,13 +36,13 @@ type Node struct {
 	Slot *int `json:"slot,omitempty" schema:"min=0"`
 	// Labels are what group selectors look at.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Interfaces carry this node's own addresses; they are added to the group's interface or bridge of that name.
+	// Interfaces carry this node's own addresses; they are added to the group's link of that name.
 	Interfaces []NodeInterface `json:"interfaces,omitempty"`
 }
 
 // NodeInterface is one node's share of an interface that its groups declare.
 type NodeInterface struct {
-	// Name of an interface or bridge of the node's groups.
+	// Name of a link of the node's groups.
 	Name string `json:"name" schema:"required"`
 	// Addresses with prefix length, such as 192.0.2.1/24.
 	Addresses []string `json:"addresses,omitempty"`
@@ -54,10 +56,27 @@ type Group struct {
 	Selector map[string]string `json:"selector,omitempty"`
 	// Interfaces are physical and exist before DANM; only the attributes written here are managed.
 	Interfaces []Interface `json:"interfaces,omitempty"`
+	// Bonds are created on the node.
+	Bonds []Bond `json:"bonds,omitempty"`
 	// Bridges are created on the node.
 	Bridges []Bridge `json:"bridges,omitempty"`
+	// VLANs are created on the node, for the node's own use.
+	VLANs []VLANLink `json:"vlans,omitempty"`
+	// Dummies are created on the node.
+	Dummies []Dummy `json:"dummies,omitempty"`
+	// VRFs are created on the node.
+	VRFs []VRF `json:"vrfs,omitempty"`
 	// Routes are set on the node.
 	Routes []HostRoute `json:"routes,omitempty"`
+	// Rules choose routing tables on the node.
+	Rules []Rule `json:"rules,omitempty"`
+	// Sysctls are kernel parameters of the node, from a list of those that concern its network (see the guide): keys as
+	// sysctl(8) has them, a dot in a link's name written as /. Values are in quotes.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// Adopt says what becomes of a link that is there already under the name of one to create, and that nobody of DANM made:
+	// Identical (default) takes it over without a change if kind, device and id are the same; Never reports it and waits
+	// until it is gone. Links of networks on the group's devices follow it.
+	Adopt string `json:"adopt,omitempty" schema:"enum=Identical|Never"`
 }
 
 // Interface is a physical interface.
@@ -96,6 +115,13 @@ type Bridge struct {
 	MTU int `json:"mtu,omitempty" schema:"min=68,max=65535"`
 	// Addresses with prefix length, the same on every node of the group.
 	Addresses []string `json:"addresses,omitempty"`
+	// VLANFiltering true lets a frame pass only between ports that are members of its VLAN. Then every port's membership is
+	// what vlans and portVLANs say and nothing else.
+	VLANFiltering bool `json:"vlanFiltering,omitempty"`
+	// VLANs are those of the bridge itself: what the node, VLANs and networks on the bridge see. Needs vlanFiltering.
+	VLANs *Membership `json:"vlans,omitempty"`
+	// PortVLANs are those of the ports. Needs vlanFiltering.
+	PortVLANs []PortVLANs `json:"portVLANs,omitempty"`
 }
 
 // HostRoute is a route of the node itself.
@@ -104,7 +130,7 @@ type HostRoute struct {
 	To string `json:"to" schema:"required"`
 	// Via is the gateway, an address of the destination's family.
 	Via string `json:"via,omitempty"`
-	// Dev is an interface or bridge of the group.
+	// Dev is a link of the group.
 	Dev string `json:"dev,omitempty"`
 	// Table is the routing table; 0 or absent is main (254).
 	Table int64 `json:"table,omitempty" schema:"min=0,max=2147483647"`
@@ -118,7 +144,7 @@ type Fabric struct {
 	Name string `json:"name" schema:"required"`
 	// Groups whose nodes are on this fabric.
 	Groups []string `json:"groups" schema:"required"`
-	// Device is an interface or bridge that every one of the groups declares.
+	// Device is a link that every one of the groups declares: an interface, bond, bridge or VLAN.
 	Device string `json:"device" schema:"required"`
 	// VLANRanges are the VLAN ids networks may take: "100-199" or "310". Without any ranges every id is free; if only VNI
 	// ranges are given, the fabric offers no VLANs.
