@@ -37,6 +37,7 @@ type Kernel struct {
 	mu     sync.Mutex
 	links  map[string]*plan.ObservedLink
 	routes []plan.ObservedRoute
+	rules  []plan.ObservedRule
 	peers  map[model.Peer]bool
 	subs   []chan struct{}
 	calls  int
@@ -99,7 +100,7 @@ func (k *Kernel) observe() plan.Observed {
 		c.Children = len(k.children(l.Name))
 		o.Links = append(o.Links, c)
 	}
-	o.Routes = slices.Clone(k.routes)
+	o.Routes, o.Rules = slices.Clone(k.routes), slices.Clone(k.rules)
 	for p := range k.peers {
 		o.Peers = append(o.Peers, p)
 	}
@@ -186,6 +187,12 @@ func (k *Kernel) apply(s plan.Step) error {
 		return k.addRoute(*s.Route, protocol(s))
 	case plan.DeleteRoute:
 		k.deleteRoute(*s.Route, protocol(s))
+		return nil
+	case plan.AddRule:
+		k.addRule(plan.ObservedRule{Rule: *s.Rule, Protocol: protocol(s)})
+		return nil
+	case plan.DeleteRule:
+		k.deleteRule(plan.ObservedRule{Rule: *s.Rule, Protocol: protocol(s)})
 		return nil
 	case plan.AddPeer:
 		if l := k.links[s.Peer.Link]; l == nil || l.Kind != model.VXLAN {

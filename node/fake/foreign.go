@@ -64,6 +64,16 @@ func (k *Kernel) DeleteRoute(r plan.ObservedRoute) error {
 	return k.foreign(func() error { k.deleteRoute(r.Route, r.Protocol); return nil })
 }
 
+// AddRule adds a rule of the given protocol.
+func (k *Kernel) AddRule(r plan.ObservedRule) error {
+	return k.foreign(func() error { k.addRule(r); return nil })
+}
+
+// DeleteRule deletes the rule of the given protocol.
+func (k *Kernel) DeleteRule(r plan.ObservedRule) error {
+	return k.foreign(func() error { k.deleteRule(r); return nil })
+}
+
 func (k *Kernel) foreign(change func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

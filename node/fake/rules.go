@@ -291,3 +291,29 @@ func (k *Kernel) deleteRoute(r model.Route, protocol int) {
 		return keyOf(have.Route) == key && have.Protocol == protocol
 	})
 }
+
+// ruleAsHeld is a rule as the kernel lists it: host bits cut, a mark without a mask has a full one.
+func ruleAsHeld(r plan.ObservedRule) plan.ObservedRule {
+	for _, p := range []*netip.Prefix{&r.From, &r.To} {
+		if !p.IsValid() || p.Bits() == 0 {
+			*p = netip.Prefix{}
+		} else {
+			*p = p.Masked()
+		}
+	}
+	if r.Mark != 0 && r.Mask == 0 {
+		r.Mask = 0xffffffff
+	}
+	return r
+}
+
+func (k *Kernel) addRule(r plan.ObservedRule) {
+	if r = ruleAsHeld(r); !slices.Contains(k.rules, r) {
+		k.rules = append(k.rules, r)
+	}
+}
+
+func (k *Kernel) deleteRule(r plan.ObservedRule) {
+	r = ruleAsHeld(r)
+	k.rules = slices.DeleteFunc(k.rules, func(have plan.ObservedRule) bool { return have == r })
+}

@@ -27,7 +27,7 @@ func (k *Kernel) Apply(ctx context.Context, s plan.Step) error {
 
 func (k *Kernel) apply(s plan.Step) error {
 	if s.Link == nil && (s.Op == plan.CreateLink || s.Op == plan.DeleteLink) || s.Route == nil && (s.Op == plan.AddRoute || s.Op == plan.DeleteRoute) ||
-		s.Peer == nil && (s.Op == plan.AddPeer || s.Op == plan.DeletePeer) {
+		s.Peer == nil && (s.Op == plan.AddPeer || s.Op == plan.DeletePeer) || s.Rule == nil && (s.Op == plan.AddRule || s.Op == plan.DeleteRule) {
 		return ErrStep
 	}
 	switch s.Op {
@@ -45,6 +45,8 @@ func (k *Kernel) apply(s plan.Step) error {
 		return k.addRoute(s)
 	case plan.DeleteRoute:
 		return k.deleteRoute(s)
+	case plan.AddRule, plan.DeleteRule:
+		return k.rule(s)
 	case plan.AddPeer, plan.DeletePeer:
 		return k.peer(s.Op, *s.Peer)
 	}

@@ -51,10 +51,14 @@ func (k *Kernel) Close() {
 	_ = k.ns.Close() // a read-only descriptor: nothing can be lost
 }
 
-// woken are the events after which a kernel can differ from what was observed.
-var woken = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE}
+// rtnlgrpIPv6Rule is RTNLGRP_IPV6_RULE of linux/rtnetlink.h, which package unix lacks.
+const rtnlgrpIPv6Rule = 19
 
-// Subscribe wakes the receiver after changes of links, addresses, routes and permanent flood entries, events coalesced while
+// woken are the events after which a kernel can differ from what was observed.
+var woken = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE,
+	unix.RTNLGRP_IPV4_RULE, rtnlgrpIPv6Rule}
+
+// Subscribe wakes the receiver after changes of links, addresses, routes, rules and permanent flood entries, events coalesced while
 // it is busy. Events that overran the socket's buffer count as one more. The channel is closed when ctx ends.
 func (k *Kernel) Subscribe(ctx context.Context) (<-chan struct{}, error) {
 	s, err := nl.SubscribeAt(k.ns, netns.None(), unix.NETLINK_ROUTE, woken...)

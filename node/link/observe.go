@@ -57,6 +57,9 @@ func (k *Kernel) observe() (plan.Observed, error) {
 	if err := k.observeRoutes(&o, names); err != nil {
 		return plan.Observed{}, err
 	}
+	if err := k.observeRules(&o); err != nil {
+		return plan.Observed{}, err
+	}
 	if err := k.observePeers(&o, byIndex); err != nil {
 		return plan.Observed{}, err
 	}

@@ -12,7 +12,7 @@ import (
 // Diff decides what has to change so that observed becomes desired. It is pure and deterministic. Running Diff again on the
 // state its steps led to gives a plan without steps, claims and releases.
 //
-// A link is ours if it carries Group and the ledger records it; a route is ours by RouteProtocol; addresses, and properties
+// A link is ours if it carries Group and the ledger records it; a route or rule is ours by RouteProtocol; addresses, and properties
 // of links that we did not make, are ours by their records. What is not ours is never changed: if it stands in the way of a
 // wanted object, that object is Blocked and everything else goes on. An object that already is as wanted is adopted: claimed
 // without a step, and left in place on release. A link that we made always has an MTU: undeclared, it is what the kernel
@@ -110,6 +110,7 @@ func (d *differ) build() bool {
 	d.wantPeers()
 	d.releaseRecords()
 	d.wantRoutes()
+	d.wantRules()
 	d.guardForeignMTUs()
 	d.settle()
 	return false
@@ -165,6 +166,8 @@ func (d *differ) reason(op Op, id ObjectID) string {
 			return "made anew: kind, parent or id differs"
 		}
 		return "no longer declared"
+	case AddRule:
+		return "declared, not present"
 	case AddAddress, AddRoute, AddPeer:
 		_, there := d.obs.routes[id]
 		switch {

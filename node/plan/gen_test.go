@@ -80,6 +80,7 @@ func world(t testing.TB, r *rand.Rand) *fake.Kernel {
 	for i := range 6 {
 		addForeign(k, r, i)
 	}
+	foreignRule(k, r)
 	return k
 }
 
@@ -214,6 +215,7 @@ func randomDesired(r *rand.Rand) plan.Desired {
 	d.Plan.Routes = slices.DeleteFunc(d.Plan.Routes, func(x model.Route) bool { return x.Via.IsValid() && x.Via.Is4() != x.To.Addr().Is4() })
 	seen := map[plan.ObjectID]bool{}
 	d.Plan.Routes = slices.DeleteFunc(d.Plan.Routes, func(x model.Route) bool { dup := seen[plan.RouteID(x)]; seen[plan.RouteID(x)] = true; return dup })
+	d.Plan.Rules = randomRules(r)
 	slices.SortFunc(d.Plan.Links, func(a, b model.Link) int {
 		if a.Name < b.Name {
 			return -1

@@ -34,6 +34,10 @@ func Normalise(o Observed) Observed {
 		r.Route = canonicalRoute(r.Route)
 		n.Routes = append(n.Routes, r)
 	}
+	for _, r := range o.Rules {
+		r.Rule = canonicalRule(r.Rule)
+		n.Rules = append(n.Rules, r)
+	}
 	Sort(&n)
 	return n
 }
@@ -80,6 +84,9 @@ func (o Observed) Dump() string {
 	for _, r := range n.Routes {
 		fmt.Fprintf(&b, "route %s proto %d\n", routeText(r.Route), r.Protocol)
 	}
+	for _, r := range n.Rules {
+		fmt.Fprintf(&b, "rule %s proto %d\n", ruleText(r.Rule), r.Protocol)
+	}
 	for _, p := range n.Peers {
 		fmt.Fprintf(&b, "peer %s dev %s\n", p.Addr, p.Link)
 	}
@@ -92,12 +99,13 @@ func field(b *strings.Builder, key string, value any, show bool) {
 	}
 }
 
-// Sort puts links, addresses, routes, peers and records in the order that Observed promises.
+// Sort puts links, addresses, routes, rules, peers and records in the order that Observed promises.
 func Sort(o *Observed) {
 	slices.SortFunc(o.Links, func(a, b ObservedLink) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(o.Routes, func(a, b ObservedRoute) int {
 		return cmp.Or(compareRoutes(a.Route, b.Route), cmp.Compare(a.Protocol, b.Protocol))
 	})
+	slices.SortFunc(o.Rules, compareRules)
 	slices.SortFunc(o.Peers, comparePeers)
 	slices.SortFunc(o.Owned, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range o.Links {

@@ -106,7 +106,7 @@ func check(d plan.Desired, blocked []plan.Blocked, before, after plan.Observed) 
 			return fmt.Errorf("peer %+v is left over", p)
 		}
 	}
-	return nil
+	return checkRules(d, after)
 }
 
 // foreign is what must never change: objects without our marks, less the properties that we ever declared.
@@ -134,6 +134,11 @@ func foreign(o plan.Observed, records map[plan.ObjectID]plan.Record) string {
 	for _, r := range o.Routes {
 		if r.Protocol != plan.RouteProtocol {
 			fmt.Fprintln(&b, r)
+		}
+	}
+	for _, r := range o.Rules {
+		if r.Protocol != plan.RouteProtocol {
+			fmt.Fprintln(&b, "rule", r)
 		}
 	}
 	return b.String()

@@ -41,6 +41,8 @@ func (r *reverter) touch(s Step) {
 		}
 	case AddRoute, DeleteRoute:
 		r.touchRoute(s.ID)
+	case AddRule, DeleteRule:
+		r.touchRule(s)
 	case AddPeer, DeletePeer:
 		if r.before.peers[*s.Peer] {
 			r.to.peers[*s.Peer] = true

@@ -57,6 +57,8 @@ func (s *state) apply(step Step) {
 		if have, ok := s.routes[step.ID]; ok && have.Protocol == step.protocol() {
 			delete(s.routes, step.ID)
 		}
+	case AddRule, DeleteRule:
+		s.applyRule(step)
 	case AddPeer:
 		if s.links[step.Peer.Link] != nil {
 			s.peers[*step.Peer] = true

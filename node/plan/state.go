@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,12 +14,14 @@ type state struct {
 	links  map[string]*ObservedLink
 	routes map[ObjectID]ObservedRoute
 	extra  []ObservedRoute // further routes of one ID (other TOS, multipath): foreign, only carried along
+	rules  map[ObservedRule]bool
 	peers  map[model.Peer]bool
 	kids   map[string][]string // by parent, nil when links came or went since: see vlansOn
 }
 
 func newState(o Observed) *state {
-	s := &state{links: make(map[string]*ObservedLink, len(o.Links)), routes: make(map[ObjectID]ObservedRoute, len(o.Routes)), peers: make(map[model.Peer]bool, len(o.Peers))}
+	s := &state{links: make(map[string]*ObservedLink, len(o.Links)), routes: make(map[ObjectID]ObservedRoute, len(o.Routes)), peers: make(map[model.Peer]bool, len(o.Peers)),
+		rules: make(map[ObservedRule]bool, len(o.Rules))}
 	for _, l := range o.Links {
 		l := cloneLink(l)
 		s.links[l.Name] = &l
@@ -37,6 +40,10 @@ func newState(o Observed) *state {
 			s.routes[id] = r
 		}
 	}
+	for _, r := range o.Rules {
+		r.Rule = canonicalRule(r.Rule)
+		s.rules[r] = true
+	}
 	for _, p := range o.Peers {
 		s.peers[p] = true
 	}
@@ -44,7 +51,7 @@ func newState(o Observed) *state {
 }
 
 func (s *state) clone() *state {
-	c := &state{links: make(map[string]*ObservedLink, len(s.links)), routes: make(map[ObjectID]ObservedRoute, len(s.routes)), peers: make(map[model.Peer]bool, len(s.peers)), extra: slices.Clone(s.extra)}
+	c := &state{links: make(map[string]*ObservedLink, len(s.links)), routes: make(map[ObjectID]ObservedRoute, len(s.routes)), peers: make(map[model.Peer]bool, len(s.peers)), extra: slices.Clone(s.extra), rules: maps.Clone(s.rules)}
 	for n, l := range s.links {
 		l := cloneLink(*l)
 		c.links[n] = &l
@@ -65,6 +72,9 @@ func (s *state) observed() Observed {
 	}
 	for _, r := range s.routes {
 		o.Routes = append(o.Routes, r)
+	}
+	for r := range s.rules {
+		o.Rules = append(o.Rules, r)
 	}
 	for p := range s.peers {
 		o.Peers = append(o.Peers, p)

@@ -87,6 +87,10 @@ func (s Step) String() string {
 		return "+ route " + routeText(*s.Route)
 	case DeleteRoute:
 		return "- route " + routeText(*s.Route)
+	case AddRule:
+		return "+ rule " + ruleText(*s.Rule)
+	case DeleteRule:
+		return "- rule " + ruleText(*s.Rule)
 	case AddPeer:
 		return fmt.Sprintf("+ peer %s dev %s", s.Peer.Addr, s.Peer.Link)
 	case DeletePeer:

@@ -14,8 +14,9 @@ import (
 //
 //   - a link that must be made anew, or whose id a new link takes, goes first, children before parents;
 //   - MTUs are lowered children first, then links are made and raised parents first;
-//   - addresses, routes and peers are added before others are deleted, routes over gateways after those without;
-//   - routes go before addresses, and links that nobody needs go last, children before parents.
+//   - addresses, routes, rules and peers are added before others are deleted, routes over gateways after those without,
+//     rules after the routes of the tables that they ask;
+//   - rules go before routes, routes before addresses, and links that nobody needs go last, children before parents.
 type transition struct {
 	now    *state // as of the steps so far
 	to     *state
@@ -32,8 +33,10 @@ func (t *transition) run() []Step {
 	t.takeDown(toOrder)
 	t.addAddresses(toOrder)
 	t.addRoutes()
+	t.addRules()
 	t.addPeers()
 	t.deletePeers(last)
+	t.deleteRules()
 	t.deleteRoutes(last)
 	t.deleteAddresses(fromOrder)
 	t.deleteLinks(fromOrder, last)

@@ -10,7 +10,7 @@ import (
 // Group is the IFLA_GROUP that every link created by us carries, set atomically at creation ("danm" on a phone's keys).
 const Group uint32 = 3266
 
-// RouteProtocol marks our routes (rtnetlink(7) rtm_protocol; 0..4 are the kernel's, low numbers are taken by daemons).
+// RouteProtocol marks our routes and rules (rtnetlink(7) rtm_protocol; 0..4 are the kernel's, low numbers are taken by daemons).
 const RouteProtocol = 156
 
 // Desired is what the node shall look like. Peers and repairs are class-none and part of no digest.
@@ -23,6 +23,7 @@ type Desired struct {
 type Observed struct {
 	Links  []ObservedLink  `json:"links"`            // sorted by name
 	Routes []ObservedRoute `json:"routes,omitempty"` // sorted; main and other tables, without the kernel's own (protocol kernel, local table)
+	Rules  []ObservedRule  `json:"rules,omitempty"`  // sorted; see ObservedRule for which
 	Peers  []model.Peer    `json:"peers,omitempty"`  // all-zero FDB entries of vxlan links, sorted
 	Owned  []Record        `json:"owned,omitempty"`  // from node/ledger, sorted by ID
 }
@@ -47,6 +48,7 @@ type ObservedRoute struct {
 }
 
 // ObjectID names one thing that can be ours: "link/<name>", "address/<link>/<prefix>", "route/<table>/<to>/<metric>",
+// "rule/<family>/<priority>/<selectors>",
 // "property/<link>/<mtu|up|master>", "peer/<link>/<addr>" (recorded on adopted links only).
 type ObjectID string
 
@@ -71,6 +73,8 @@ const (
 	DeleteRoute   Op = "delete-route"
 	AddPeer       Op = "add-peer"
 	DeletePeer    Op = "delete-peer"
+	AddRule       Op = "add-rule"
+	DeleteRule    Op = "delete-rule"
 )
 
 // Disruption says what a step does to traffic, mildest first.
@@ -94,7 +98,8 @@ type Step struct {
 	Address    netip.Prefix `json:"address,omitzero"`
 	LinkName   string       `json:"linkName,omitempty"` // address and set steps: the kernel's name
 	Route      *model.Route `json:"route,omitempty"`
-	Protocol   int          `json:"protocol,omitempty"` // route steps: 0 = RouteProtocol; else a foreign route that a revert puts back
+	Protocol   int          `json:"protocol,omitempty"` // route and rule steps: 0 = RouteProtocol; else a foreign one that a revert puts back
+	Rule       *model.Rule  `json:"rule,omitempty"`
 	Peer       *model.Peer  `json:"peer,omitempty"`
 	Disruption Disruption   `json:"disruption"`
 	Pods       []string     `json:"pods,omitempty"` // named by the caller, see Plan.NamePods

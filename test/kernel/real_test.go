@@ -233,6 +233,19 @@ func (r real) DeleteRoute(m plan.ObservedRoute) error {
 	return r.h.RouteDel(out)
 }
 
+func (r real) AddRule(m plan.ObservedRule) error { return r.h.RuleAdd(foreignRule(m)) }
+
+func (r real) DeleteRule(m plan.ObservedRule) error { return r.h.RuleDel(foreignRule(m)) }
+
+func foreignRule(m plan.ObservedRule) *netlink.Rule {
+	out := netlink.NewRule()
+	out.Family, out.Priority, out.Table, out.IifName, out.Protocol = netlink.FAMILY_V4, int(m.Priority), int(m.Table), m.IIF, uint8(m.Protocol)
+	if m.From.IsValid() {
+		out.Src = ipNet(m.From)
+	}
+	return out
+}
+
 func TestKernelScripts(t *testing.T) {
 	for _, file := range scripts(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { play(t, file, newReal(t)) })
@@ -257,6 +270,9 @@ func TestKernelSubscribe(t *testing.T) {
 		"link":    func() error { return r.SetLink("eth0", "mtu", "1400") },
 		"address": func() error { return r.AddAddress("eth0", netip.MustParsePrefix("192.0.2.1/24")) },
 		"route":   func() error { return r.AddRoute(route) },
+		"rule": func() error {
+			return r.AddRule(plan.ObservedRule{Rule: model.Rule{Priority: 77, Table: 100}, Protocol: 4})
+		},
 		"peer": func() error {
 			p := model.Peer{Link: "vx", Addr: netip.MustParseAddr("192.0.2.9")}
 			return r.Apply(ctx, plan.Step{Op: plan.AddPeer, Peer: &p})

@@ -34,6 +34,8 @@ type host interface {
 	DeleteAddress(name string, a netip.Prefix) error
 	AddRoute(plan.ObservedRoute) error
 	DeleteRoute(plan.ObservedRoute) error
+	AddRule(plan.ObservedRule) error
+	DeleteRule(plan.ObservedRule) error
 }
 
 // run is one script on one host.
@@ -157,12 +159,13 @@ func (r *run) apply(args []string) error {
 	var doc struct {
 		Links  []model.Link  `json:"links"`
 		Routes []model.Route `json:"routes"`
+		Rules  []model.Rule  `json:"rules"`
 		Peers  []model.Peer  `json:"peers"`
 	}
 	if err := yaml.UnmarshalStrict(f.Data, &doc); err != nil {
 		return err
 	}
-	r.desired = plan.Desired{Plan: model.NodePlan{Links: doc.Links, Routes: doc.Routes}, Peers: doc.Peers}
+	r.desired = plan.Desired{Plan: model.NodePlan{Links: doc.Links, Routes: doc.Routes, Rules: doc.Rules}, Peers: doc.Peers}
 	r.before = r.observe()
 	r.last = plan.Diff(r.desired, r.before)
 	for _, c := range r.last.Claims {
@@ -230,6 +233,16 @@ func (r *run) foreign(verb string, w []string) error {
 		return r.host.AddAddress(w[2], netip.MustParsePrefix(w[0]))
 	case "unaddress":
 		return r.host.DeleteAddress(w[2], netip.MustParsePrefix(w[0]))
+	}
+	if verb == "rule" || verb == "unrule" {
+		rule := plan.ObservedRule{Rule: model.Rule{Family: 4, Priority: uint32(number(opt["priority"])), Table: uint32(number(opt["table"])), IIF: opt["iif"]}, Protocol: number(opt["proto"])}
+		if opt["from"] != "" {
+			rule.From = netip.MustParsePrefix(opt["from"])
+		}
+		if verb == "rule" {
+			return r.host.AddRule(rule)
+		}
+		return r.host.DeleteRule(rule)
 	}
 	opt = options(w[1:])
 	route := plan.ObservedRoute{Route: model.Route{To: netip.MustParsePrefix(w[0]), Dev: opt["dev"], Table: uint32(number(opt["table"])), Metric: uint32(number(opt["metric"]))}, Protocol: number(opt["proto"])}
