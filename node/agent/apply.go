@@ -120,7 +120,8 @@ func (a *Agent) verdict(ctx context.Context, st model.NodeState) error {
 	if len(a.baseline) > 0 {
 		return nil
 	}
-	o, err := a.observe(ctx)
+	desired := plan.Desired{Plan: st.Plan, Peers: st.Peers}
+	o, err := a.observe(ctx, desired)
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (a *Agent) verdict(ctx context.Context, st model.NodeState) error {
 	for _, s := range gs.Held {
 		held[s.ID] = true
 	}
-	for _, s := range plan.Diff(plan.Desired{Plan: st.Plan, Peers: st.Peers}, o).Steps {
+	for _, s := range plan.Diff(desired, o).Steps {
 		if !held[s.ID] {
 			return fmt.Errorf("after the apply the kernel still needs %s", s)
 		}

@@ -25,7 +25,7 @@ func (a *Agent) drift(ctx context.Context, gs guard.Status, wanted *model.NodeSt
 	if same {
 		desired.Peers = wanted.Peers // class none and part of no digest: always the newest
 	}
-	o, err := a.observe(ctx)
+	o, err := a.observe(ctx, desired)
 	if err != nil { // unknown is not empty: nothing is repaired on a guess
 		return time.Second, err.Error()
 	}

@@ -120,13 +120,14 @@ func (a *Agent) mayApply(st guard.Status, wanted model.NodeState) (time.Duration
 	return 0, ""
 }
 
-// observe is the kernel together with the ledger.
-func (a *Agent) observe(ctx context.Context) (plan.Observed, error) {
-	o, err := a.opts.Kernel.Observe(ctx)
+// observe is the kernel, as far as desired needs it, together with the ledger.
+func (a *Agent) observe(ctx context.Context, desired plan.Desired) (plan.Observed, error) {
+	owned, err := ledger.Load(a.opts.StateDir)
 	if err != nil {
-		return o, err
+		return plan.Observed{}, err
 	}
-	o.Owned, err = ledger.Load(a.opts.StateDir)
+	o, err := a.opts.Kernel.Observe(ctx, plan.SysctlKeys(desired, owned)...)
+	o.Owned = owned
 	return o, err
 }
 

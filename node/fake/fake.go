@@ -18,6 +18,7 @@ var (
 	ErrNoDevice    = errors.New("no such device")
 	ErrInvalid     = errors.New("invalid argument")
 	ErrDown        = errors.New("network is down")
+	ErrNoEntry     = errors.New("no such file or directory")
 	ErrUnreachable = errors.New("network is unreachable")
 	ErrNotOurs     = errors.New("not ours") // node/link's refusal, no errno
 	ErrInjected    = errors.New("injected fault")
@@ -38,6 +39,7 @@ type Kernel struct {
 	links  map[string]*plan.ObservedLink
 	routes []plan.ObservedRoute
 	rules  []plan.ObservedRule
+	params params
 	peers  map[model.Peer]bool
 	subs   []chan struct{}
 	calls  int
@@ -48,7 +50,7 @@ type Kernel struct {
 // New returns a stack with only the loopback device, down.
 func New() *Kernel {
 	lo := &plan.ObservedLink{Link: model.Link{Name: "lo", Kind: model.Physical, MTU: 65536}}
-	return &Kernel{links: map[string]*plan.ObservedLink{"lo": lo}, peers: map[model.Peer]bool{}, faults: map[int]Fault{}}
+	return &Kernel{links: map[string]*plan.ObservedLink{"lo": lo}, peers: map[model.Peer]bool{}, faults: map[int]Fault{}, params: newParams()}
 }
 
 // FailAt makes the n-th call from now (1 is the next) of Observe or Apply fail with ErrInjected, once.
@@ -64,11 +66,11 @@ func (k *Kernel) Calls() int { k.mu.Lock(); defer k.mu.Unlock(); return k.calls 
 // Writes counts the Apply calls that changed something.
 func (k *Kernel) Writes() int { k.mu.Lock(); defer k.mu.Unlock(); return k.writes }
 
-// Dump is the state as normalised text.
-func (k *Kernel) Dump() string {
+// Dump is the state as normalised text, with the kernel parameters asked for.
+func (k *Kernel) Dump(sysctls ...string) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.observe().Dump()
+	return k.observe(sysctls...).Dump()
 }
 
 func (k *Kernel) fault() (Fault, error) {
@@ -81,18 +83,18 @@ func (k *Kernel) fault() (Fault, error) {
 	return f, fmt.Errorf("call %d: %w", k.calls, ErrInjected)
 }
 
-// Observe lists everything; the ledger's records are the caller's to add, as with node/link.
-func (k *Kernel) Observe(ctx context.Context) (plan.Observed, error) {
+// Observe lists everything, of kernel parameters those asked for; the ledger's records are the caller's to add, as with node/link.
+func (k *Kernel) Observe(ctx context.Context, sysctls ...string) (plan.Observed, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, err := k.fault(); err != nil {
 		return plan.Observed{}, err
 	}
-	return k.observe(), ctx.Err()
+	return k.observe(sysctls...), ctx.Err()
 }
 
-func (k *Kernel) observe() plan.Observed {
-	var o plan.Observed
+func (k *Kernel) observe(sysctls ...string) plan.Observed {
+	o := plan.Observed{Sysctls: k.params.list(sysctls)}
 	for _, l := range k.links {
 		c := *l
 		c.Addresses = slices.Clone(l.Addresses)
@@ -154,11 +156,11 @@ func (k *Kernel) Apply(ctx context.Context, step plan.Step) error {
 		}
 		return injected
 	}
-	before := k.observe().Dump()
+	before := k.observe(everyParam).Dump()
 	if err := k.apply(step); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
-	if k.observe().Dump() != before {
+	if k.observe(everyParam).Dump() != before {
 		k.writes++
 		k.wake()
 	}
@@ -194,6 +196,8 @@ func (k *Kernel) apply(s plan.Step) error {
 	case plan.DeleteRule:
 		k.deleteRule(plan.ObservedRule{Rule: *s.Rule, Protocol: protocol(s)})
 		return nil
+	case plan.SetSysctl:
+		return k.params.write(s.Sysctl, s.To)
 	case plan.AddPeer:
 		if l := k.links[s.Peer.Link]; l == nil || l.Kind != model.VXLAN {
 			return ErrNoDevice

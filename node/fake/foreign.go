@@ -74,6 +74,11 @@ func (k *Kernel) DeleteRule(r plan.ObservedRule) error {
 	return k.foreign(func() error { k.deleteRule(r); return nil })
 }
 
+// SetSysctl writes a kernel parameter.
+func (k *Kernel) SetSysctl(key, value string) error {
+	return k.foreign(func() error { return k.params.write(key, value) })
+}
+
 func (k *Kernel) foreign(change func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

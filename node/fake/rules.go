@@ -90,6 +90,7 @@ func (k *Kernel) insert(o plan.ObservedLink) error {
 		return fmt.Errorf("mtu %d above %d: %w", o.MTU, max, ErrInvalid)
 	}
 	k.links[o.Name] = &o
+	k.params.linkCame(o.Name)
 	return nil
 }
 
@@ -102,6 +103,7 @@ func (k *Kernel) remove(name string) {
 		k.remove(c.Name)
 	}
 	delete(k.links, name)
+	k.params.linkWent(name)
 	for _, l := range k.links {
 		if l.Master == name {
 			l.Master = ""

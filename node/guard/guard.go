@@ -138,11 +138,12 @@ func (g *Guard) Submit(ctx context.Context, s Submission) (Outcome, error) {
 
 // diff observes and compares.
 func (g *Guard) diff(ctx context.Context, d plan.Desired) (plan.Observed, plan.Plan, error) {
-	before, err := g.opts.Kernel.Observe(ctx)
+	owned := g.ledger.Records()
+	before, err := g.opts.Kernel.Observe(ctx, plan.SysctlKeys(d, owned)...)
 	if err != nil {
 		return before, plan.Plan{}, fmt.Errorf("observe: %w", err)
 	}
-	before.Owned = g.ledger.Records()
+	before.Owned = owned
 	return before, plan.Diff(d, before), nil
 }
 

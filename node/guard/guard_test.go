@@ -318,9 +318,9 @@ func (k *killer) point(what string) {
 
 func (k *killer) fault(act, path string) error { k.point(act + " " + path); return nil }
 
-func (k *killer) Observe(ctx context.Context) (plan.Observed, error) {
+func (k *killer) Observe(ctx context.Context, sysctls ...string) (plan.Observed, error) {
 	k.point("observe")
-	return k.Kernel.Observe(ctx)
+	return k.Kernel.Observe(ctx, sysctls...)
 }
 
 func (k *killer) Apply(ctx context.Context, s plan.Step) error {

@@ -73,7 +73,8 @@ func (g *Guard) revertOnce(ctx context.Context, j journal) error {
 }
 
 func (g *Guard) undo(ctx context.Context, tx Transaction) error {
-	now, err := g.opts.Kernel.Observe(ctx)
+	asked := plan.SysctlKeys(tx.Desired, tx.Before.Owned) // as for Before
+	now, err := g.opts.Kernel.Observe(ctx, asked...)
 	if err != nil {
 		return fmt.Errorf("observe: %w", err)
 	}
@@ -84,7 +85,7 @@ func (g *Guard) undo(ctx context.Context, tx Transaction) error {
 			failed = append(failed, fmt.Errorf("undo %s: %w", s, err))
 		}
 	}
-	if now, err = g.opts.Kernel.Observe(ctx); err != nil {
+	if now, err = g.opts.Kernel.Observe(ctx, asked...); err != nil {
 		return errors.Join(append(failed, fmt.Errorf("observe: %w", err))...)
 	}
 	if left := plan.Revert(*tx.Before, now, tx.Steps); len(left) > 0 {

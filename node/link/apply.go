@@ -45,6 +45,8 @@ func (k *Kernel) apply(s plan.Step) error {
 		return k.addRoute(s)
 	case plan.DeleteRoute:
 		return k.deleteRoute(s)
+	case plan.SetSysctl:
+		return k.writeSysctl(s.Sysctl, s.To)
 	case plan.AddRule, plan.DeleteRule:
 		return k.rule(s)
 	case plan.AddPeer, plan.DeletePeer:

@@ -28,7 +28,7 @@ type Kernel struct {
 
 var _ plan.Kernel = (*Kernel)(nil)
 
-// New opens the network namespace of the calling thread. sysRoot is where sysfs stands under its usual name ("/" or a copy in
+// New opens the network namespace of the calling thread. sysRoot is where sysfs and /proc/sys stand under their usual names ("/" or a copy in
 // tests); what is missing there is left out of observations.
 func New(sysRoot string) (*Kernel, error) { return At("/proc/thread-self/ns/net", sysRoot) }
 

@@ -20,17 +20,21 @@ import (
 // errMoved says that links came or went between two dumps of one observation.
 var errMoved = errors.New("links changed while they were listed")
 
-// Observe lists everything afresh. Owned is left empty: the ledger's records are the caller's to add.
-func (k *Kernel) Observe(ctx context.Context) (plan.Observed, error) {
+// Observe lists everything afresh, of kernel parameters those asked for. Owned is left empty: the ledger's records are the caller's to add.
+func (k *Kernel) Observe(ctx context.Context, sysctls ...string) (plan.Observed, error) {
 	var err error
 	for range dumpTries {
 		if err = ctx.Err(); err != nil {
 			break
 		}
 		var o plan.Observed
-		if o, err = k.observe(); !errors.Is(err, errMoved) {
-			return o, err
+		if o, err = k.observe(); errors.Is(err, errMoved) {
+			continue
 		}
+		if err == nil && len(sysctls) > 0 {
+			o.Sysctls, err = k.readSysctls(sysctls)
+		}
+		return o, err
 	}
 	return plan.Observed{}, fmt.Errorf("observe: %w", err)
 }

@@ -111,6 +111,7 @@ func (d *differ) build() bool {
 	d.releaseRecords()
 	d.wantRoutes()
 	d.wantRules()
+	d.wantSysctls()
 	d.guardForeignMTUs()
 	d.settle()
 	return false
@@ -177,6 +178,14 @@ func (d *differ) reason(op Op, id ObjectID) string {
 			return "next hop differs"
 		}
 		return "declared, not present"
+	case SetSysctl:
+		switch _, recorded := d.records[id]; {
+		case d.keep[id]:
+			return "differs from what is declared"
+		case recorded:
+			return "no longer declared, value before put back"
+		}
+		return "follows from another parameter"
 	case SetLink:
 		if _, recorded := d.records[id]; recorded && !d.keep[id] {
 			return "no longer declared, value before put back"

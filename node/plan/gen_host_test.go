@@ -2,9 +2,11 @@ package plan_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"danm.io/danm/node/fake"
 	"danm.io/danm/node/plan"
@@ -71,6 +73,42 @@ func checkRules(d plan.Desired, after plan.Observed) error {
 	for _, o := range after.Rules {
 		if o.Protocol == plan.RouteProtocol && !declared[plan.RuleID(o.Rule)] {
 			return fmt.Errorf("rule %+v is left over", o)
+		}
+	}
+	return nil
+}
+
+// everySysctl asks for all that the fake has.
+var everySysctl = []string{"net.core.somaxconn", "net.ipv4.tcp_rmem", "net.ipv4.conf.*.forwarding", "net.ipv4.conf.*.rp_filter", "net.ipv4.conf.*.accept_redirects",
+	"net.ipv6.conf.*.forwarding", "net.ipv6.conf.*.accept_ra", "net.ipv4.neigh.*.gc_stale_time"}
+
+func randomSysctls(r *rand.Rand) []model.Sysctl {
+	values := map[string][]string{
+		"net.core.somaxconn": {"4096", "8192"}, "net.ipv4.tcp_rmem": {"4096 131072 6291456", "1 2 3"}, "net.core.nowhere": {"1"},
+		"net.ipv4.conf.all.accept_redirects": {"0", "1"},
+	}
+	for _, param := range []string{"net.ipv4.conf.*.forwarding", "net.ipv4.conf.*.rp_filter", "net.ipv6.conf.*.forwarding", "net.ipv6.conf.*.accept_ra"} {
+		for _, link := range []string{"all", "default", "uplink", "eth1", "a", "b", "absent"} {
+			values[strings.ReplaceAll(param, "*", link)] = []string{"0", "1"}
+		}
+	}
+	var out []model.Sysctl
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if chance(r, 12) {
+			out = append(out, model.Sysctl{Key: key, Value: pick(r, values[key]...)})
+		}
+	}
+	return out
+}
+
+// checkSysctls: what is declared is so, or blocked.
+func checkSysctls(d plan.Desired, after plan.Observed, blocked func(plan.ObjectID) bool) error {
+	for _, s := range d.Plan.Sysctls {
+		if slices.ContainsFunc(d.Plan.Links, func(l model.Link) bool { return l.Name == "uplink" }) {
+			s.Key = strings.ReplaceAll(s.Key, ".uplink.", ".eth0.")
+		}
+		if !slices.Contains(after.Sysctls, s) && !blocked(plan.SysctlID(s.Key)) {
+			return fmt.Errorf("sysctl %s is not %s", s.Key, s.Value)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ type node struct {
 func newNode(k *fake.Kernel) *node { return &node{kernel: k, ledger: map[plan.ObjectID]plan.Record{}} }
 
 func (n *node) observe() (plan.Observed, error) {
-	o, err := n.kernel.Observe(context.Background())
+	o, err := n.kernel.Observe(context.Background(), everySysctl...)
 	o.Owned = slices.SortedFunc(maps.Values(n.ledger), func(a, b plan.Record) int {
 		if a.ID < b.ID {
 			return -1
@@ -215,7 +215,7 @@ func randomDesired(r *rand.Rand) plan.Desired {
 	d.Plan.Routes = slices.DeleteFunc(d.Plan.Routes, func(x model.Route) bool { return x.Via.IsValid() && x.Via.Is4() != x.To.Addr().Is4() })
 	seen := map[plan.ObjectID]bool{}
 	d.Plan.Routes = slices.DeleteFunc(d.Plan.Routes, func(x model.Route) bool { dup := seen[plan.RouteID(x)]; seen[plan.RouteID(x)] = true; return dup })
-	d.Plan.Rules = randomRules(r)
+	d.Plan.Rules, d.Plan.Sysctls = randomRules(r), randomSysctls(r)
 	slices.SortFunc(d.Plan.Links, func(a, b model.Link) int {
 		if a.Name < b.Name {
 			return -1

@@ -20,7 +20,7 @@ const defaultMetric6 = 1024
 // names of bridges, VXLANs and VLANs, the number of children. Route tables and metrics are written out. Two normalised
 // values that are equal describe the same network.
 func Normalise(o Observed) Observed {
-	n := Observed{Peers: slices.Clone(o.Peers)}
+	n := Observed{Peers: slices.Clone(o.Peers), Sysctls: slices.Clone(o.Sysctls)}
 	for _, l := range o.Links {
 		l = cloneLink(l)
 		l.Children = 0
@@ -87,6 +87,9 @@ func (o Observed) Dump() string {
 	for _, r := range n.Rules {
 		fmt.Fprintf(&b, "rule %s proto %d\n", ruleText(r.Rule), r.Protocol)
 	}
+	for _, s := range n.Sysctls {
+		fmt.Fprintf(&b, "sysctl %s = %s\n", s.Key, s.Value)
+	}
 	for _, p := range n.Peers {
 		fmt.Fprintf(&b, "peer %s dev %s\n", p.Addr, p.Link)
 	}
@@ -106,6 +109,7 @@ func Sort(o *Observed) {
 		return cmp.Or(compareRoutes(a.Route, b.Route), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	slices.SortFunc(o.Rules, compareRules)
+	slices.SortFunc(o.Sysctls, func(a, b model.Sysctl) int { return cmp.Compare(a.Key, b.Key) })
 	slices.SortFunc(o.Peers, comparePeers)
 	slices.SortFunc(o.Owned, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range o.Links {

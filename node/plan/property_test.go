@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const sequences, plansEach = 200, 5
+const sequences, plansEach = 400, 5
 
 // check is the oracle: it looks at the kernel's end state and the declaration alone and knows nothing of steps.
 func check(d plan.Desired, blocked []plan.Blocked, before, after plan.Observed) error {
@@ -106,7 +106,7 @@ func check(d plan.Desired, blocked []plan.Blocked, before, after plan.Observed) 
 			return fmt.Errorf("peer %+v is left over", p)
 		}
 	}
-	return checkRules(d, after)
+	return errors.Join(checkRules(d, after), checkSysctls(d, after, isBlocked))
 }
 
 // foreign is what must never change: objects without our marks, less the properties that we ever declared.
@@ -186,21 +186,21 @@ func checkHistory(t *testing.T, seed uint64, n *node, walked []plan.Desired) {
 	t.Helper()
 	last := walked[len(walked)-1]
 	fresh := newNode(world(t, rand.New(rand.NewPCG(seed, 1))))
-	start := fresh.kernel.Dump()
+	start := fresh.kernel.Dump(everySysctl...)
 	_, p, err := fresh.to(last)
 	must(t, err)
 	got, err := n.observe()
 	must(t, err)
 	q := plan.Diff(last, got)
 	if len(p.Blocked) == 0 && len(q.Blocked) == 0 {
-		if diff := cmp.Diff(fresh.kernel.Dump(), n.kernel.Dump()); diff != "" {
+		if diff := cmp.Diff(fresh.kernel.Dump(everySysctl...), n.kernel.Dump(everySysctl...)); diff != "" {
 			t.Fatalf("seed %d: the end depends on the way (fresh -, walked +):\n%s", seed, diff)
 		}
 	}
 	_, p, err = n.to(plan.Desired{})
 	must(t, err)
 	if len(p.Blocked) == 0 {
-		if diff := cmp.Diff(start, n.kernel.Dump()); diff != "" {
+		if diff := cmp.Diff(start, n.kernel.Dump(everySysctl...)); diff != "" {
 			t.Fatalf("seed %d: something is left after release:\n%s%s%v\n%s", seed, diff, p.Text(), got.Owned, got.Dump())
 		}
 		if len(n.ledger) > 0 {
@@ -224,7 +224,7 @@ func TestFaults(t *testing.T) {
 		base := clean.kernel.Calls()
 		_, _, err := clean.to(second)
 		must(t, err)
-		want, calls := clean.kernel.Dump(), clean.kernel.Calls()-base
+		want, calls := clean.kernel.Dump(everySysctl...), clean.kernel.Calls()-base
 		for at := 1; at <= calls; at++ {
 			for _, f := range []fake.Fault{fake.Before, fake.After, fake.Half} {
 				n := start()
@@ -236,7 +236,7 @@ func TestFaults(t *testing.T) {
 				if err != nil {
 					t.Fatalf("seed %d call %d fault %d: retry: %v", seed, at, f, err)
 				}
-				if diff := cmp.Diff(want, n.kernel.Dump()); diff != "" {
+				if diff := cmp.Diff(want, n.kernel.Dump(everySysctl...)); diff != "" {
 					t.Fatalf("seed %d call %d fault %d: the retry ends elsewhere:\n%s%s", seed, at, f, diff, retry.Text())
 				}
 			}
@@ -272,7 +272,7 @@ func TestRevert(t *testing.T) {
 					t.Fatalf("seed %d cut %d: %v\ndone:\n%s\nundo:\n%s", seed, cut, err, plan.Plan{Steps: done}.Text(), plan.Plan{Steps: undo}.Text())
 				}
 			}
-			if diff := cmp.Diff(before.Dump(), n.kernel.Dump()); diff != "" {
+			if diff := cmp.Diff(before.Dump(), n.kernel.Dump(everySysctl...)); diff != "" {
 				t.Fatalf("seed %d cut %d: not as before:\n%s\ndone:\n%s\nundo:\n%s", seed, cut, diff, plan.Plan{Steps: done}.Text(), plan.Plan{Steps: undo}.Text())
 			}
 			if diff := cmp.Diff(before.Dump(), plan.Simulate(after, undo).Dump()); diff != "" {

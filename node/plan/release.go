@@ -122,6 +122,7 @@ func (d *differ) releaseRecords() {
 		_, wanted := d.wants[link]
 		_, linkBlocked := d.blocked[LinkID(link)]
 		switch {
+		case kind == "sysctl": // see releaseSysctls
 		case d.keep[id] || d.frozen[link]:
 		case linkBlocked && (wanted || d.to.links[link] != nil): // nothing about it is decided while it is blocked
 		case kind == "link":
@@ -223,8 +224,10 @@ func (d *differ) inUse(link string, ours bool) bool {
 		}
 	}
 	l := d.to.links[link]
+	isPort := d.to.links[l.Master] != nil && d.willBridge(l.Master)
+	portOfOurs := isPort && (d.makes(l.Master) || d.keep[PropertyID(link, "master")])
 	if ours {
-		return d.devices[link] || d.makes(l.Master) || len(d.wants[link].Addresses) > 0
+		return d.devices[link] || portOfOurs || len(d.wants[link].Addresses) > 0
 	}
 	for _, a := range l.Addresses {
 		id := AddressID(link, a)
@@ -238,7 +241,7 @@ func (d *differ) inUse(link string, ours bool) bool {
 			return true
 		}
 	}
-	return d.to.links[l.Master] != nil && !d.makes(l.Master) || d.obs.links[link].Children > len(d.kids[link])
+	return isPort && !portOfOurs || d.obs.links[link].Children > len(d.kids[link])
 }
 
 // guardForeignMTUs takes back a lower MTU where the kernel would squeeze a VLAN that is not ours under it.

@@ -43,6 +43,8 @@ func (r *reverter) touch(s Step) {
 		r.touchRoute(s.ID)
 	case AddRule, DeleteRule:
 		r.touchRule(s)
+	case SetSysctl:
+		r.touchSysctl(s.Sysctl)
 	case AddPeer, DeletePeer:
 		if r.before.peers[*s.Peer] {
 			r.to.peers[*s.Peer] = true
@@ -160,6 +162,7 @@ func (r *reverter) drop(n string) {
 func (r *reverter) putBack(n string) {
 	was := cloneLink(*r.before.links[n])
 	r.to.links[n] = &was
+	r.putBackSysctls(n)
 	for id, route := range r.before.routes {
 		if route.Dev == n {
 			r.to.routes[id] = route

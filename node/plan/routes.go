@@ -35,26 +35,40 @@ func (d *differ) wantRoute(id ObjectID, r model.Route) {
 		d.aside(id, fmt.Sprintf("a route of protocol %d is there (%s)", have.Protocol, nexthopText(have.Route)), "remove it, or declare another metric or table")
 		return
 	}
+	if reason, remedy := d.routeInVain(r, there); reason != "" {
+		d.aside(id, reason, remedy)
+		if d.isMadeAnew(have.Dev) {
+			delete(d.to.routes, id) // the old one goes with its link and cannot come back
+		}
+		return
+	}
+	d.to.routes[id] = ObservedRoute{Route: r, Protocol: RouteProtocol}
+}
+
+// routeInVain says why a route cannot be had now.
+func (d *differ) routeInVain(r model.Route, there bool) (reason, remedy string) {
 	if r.Dev != "" {
 		dev := d.to.links[r.Dev]
 		b, isBlocked := d.blocked[LinkID(r.Dev)]
 		switch {
 		case isBlocked && !there:
-			d.aside(id, r.Dev+" is blocked: "+b.Reason, b.Remedy)
-			return
+			return r.Dev + " is blocked: " + b.Reason, b.Remedy
 		case dev == nil:
-			d.aside(id, r.Dev+" is missing, waiting for it to appear", "declare it or make it")
-			return
+			return r.Dev + " is missing, waiting for it to appear", "declare it or make it"
 		case !dev.Up:
-			d.aside(id, r.Dev+" is down and nothing declares it up", "declare up: true on it")
-			return
+			return r.Dev + " is down and nothing declares it up", "declare up: true on it"
 		}
 	}
 	if r.Via.IsValid() && !d.onLink(r) {
-		d.aside(id, fmt.Sprintf("gateway %s is on no subnet of the route's device", r.Via), "declare an address whose subnet contains it")
-		return
+		return fmt.Sprintf("gateway %s is on no subnet of the route's device", r.Via), "declare an address whose subnet contains it"
 	}
-	d.to.routes[id] = ObservedRoute{Route: r, Protocol: RouteProtocol}
+	return "", ""
+}
+
+// isMadeAnew says whether another link takes the place of an observed one.
+func (d *differ) isMadeAnew(link string) bool {
+	have, want := d.obs.links[link], d.to.links[link]
+	return have != nil && want != nil && !sameIdentity(have.Link, want.Link)
 }
 
 // gated sorts routes over a gateway behind those that may make it reachable.

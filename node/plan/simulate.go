@@ -59,6 +59,10 @@ func (s *state) apply(step Step) {
 		}
 	case AddRule, DeleteRule:
 		s.applyRule(step)
+	case SetSysctl:
+		if _, known := s.sysctls[step.Sysctl]; known || s.links[linkOf(step.Sysctl)] != nil {
+			s.writeSysctl(step.Sysctl, step.To)
+		}
 	case AddPeer:
 		if s.links[step.Peer.Link] != nil {
 			s.peers[*step.Peer] = true
@@ -85,6 +89,7 @@ func (s *state) create(l model.Link) {
 	l.Addresses, l.Match = nil, nil
 	o := cloneLink(ObservedLink{Link: l, KernelKind: string(l.Kind), Group: Group})
 	s.links[l.Name], s.kids = &o, nil
+	s.newSysctls(l.Name)
 }
 
 // delete models the end of links: their VLANs, VXLANs and other children go with them, their ports are freed.
@@ -115,6 +120,7 @@ func (s *state) delete(names map[string]bool) {
 		}
 	}
 	s.dropRoutes(func(r ObservedRoute) bool { return gone[r.Dev] })
+	s.dropSysctls(gone)
 	for p := range s.peers {
 		if gone[p.Link] {
 			delete(s.peers, p)

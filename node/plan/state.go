@@ -11,17 +11,18 @@ import (
 
 // state is an Observed with indexes, for working on.
 type state struct {
-	links  map[string]*ObservedLink
-	routes map[ObjectID]ObservedRoute
-	extra  []ObservedRoute // further routes of one ID (other TOS, multipath): foreign, only carried along
-	rules  map[ObservedRule]bool
-	peers  map[model.Peer]bool
-	kids   map[string][]string // by parent, nil when links came or went since: see vlansOn
+	links   map[string]*ObservedLink
+	routes  map[ObjectID]ObservedRoute
+	extra   []ObservedRoute // further routes of one ID (other TOS, multipath): foreign, only carried along
+	rules   map[ObservedRule]bool
+	sysctls map[string]string
+	peers   map[model.Peer]bool
+	kids    map[string][]string // by parent, nil when links came or went since: see vlansOn
 }
 
 func newState(o Observed) *state {
 	s := &state{links: make(map[string]*ObservedLink, len(o.Links)), routes: make(map[ObjectID]ObservedRoute, len(o.Routes)), peers: make(map[model.Peer]bool, len(o.Peers)),
-		rules: make(map[ObservedRule]bool, len(o.Rules))}
+		rules: make(map[ObservedRule]bool, len(o.Rules)), sysctls: sysctlsOf(o.Sysctls)}
 	for _, l := range o.Links {
 		l := cloneLink(l)
 		s.links[l.Name] = &l
@@ -51,7 +52,7 @@ func newState(o Observed) *state {
 }
 
 func (s *state) clone() *state {
-	c := &state{links: make(map[string]*ObservedLink, len(s.links)), routes: make(map[ObjectID]ObservedRoute, len(s.routes)), peers: make(map[model.Peer]bool, len(s.peers)), extra: slices.Clone(s.extra), rules: maps.Clone(s.rules)}
+	c := &state{links: make(map[string]*ObservedLink, len(s.links)), routes: make(map[ObjectID]ObservedRoute, len(s.routes)), peers: make(map[model.Peer]bool, len(s.peers)), extra: slices.Clone(s.extra), rules: maps.Clone(s.rules), sysctls: maps.Clone(s.sysctls)}
 	for n, l := range s.links {
 		l := cloneLink(*l)
 		c.links[n] = &l
@@ -75,6 +76,9 @@ func (s *state) observed() Observed {
 	}
 	for r := range s.rules {
 		o.Rules = append(o.Rules, r)
+	}
+	for k, v := range s.sysctls {
+		o.Sysctls = append(o.Sysctls, model.Sysctl{Key: k, Value: v})
 	}
 	for p := range s.peers {
 		o.Peers = append(o.Peers, p)

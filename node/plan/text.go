@@ -87,6 +87,8 @@ func (s Step) String() string {
 		return "+ route " + routeText(*s.Route)
 	case DeleteRoute:
 		return "- route " + routeText(*s.Route)
+	case SetSysctl:
+		return fmt.Sprintf("~ sysctl %s%s -> %s", s.Sysctl, leading(s.From), s.To)
 	case AddRule:
 		return "+ rule " + ruleText(*s.Rule)
 	case DeleteRule:
@@ -97,6 +99,14 @@ func (s Step) String() string {
 		return fmt.Sprintf("- peer %s dev %s", s.Peer.Addr, s.Peer.Link)
 	}
 	return fmt.Sprintf("? %s %s", s.Op, s.ID)
+}
+
+// leading is a word with a blank before it, nothing for none.
+func leading(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " " + s
 }
 
 func orNone(s string) string {

@@ -14,6 +14,7 @@ import (
 //
 //   - a link that must be made anew, or whose id a new link takes, goes first, children before parents;
 //   - MTUs are lowered children first, then links are made and raised parents first;
+//   - kernel parameters of all links and of those to come go before links are made, those of single links after;
 //   - addresses, routes, rules and peers are added before others are deleted, routes over gateways after those without,
 //     rules after the routes of the tables that they ask;
 //   - rules go before routes, routes before addresses, and links that nobody needs go last, children before parents.
@@ -29,8 +30,10 @@ func (t *transition) run() []Step {
 	first, last := t.deletions()
 	t.deleteLinks(fromOrder, first)
 	t.lowerMTUs(toOrder)
+	t.setSysctls(0, lastRank-1)
 	t.raise(toOrder)
 	t.takeDown(toOrder)
+	t.setSysctls(lastRank, lastRank)
 	t.addAddresses(toOrder)
 	t.addRoutes()
 	t.addRules()

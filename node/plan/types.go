@@ -21,11 +21,12 @@ type Desired struct {
 
 // Observed is everything of the kernel that Diff may look at, as of one moment, normalised: no indexes, counters, lifetimes.
 type Observed struct {
-	Links  []ObservedLink  `json:"links"`            // sorted by name
-	Routes []ObservedRoute `json:"routes,omitempty"` // sorted; main and other tables, without the kernel's own (protocol kernel, local table)
-	Rules  []ObservedRule  `json:"rules,omitempty"`  // sorted; see ObservedRule for which
-	Peers  []model.Peer    `json:"peers,omitempty"`  // all-zero FDB entries of vxlan links, sorted
-	Owned  []Record        `json:"owned,omitempty"`  // from node/ledger, sorted by ID
+	Links   []ObservedLink  `json:"links"`             // sorted by name
+	Routes  []ObservedRoute `json:"routes,omitempty"`  // sorted; main and other tables, without the kernel's own (protocol kernel, local table)
+	Rules   []ObservedRule  `json:"rules,omitempty"`   // sorted; see ObservedRule for which
+	Sysctls []model.Sysctl  `json:"sysctls,omitempty"` // those asked for that exist, sorted by key, blanks in values single
+	Peers   []model.Peer    `json:"peers,omitempty"`   // all-zero FDB entries of vxlan links, sorted
+	Owned   []Record        `json:"owned,omitempty"`   // from node/ledger, sorted by ID
 }
 
 // ObservedLink is one host link. The embedded Link's Name is the kernel's; Alias, MTU, Up, Master, Parent, Addresses are as seen.
@@ -49,11 +50,11 @@ type ObservedRoute struct {
 
 // ObjectID names one thing that can be ours: "link/<name>", "address/<link>/<prefix>", "route/<table>/<to>/<metric>",
 // "rule/<family>/<priority>/<selectors>",
-// "property/<link>/<mtu|up|master>", "peer/<link>/<addr>" (recorded on adopted links only).
+// "property/<link>/<mtu|up|master>", "sysctl/<key>", "peer/<link>/<addr>" (recorded on adopted links only).
 type ObjectID string
 
 // Record says that an object is ours, written ahead of the kernel call. Prior is the value before us of an adopted
-// property ("1500", "down"); it is put back on release. Links and addresses that were there before us have the Prior
+// property or kernel parameter ("1500", "down"); it is put back on release. Links and addresses that were there before us have the Prior
 // "adopted": they are left in place on release. Routes have no record, RouteProtocol marks them.
 type Record struct {
 	ID    ObjectID `json:"id"`
@@ -75,6 +76,7 @@ const (
 	DeletePeer    Op = "delete-peer"
 	AddRule       Op = "add-rule"
 	DeleteRule    Op = "delete-rule"
+	SetSysctl     Op = "set-sysctl"
 )
 
 // Disruption says what a step does to traffic, mildest first.
@@ -93,13 +95,14 @@ type Step struct {
 	ID         ObjectID     `json:"id"`
 	Link       *model.Link  `json:"link,omitempty"`     // create: the whole link; set: the desired link; kernel names
 	Property   string       `json:"property,omitempty"` // set: "mtu", "up", "master", "alias"
-	From       string       `json:"from,omitempty"`     // set: value before, for people and for undo
+	From       string       `json:"from,omitempty"`     // set link or sysctl: value before, for people and for undo
 	To         string       `json:"to,omitempty"`
 	Address    netip.Prefix `json:"address,omitzero"`
 	LinkName   string       `json:"linkName,omitempty"` // address and set steps: the kernel's name
 	Route      *model.Route `json:"route,omitempty"`
 	Protocol   int          `json:"protocol,omitempty"` // route and rule steps: 0 = RouteProtocol; else a foreign one that a revert puts back
 	Rule       *model.Rule  `json:"rule,omitempty"`
+	Sysctl     string       `json:"sysctl,omitempty"` // key; values in From ("" unknown) and To
 	Peer       *model.Peer  `json:"peer,omitempty"`
 	Disruption Disruption   `json:"disruption"`
 	Pods       []string     `json:"pods,omitempty"` // named by the caller, see Plan.NamePods
@@ -125,8 +128,9 @@ type Plan struct {
 // Kernel is the node's network stack as the guard and the agent use it. node/link implements it on netlink, node/fake in
 // memory. All methods are safe for concurrent use by readers; Apply has one caller at a time.
 type Kernel interface {
-	// Observe lists everything afresh. An error means "unknown", never "empty".
-	Observe(ctx context.Context) (Observed, error)
+	// Observe lists everything afresh, of kernel parameters those asked for (see SysctlKeys; a * stands for every link, all
+	// and default). An error means "unknown", never "empty".
+	Observe(ctx context.Context, sysctls ...string) (Observed, error)
 	// Apply executes one step. It is idempotent: an object already as wanted, or already gone, is no error.
 	Apply(ctx context.Context, step Step) error
 	// Subscribe wakes the receiver after changes (coalesced, contents say nothing); closed when ctx ends.

@@ -29,7 +29,7 @@ type InitOptions struct {
 // Only interfaces, their MTU and their being up are declared. Addresses are written as comments: one that a DHCP server gave
 // must not become permanent because a file says so.
 func Init(ctx context.Context, o InitOptions, io IO) int {
-	host, err := observeHost(ctx, "")
+	host, err := observeHost(ctx, "", model.NodePlan{})
 	if err != nil {
 		return io.fail(err)
 	}

@@ -88,7 +88,7 @@ func nodeOf(d Document, name string) (model.NodeState, error) {
 func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observed, error) {
 	switch {
 	case o.Local:
-		return observeHost(ctx, o.StateDir)
+		return observeHost(ctx, o.StateDir, p)
 	case o.Observed == "":
 		return assumed(model.NodePlan{}, p), nil
 	}
@@ -104,18 +104,22 @@ func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observe
 }
 
 // observeHost reads this host's kernel and, from the state directory if one is given, what of it is ours.
-func observeHost(ctx context.Context, stateDir string) (plan.Observed, error) {
+func observeHost(ctx context.Context, stateDir string, p model.NodePlan) (plan.Observed, error) {
 	kernel, err := link.New("/")
 	if err != nil {
 		return plan.Observed{}, err
 	}
 	defer kernel.Close()
-	host, err := kernel.Observe(ctx)
+	var owned []plan.Record
+	if stateDir != "" {
+		if owned, err = ledger.Load(stateDir); err != nil {
+			return plan.Observed{}, err
+		}
+	}
+	host, err := kernel.Observe(ctx, plan.SysctlKeys(plan.Desired{Plan: p}, owned)...)
 	if err != nil {
 		return plan.Observed{}, fmt.Errorf("observe this host: %w", err)
 	}
-	if stateDir != "" {
-		host.Owned, err = ledger.Load(stateDir)
-	}
-	return host, err
+	host.Owned = owned
+	return host, nil
 }

@@ -20,12 +20,9 @@ func assumed(running, coming model.NodePlan) plan.Observed {
 		if l.Kind != model.Physical {
 			return
 		}
-		have := plan.ObservedLink{Link: model.Link{Name: l.Name, Kind: model.Physical, MTU: hardwareMTU, Up: up}}
+		have := plan.ObservedLink{Link: model.Link{Name: assumedName(l), Kind: model.Physical, MTU: hardwareMTU, Up: up}}
 		if m := l.Match; m != nil {
 			have.MAC, have.PCI, have.Driver = m.MAC, m.PCI, m.Driver
-			if m.Name != "" {
-				have.Name = m.Name
-			}
 		}
 		if !slices.ContainsFunc(o.Links, func(x plan.ObservedLink) bool { return x.Name == have.Name }) {
 			o.Links = append(o.Links, have)
@@ -37,8 +34,39 @@ func assumed(running, coming model.NodePlan) plan.Observed {
 	for _, l := range coming.Links {
 		add(l, false)
 	}
+	o.Sysctls = assumedSysctls(running, coming)
 	plan.Sort(&o)
 	return o
+}
+
+// assumedSysctls are the kernel parameters that the plans set, with unknown values; those of links to be made come with them.
+func assumedSysctls(plans ...model.NodePlan) []model.Sysctl {
+	var out []model.Sysctl
+	for _, p := range plans {
+		for _, s := range p.Sysctls {
+			parts := strings.Split(s.Key, ".")
+			perLink := len(parts) == 5 && (parts[2] == "conf" || parts[2] == "neigh")
+			if perLink && parts[3] != "all" && parts[3] != "default" {
+				i := slices.IndexFunc(p.Links, func(l model.Link) bool { return l.Name == strings.ReplaceAll(parts[3], "/", ".") })
+				if i < 0 || p.Links[i].Kind != model.Physical {
+					continue
+				}
+				parts[3] = strings.ReplaceAll(assumedName(p.Links[i]), ".", "/")
+			}
+			if key := strings.Join(parts, "."); !slices.ContainsFunc(out, func(x model.Sysctl) bool { return x.Key == key }) {
+				out = append(out, model.Sysctl{Key: key})
+			}
+		}
+	}
+	return out
+}
+
+// assumedName is the kernel's name of a physical link as far as the plan says it.
+func assumedName(l model.Link) string {
+	if l.Match != nil && l.Match.Name != "" {
+		return l.Match.Name
+	}
+	return l.Name
 }
 
 // asIfApplied is what would be observed on host after desired was applied to it, with the ledger's records.

@@ -10,7 +10,9 @@
 //	foreign address|unaddress PREFIX dev NAME
 //	foreign route|unroute PREFIX [via A] [dev NAME] [table N] [metric N] proto N
 //	foreign rule|unrule priority N [from PREFIX] [iif NAME] table N proto N
-//	apply FILE [N]                   the plan in FILE (links, routes, rules, peers), or only its first N steps
+//	foreign sysctl KEY VALUE
+//	ask KEY..                        dumps show these kernel parameters too
+//	apply FILE [N]                   the plan in FILE (links, routes, rules, sysctls, peers), or only its first N steps
 //	text FILE                        steps and blocked objects of the last plan
 //	dump FILE                        the kernel's state now
 //	mark, same                       remember the dump; it must be that again

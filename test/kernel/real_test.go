@@ -51,7 +51,7 @@ func newReal(t *testing.T) real {
 	must(t, err)
 	r := real{ns: ns}
 	must(t, ns.Do(func() (err error) {
-		if r.Kernel, err = link.New("/nowhere"); err != nil {
+		if r.Kernel, err = link.New("/"); err != nil {
 			return err
 		}
 		r.h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -231,6 +231,12 @@ func (r real) DeleteRoute(m plan.ObservedRoute) error {
 		return err
 	}
 	return r.h.RouteDel(out)
+}
+
+func (r real) SetSysctl(key, value string) error {
+	return r.ns.Do(func() error {
+		return os.WriteFile("/proc/sys/"+strings.NewReplacer(".", "/", "/", ".").Replace(key), []byte(value), 0)
+	})
 }
 
 func (r real) AddRule(m plan.ObservedRule) error { return r.h.RuleAdd(foreignRule(m)) }

@@ -36,6 +36,7 @@ type host interface {
 	DeleteRoute(plan.ObservedRoute) error
 	AddRule(plan.ObservedRule) error
 	DeleteRule(plan.ObservedRule) error
+	SetSysctl(key, value string) error
 }
 
 // run is one script on one host.
@@ -45,6 +46,7 @@ type run struct {
 	archive *txtar.Archive
 	ledger  map[plan.ObjectID]plan.Record
 	desired plan.Desired
+	asked   []string
 	before  plan.Observed
 	last    plan.Plan
 	done    []plan.Step
@@ -107,6 +109,9 @@ func (r *run) command(w []string) error {
 		return r.want(w[1], r.last.Text())
 	case "dump":
 		return r.want(w[1], r.dump())
+	case "ask":
+		r.asked = w[1:]
+		return nil
 	case "mark":
 		r.marked = r.dump()
 		return nil
@@ -157,15 +162,16 @@ func (r *run) apply(args []string) error {
 		return err
 	}
 	var doc struct {
-		Links  []model.Link  `json:"links"`
-		Routes []model.Route `json:"routes"`
-		Rules  []model.Rule  `json:"rules"`
-		Peers  []model.Peer  `json:"peers"`
+		Links   []model.Link   `json:"links"`
+		Routes  []model.Route  `json:"routes"`
+		Rules   []model.Rule   `json:"rules"`
+		Sysctls []model.Sysctl `json:"sysctls"`
+		Peers   []model.Peer   `json:"peers"`
 	}
 	if err := yaml.UnmarshalStrict(f.Data, &doc); err != nil {
 		return err
 	}
-	r.desired = plan.Desired{Plan: model.NodePlan{Links: doc.Links, Routes: doc.Routes, Rules: doc.Rules}, Peers: doc.Peers}
+	r.desired = plan.Desired{Plan: model.NodePlan{Links: doc.Links, Routes: doc.Routes, Rules: doc.Rules, Sysctls: doc.Sysctls}, Peers: doc.Peers}
 	r.before = r.observe()
 	r.last = plan.Diff(r.desired, r.before)
 	for _, c := range r.last.Claims {
@@ -203,18 +209,24 @@ func (r *run) steps(steps []plan.Step) error {
 
 // observe leaves out what the namespace brings and the far ends of cables.
 func (r *run) observe() plan.Observed {
-	o, err := r.host.Observe(context.Background())
+	var owned []plan.Record
+	for _, id := range slices.Sorted(maps.Keys(r.ledger)) {
+		owned = append(owned, r.ledger[id])
+	}
+	o, err := r.host.Observe(context.Background(), append(plan.SysctlKeys(r.desired, owned), r.asked...)...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	o.Links = slices.DeleteFunc(o.Links, func(l plan.ObservedLink) bool {
 		return slices.Contains([]string{"lo", "sit0", "tunl0", "gre0", "gretap0", "erspan0", "ip6tnl0", "ip6gre0", "ip_vti0", "ip6_vti0"}, l.Name) || strings.HasSuffix(l.Name, "-far")
 	})
-	for _, id := range slices.Sorted(maps.Keys(r.ledger)) {
-		o.Owned = append(o.Owned, r.ledger[id])
-	}
+	o.Sysctls = slices.DeleteFunc(o.Sysctls, func(s model.Sysctl) bool { return bystander.MatchString(s.Key) })
+	o.Owned = owned
 	return o
 }
+
+// bystander matches the parameters of what the namespace brings and of far ends.
+var bystander = regexp.MustCompile(`\.(lo|sit0|tunl0|gre0|gretap0|erspan0|ip6tnl0|ip6gre0|ip_vti0|ip6_vti0|[a-z0-9/]+-far)\.`)
 
 var random = regexp.MustCompile(` mac \S+`)
 
@@ -233,6 +245,9 @@ func (r *run) foreign(verb string, w []string) error {
 		return r.host.AddAddress(w[2], netip.MustParsePrefix(w[0]))
 	case "unaddress":
 		return r.host.DeleteAddress(w[2], netip.MustParsePrefix(w[0]))
+	}
+	if verb == "sysctl" {
+		return r.host.SetSysctl(w[0], w[1])
 	}
 	if verb == "rule" || verb == "unrule" {
 		rule := plan.ObservedRule{Rule: model.Rule{Family: 4, Priority: uint32(number(opt["priority"])), Table: uint32(number(opt["table"])), IIF: opt["iif"]}, Protocol: number(opt["proto"])}
