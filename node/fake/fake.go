@@ -99,6 +99,10 @@ func (k *Kernel) observe(sysctls ...string) plan.Observed {
 		c := *l
 		c.Addresses = slices.Clone(l.Addresses)
 		c.AltNames = slices.Clone(l.AltNames)
+		if l.Bond != nil {
+			b := *l.Bond
+			c.Bond = &b
+		}
 		c.Children = len(k.children(l.Name))
 		o.Links = append(o.Links, c)
 	}

@@ -43,7 +43,7 @@ func (k *Kernel) create(l model.Link) error {
 	have := k.links[l.Name]
 	if have == nil {
 		o := plan.ObservedLink{Link: l, KernelKind: string(l.Kind), Group: plan.Group}
-		o.Addresses, o.Match, o.Master, o.Alias, o.Up = nil, nil, "", "", false
+		o.Addresses, o.Match, o.Master, o.Alias, o.Up, o.PortVLANs = nil, nil, "", "", false, nil
 		if err := k.insert(o); err != nil {
 			return err
 		}
@@ -81,6 +81,11 @@ func (k *Kernel) insert(o plan.ObservedLink) error {
 		}
 	}
 	max := k.limit(&o)
+	if o.Bond != nil {
+		b := *o.Bond
+		b.Primary = ""
+		o.Bond = &b
+	}
 	switch {
 	case o.MTU == 0 && max > 0:
 		o.MTU = max
@@ -102,11 +107,12 @@ func (k *Kernel) remove(name string) {
 	for _, c := range k.children(name) {
 		k.remove(c.Name)
 	}
+	kind := k.links[name].Kind
 	delete(k.links, name)
 	k.params.linkWent(name)
 	for _, l := range k.links {
 		if l.Master == name {
-			l.Master = ""
+			k.release(l, kind)
 		}
 	}
 	k.routes = slices.DeleteFunc(k.routes, func(r plan.ObservedRoute) bool { return r.Dev == name })
@@ -131,14 +137,18 @@ func (k *Kernel) set(name, property, value string) error {
 		}
 		k.bringDown(l)
 	case "master":
-		if m := k.links[value]; value != "" && (m == nil || m.Kind != model.Bridge || value == name) {
-			return fmt.Errorf("master %s: %w", value, ErrNoDevice)
-		}
-		l.Master = value
+		return k.enslave(l, value)
 	case "alias":
 		l.Alias = value
+	case "vlan_filtering":
+		if l.Kind != model.Bridge {
+			return fmt.Errorf("property %q: %w", property, ErrInvalid)
+		}
+		l.Filtering = value == "on"
+	case "vlans":
+		return k.setVLANs(l, value)
 	default:
-		return fmt.Errorf("property %q: %w", property, ErrInvalid)
+		return k.setBondOption(l, property, value)
 	}
 	return nil
 }
@@ -150,6 +160,13 @@ func (k *Kernel) setMTU(l *plan.ObservedLink, value string) error {
 		return fmt.Errorf("mtu %s: %w", value, ErrInvalid)
 	}
 	l.MTU = mtu
+	for _, port := range k.links {
+		if l.Kind == model.Bond && port.Master == l.Name {
+			if err := k.setMTU(port, value); err != nil {
+				return err
+			}
+		}
+	}
 	for _, c := range k.children(l.Name) {
 		if c.Kind == model.VLAN && c.MTU > mtu {
 			if err := k.setMTU(c, value); err != nil {

@@ -80,7 +80,12 @@ func (k *Kernel) create(l model.Link) error {
 	if l.Up {
 		a.Flags |= net.FlagUp
 	}
-	err := k.h.LinkAdd(netlinkLink(l, a))
+	made := netlinkLink(l, a)
+	err := k.h.LinkAdd(made)
+	if bridge, ok := made.(*netlink.Bridge); ok && errors.Is(err, unix.EOPNOTSUPP) && !l.Filtering {
+		bridge.VlanFiltering, bridge.VlanDefaultPVID = nil, nil // a kernel that cannot filter refuses even the wish not to
+		err = k.h.LinkAdd(bridge)
+	}
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		// Our link from an attempt that was cut off, another's of that name, or another's with that id.
@@ -93,6 +98,9 @@ func (k *Kernel) create(l model.Link) error {
 		return fmt.Errorf("add link: %w", err)
 	}
 	fresh := netlink.LinkAttrs{Name: l.Name, MTU: bridgeMTU(l, l.MTU), Flags: a.Flags}
+	if l.Kind == model.VRF {
+		fresh.MTU = l.MTU
+	}
 	return k.finish(l, &fresh)
 }
 
@@ -112,7 +120,15 @@ func netlinkLink(l model.Link, a netlink.LinkAttrs) netlink.Link {
 	a.MTU = bridgeMTU(l, l.MTU)
 	switch l.Kind {
 	case model.Bridge:
-		return &netlink.Bridge{LinkAttrs: a}
+		noPVID := uint16(0) // a port is a member of what is declared, and of nothing by itself
+		return &netlink.Bridge{LinkAttrs: a, VlanFiltering: &l.Filtering, VlanDefaultPVID: &noPVID}
+	case model.Bond:
+		return netlinkBond(l, a)
+	case model.VRF:
+		a.MTU = 0 // the kernel's: versions differ in what they allow
+		return &netlink.Vrf{LinkAttrs: a, Table: l.Table}
+	case model.Dummy:
+		return &netlink.Dummy{LinkAttrs: a}
 	case model.VLAN:
 		return &netlink.Vlan{LinkAttrs: a, VlanId: int(l.VLANID), VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
 	case model.VXLAN:
@@ -189,18 +205,21 @@ func (k *Kernel) set(name, property, value string) error {
 		if value == "" {
 			return wrap("release from master", k.h.LinkSetNoMaster(l))
 		}
-		m, err := k.index(value)
-		if err != nil {
-			return err
-		}
-		return wrap("set master", k.h.LinkSetMasterByIndex(l, m))
+		return k.enslave(l, value)
 	case "up":
 		if value == "up" {
 			return wrap("set up", k.h.LinkSetUp(l))
 		}
 		return wrap("set down", k.h.LinkSetDown(l))
+	case "vlan_filtering":
+		on := value == "on"
+		a := netlink.NewLinkAttrs()
+		a.Name, a.Index = name, i
+		return wrap("set VLAN filtering", k.h.LinkModify(&netlink.Bridge{LinkAttrs: a, VlanFiltering: &on}))
+	case "vlans":
+		return k.setVLANs(name, value)
 	}
-	return fmt.Errorf("property %q: %w", property, ErrStep)
+	return k.setBondOption(name, property, value)
 }
 
 func wrap(what string, err error) error {

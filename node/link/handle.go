@@ -11,15 +11,16 @@ import (
 const dumpTries = 20
 
 // completeDump repeats list until the kernel says that the answer is whole: half a list must never pass for all there is.
-func completeDump[T any](list func() ([]T, error)) ([]T, error) {
+func completeDump[T any](list func() (T, error)) (T, error) {
 	var err error
 	for range dumpTries {
-		var out []T
+		var out T
 		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EINTR) {
 			return out, err
 		}
 	}
-	return nil, err
+	var none T
+	return none, err
 }
 
 // AddressesOn lists the addresses of one link through a handle that may be open in another network namespace.

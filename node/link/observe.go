@@ -55,6 +55,9 @@ func (k *Kernel) observe() (plan.Observed, error) {
 		o.Links = append(o.Links, k.observeLink(l, names))
 	}
 	countChildren(o.Links)
+	if err := k.observeVLANs(&o, byIndex); err != nil {
+		return plan.Observed{}, err
+	}
 	if err := k.observeAddresses(&o, byIndex); err != nil {
 		return plan.Observed{}, err
 	}
@@ -87,7 +90,7 @@ func (k *Kernel) observeLink(l netlink.Link, names map[int]string) plan.Observed
 	a := l.Attrs()
 	o := plan.ObservedLink{
 		Link:  model.Link{Name: a.Name, Kind: model.Physical, Alias: a.Alias, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: names[a.MasterIndex]},
-		Group: a.Group, MAC: a.HardwareAddr.String(), AltNames: slices.Clone(a.AltNames),
+		Group: a.Group, MAC: ownMAC(a).String(), AltNames: slices.Clone(a.AltNames),
 	}
 	slices.Sort(o.AltNames)
 	if l.Type() != "device" {
@@ -99,7 +102,13 @@ func (k *Kernel) observeLink(l netlink.Link, names map[int]string) plan.Observed
 	}
 	switch l := l.(type) {
 	case *netlink.Bridge:
-		o.Kind = model.Bridge
+		o.Kind, o.Filtering = model.Bridge, l.VlanFiltering != nil && *l.VlanFiltering
+	case *netlink.Bond:
+		o.Kind, o.Bond = model.Bond, modelBond(l, names)
+	case *netlink.Vrf:
+		o.Kind, o.Table = model.VRF, l.Table
+	case *netlink.Dummy:
+		o.Kind = model.Dummy
 	case *netlink.Vlan:
 		if l.VlanProtocol == netlink.VLAN_PROTOCOL_8021Q || l.VlanProtocol == netlink.VLAN_PROTOCOL_UNKNOWN {
 			o.Kind, o.VLANID = model.VLAN, uint16(l.VlanId)
@@ -112,6 +121,14 @@ func (k *Kernel) observeLink(l netlink.Link, names map[int]string) plan.Observed
 	}
 	k.observeHardware(&o, a)
 	return o
+}
+
+// ownMAC is the address that a card was made with, if the kernel knows it: a bond gives its ports another.
+func ownMAC(a *netlink.LinkAttrs) net.HardwareAddr {
+	if len(a.PermHWAddr) > 0 && !isZeroMAC(a.PermHWAddr) {
+		return a.PermHWAddr
+	}
+	return a.HardwareAddr
 }
 
 func addrOf(ip net.IP) netip.Addr {

@@ -121,7 +121,7 @@ func (d *differ) build() bool {
 func (d *differ) wantOrder() []string {
 	s := &state{links: map[string]*ObservedLink{}}
 	for n, l := range d.wants {
-		if m, wanted := d.wants[l.Master]; wanted && m.Kind != model.Bridge {
+		if m, wanted := d.wants[l.Master]; wanted && !holdsPorts(m.Kind) {
 			l.Master = "" // refused later; here it could close a loop
 		}
 		s.links[n] = &ObservedLink{Link: l}

@@ -113,3 +113,73 @@ func checkSysctls(d plan.Desired, after plan.Observed, blocked func(plan.ObjectI
 	}
 	return nil
 }
+
+func randomBond(r *rand.Rand) *model.BondOptions {
+	b := &model.BondOptions{Mode: pick(r, "active-backup", "balance-xor", "802.3ad"), MIIMonitor: pick(r, 0, 50, 200), UpDelay: pick(r, 0, 200), DownDelay: pick(r, 0, 400),
+		XmitHashPolicy: pick(r, "", "layer3+4"), MinLinks: pick(r, 0, 0, 1)}
+	switch b.Mode {
+	case "802.3ad":
+		b.LACPRate = pick(r, "", "fast", "slow")
+	case "active-backup":
+		b.Primary = pick(r, "", "eth1")
+	}
+	return b
+}
+
+func randomVLANs(r *rand.Rand) *model.PortVLANs {
+	return pick(r, &model.PortVLANs{Untagged: 10}, &model.PortVLANs{Tagged: []model.Range32{{First: 20, Last: 29}, {First: 40, Last: 40}}},
+		&model.PortVLANs{Untagged: 20, Tagged: []model.Range32{{First: 21, Last: 21}}})
+}
+
+// checkKind compares what only some kinds have. Declared zero values are the kernel's defaults on links of ours, and not
+// looked at on others.
+func checkKind(l model.Link, o, master plan.ObservedLink, blocked func(plan.ObjectID) bool) error {
+	ours := o.Group == plan.Group
+	if l.Kind == model.VRF && o.Table != l.Table {
+		return fmt.Errorf("%s table is %d", l.Name, o.Table)
+	}
+	if l.Kind == model.Bridge && ours && o.Filtering != l.Filtering {
+		return fmt.Errorf("%s filtering is %v", l.Name, o.Filtering)
+	}
+	bridge := master
+	if l.Kind == model.Bridge {
+		bridge = o
+	}
+	if l.PortVLANs != nil && bridge.Filtering && !blocked(plan.PropertyID(o.Name, "vlans")) {
+		if plan.PortVLANsText(o.PortVLANs) != plan.PortVLANsText(l.PortVLANs) {
+			return fmt.Errorf("%s is in %v", l.Name, o.PortVLANs)
+		}
+	}
+	if l.Bond == nil || o.Bond == nil {
+		return nil
+	}
+	want, have := *l.Bond, *o.Bond
+	fill := func(w *int, h, def int) {
+		if *w == 0 && ours {
+			*w = def
+		} else if *w == 0 {
+			*w = h
+		}
+	}
+	fill(&want.MIIMonitor, have.MIIMonitor, 100)
+	if have.MIIMonitor == 0 { // one of others that does not watch its ports has no delays
+		want.UpDelay, want.DownDelay = 0, 0
+	}
+	fill(&want.UpDelay, have.UpDelay, 0)
+	fill(&want.DownDelay, have.DownDelay, 0)
+	fill(&want.MinLinks, have.MinLinks, 0)
+	text := func(w *string, h, def string) {
+		if *w == "" && ours {
+			*w = def
+		} else if *w == "" {
+			*w = h
+		}
+	}
+	text(&want.XmitHashPolicy, have.XmitHashPolicy, "layer2")
+	text(&want.LACPRate, have.LACPRate, "slow")
+	text(&want.Primary, have.Primary, "")
+	if want != have {
+		return fmt.Errorf("%s is %+v, not %+v", l.Name, have, want)
+	}
+	return nil
+}

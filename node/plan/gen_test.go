@@ -97,11 +97,17 @@ func addForeign(k *fake.Kernel, r *rand.Rand, i int) {
 		l.Kind, l.KernelKind, l.Parent = model.VXLAN, "vxlan", "eth0"
 		l.VXLAN = &model.VXLANOptions{VNI: uint32(100 + r.IntN(4)), Port: 4789}
 	case 3:
-		l.Kind, l.KernelKind = model.Physical, "dummy"
+		l.Kind, l.KernelKind = model.Dummy, "dummy"
 	case 4: // in the way by name, perhaps identical
 		want := randomLink(r, pick(r, "a", "b", "c", "d"), []string{"eth0"}, nil)
 		l.Link, l.KernelKind = want, string(want.Kind)
-		l.Addresses, l.Alias, l.Up = nil, "", true
+		l.Addresses, l.Alias, l.Up, l.PortVLANs, l.Adopt = nil, "", true, nil, ""
+		if l.Bond != nil {
+			l.Bond.XmitHashPolicy, l.Bond.LACPRate = "layer2", "slow"
+			if l.Bond.MIIMonitor == 0 {
+				l.Bond.UpDelay, l.Bond.DownDelay = 0, 0
+			}
+		}
 		if l.MTU > 1400 {
 			l.MTU = 1400
 		}
@@ -130,9 +136,18 @@ var routeTargets = []netip.Prefix{
 // randomLink varies every field of a link that we make.
 func randomLink(r *rand.Rand, name string, parents, masters []string) model.Link {
 	l := model.Link{Name: name, Alias: pick(r, "", "net "+name), MTU: pick(r, 0, 0, 1400, 1300)}
-	switch r.IntN(3) {
+	switch r.IntN(6) {
 	case 0:
-		l.Kind = model.Bridge
+		l.Kind, l.Filtering = model.Bridge, chance(r, 40)
+		if l.Filtering && chance(r, 50) {
+			l.PortVLANs = randomVLANs(r)
+		}
+	case 3:
+		l.Kind, l.Bond = model.Bond, randomBond(r)
+	case 4:
+		l.Kind, l.Table, l.MTU = model.VRF, pick[uint32](r, 90, 1000), 0
+	case 5:
+		l.Kind = model.Dummy
 	case 1:
 		l.Kind, l.Parent, l.VLANID = model.VLAN, pick(r, parents...), uint16(10+r.IntN(6))
 	case 2:
@@ -148,8 +163,14 @@ func randomLink(r *rand.Rand, name string, parents, masters []string) model.Link
 			l.VXLAN.Local = pick(r, netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("10.0.0.1"))
 		}
 	}
-	if len(masters) > 0 && l.Kind != model.Bridge && chance(r, 40) {
+	if len(masters) > 0 && l.Kind != model.VRF && chance(r, 40) {
 		l.Master = pick(r, masters...)
+		if chance(r, 30) {
+			l.PortVLANs = randomVLANs(r)
+		}
+	}
+	if chance(r, 5) {
+		l.Adopt = model.AdoptNever
 	}
 	for _, a := range addressPool {
 		if l.Master == "" && chance(r, 15) && !slices.ContainsFunc(l.Addresses, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
@@ -174,6 +195,9 @@ func randomDesired(r *rand.Rand) plan.Desired {
 	}
 	if chance(r, 60) {
 		l := model.Link{Name: "eth1", Kind: model.Physical, MTU: pick(r, 0, 1400, 2000), Up: chance(r, 60), Master: pick(r, "", "", "a", "e")}
+		if l.Master != "" && chance(r, 40) {
+			l.PortVLANs = randomVLANs(r)
+		}
 		if l.Master == "" && chance(r, 40) {
 			l.Addresses = []netip.Prefix{pick(r, addressPool...)}
 		}
@@ -190,7 +214,7 @@ func randomDesired(r *rand.Rand) plan.Desired {
 		}
 		l := randomLink(r, name, parents, masters)
 		d.Plan.Links = append(d.Plan.Links, l)
-		if l.Kind == model.Bridge {
+		if l.Kind == model.Bridge || l.Kind == model.Bond || l.Kind == model.VRF {
 			masters = append(masters, name)
 		}
 		if chance(r, 50) && l.Master == "" {

@@ -61,11 +61,20 @@ func (o Observed) Dump() string {
 			field(&b, "local", v.Local, v.Local.IsValid())
 			field(&b, "learning", "on", v.Learning)
 		}
+		if o := l.Bond; o != nil {
+			field(&b, "mode", o.Mode, true)
+			for _, option := range bondOptions {
+				field(&b, option.name, option.get(*o), option.get(*o) != "")
+			}
+		}
+		field(&b, "table", l.Table, l.Table != 0)
 		field(&b, "mtu", l.MTU, true)
 		if l.Up {
 			b.WriteString(" up")
 		}
 		field(&b, "master", l.Master, l.Master != "")
+		field(&b, "vlan_filtering", "on", l.Filtering)
+		field(&b, "vlans", "["+PortVLANsText(l.PortVLANs)+"]", l.PortVLANs != nil)
 		field(&b, "ifgroup", l.Group, l.Group != 0)
 		field(&b, "mac", l.MAC, l.MAC != "")
 		field(&b, "pci", l.PCI, l.PCI != "")
@@ -151,6 +160,11 @@ func cloneLink(l ObservedLink) ObservedLink {
 		v := *l.VXLAN
 		l.VXLAN = &v
 	}
+	if l.Bond != nil {
+		b := *l.Bond
+		l.Bond = &b
+	}
+	l.PortVLANs = canonicalVLANs(l.PortVLANs)
 	return l
 }
 

@@ -71,7 +71,7 @@ func TestRules(t *testing.T) {
 		{"a foreign port keeps its bridge, a Pod's veth does not",
 			plan.Desired{},
 			plan.Observed{Links: []plan.ObservedLink{ours(seen(bridge, 1500)), {Link: model.Link{Name: "nic", Kind: model.Physical, Master: "br"}}, {Link: model.Link{Name: "pod", Kind: model.Physical, Master: "br"}, KernelKind: "veth"}}, Owned: records("link/br")},
-			"! blocked: link/br: nic is its port and is not ours\n  remedy: take nic out of the bridge first\n"},
+			"! blocked: link/br: nic is its port and is not ours\n  remedy: take nic out of it first\n"},
 		{"a Pod's veth returns to a bridge that is made anew", links(vxlan("br", "eth0", 1)),
 			plan.Observed{Links: []plan.ObservedLink{eth0, ours(seen(bridge, 1500)), {Link: model.Link{Name: "pod", Kind: model.Physical, Master: "br"}, KernelKind: "veth"}}, Owned: records("link/br")},
 			"- link br bridge  destroys-pods\n+ link br vxlan 1 dev eth0\n"},

@@ -32,13 +32,19 @@ func (d *differ) dropLinks() {
 	}
 }
 
+// declaredPort says whether a link is to be a port of the master.
+func (d *differ) declaredPort(name, master string) bool {
+	_, isBlocked := d.blocked[LinkID(name)]
+	return !isBlocked && d.wants[name].Master == master && d.holderKind(master) != ""
+}
+
 // settle takes the kernel's own doings into the target: ports of a bridge that is no more are free, and our VLANs that are
 // blocked as they are have no larger MTU than their parent.
 func (d *differ) settle() {
 	for _, n := range d.to.order() {
 		l := d.to.links[n]
-		if m := d.to.links[l.Master]; l.Master != "" && (m == nil || m.KernelKind != d.obs.kernelKind(l.Master) && m.KernelKind != "bridge") {
-			l.Master = ""
+		if m := d.to.links[l.Master]; l.Master != "" && (m == nil || m.KernelKind != d.obs.kernelKind(l.Master) && !d.declaredPort(n, l.Master)) {
+			l.leave()
 		}
 		if p := d.to.links[l.Parent]; p != nil && l.Kind == model.VLAN && d.isOurs(n) && l.MTU > p.MTU {
 			l.MTU = p.MTU
@@ -72,13 +78,13 @@ func (d *differ) mayEnd(name string) bool {
 			return false
 		}
 	}
-	if l := d.obs.links[name]; l.Kind == model.Bridge {
+	if l := d.obs.links[name]; holdsPorts(l.Kind) {
 		for _, n := range slices.Sorted(maps.Keys(d.obs.links)) {
 			p := d.obs.links[n]
 			_, declared := d.wants[n]
 			_, recorded := d.records[PropertyID(n, "master")]
 			if p.Master == name && !declared && !recorded && !d.isOurs(n) && p.KernelKind != "veth" {
-				d.block(id, n+" is its port and is not ours", "take "+n+" out of the bridge first")
+				d.block(id, n+" is its port and is not ours", "take "+n+" out of it first")
 				return false
 			}
 		}
@@ -158,6 +164,12 @@ func (d *differ) restore(link, property, prior string) bool {
 	if l.Group == Group && d.isOurs(link) || d.claims[LinkID(link)].ID != "" && d.claims[LinkID(link)].Prior == "" {
 		return true // gone and made by us since: what was before it has no meaning
 	}
+	if o, isBond := bondOptionOf(property); isBond {
+		if l.Bond != nil {
+			o.set(l.Bond, prior)
+		}
+		return true
+	}
 	switch property {
 	case "mtu":
 		if l.MTU = d.mtu(link); strconv.Itoa(l.MTU) != prior {
@@ -174,7 +186,14 @@ func (d *differ) restore(link, property, prior string) bool {
 			return false
 		}
 		l.Up = false
+	case "vlans":
+		if v, err := ParsePortVLANs(prior); err == nil {
+			l.PortVLANs = v
+		}
 	case "master":
+		if prior != l.Master {
+			l.leave()
+		}
 		if prior == "" || d.to.links[prior] != nil {
 			l.Master = prior
 		} else {
@@ -219,12 +238,12 @@ func (d *differ) needed(link string) int {
 // inUse says whether anything that stays hangs on a link: something of ours, or something of others.
 func (d *differ) inUse(link string, ours bool) bool {
 	for n, l := range d.to.links {
-		if l.Parent == link && d.makes(n) == ours || l.Master == link && d.makes(n) == ours {
+		if isOurs := d.makes(n) || d.isOurs(n); isOurs == ours && (l.Parent == link || l.Master == link) {
 			return true
 		}
 	}
 	l := d.to.links[link]
-	isPort := d.to.links[l.Master] != nil && d.willBridge(l.Master)
+	isPort := d.to.links[l.Master] != nil && d.holderKind(l.Master) != "" && (!d.isMadeAnew(l.Master) || d.declaredPort(link, l.Master))
 	portOfOurs := isPort && (d.makes(l.Master) || d.keep[PropertyID(link, "master")])
 	if ours {
 		return d.devices[link] || portOfOurs || len(d.wants[link].Addresses) > 0

@@ -3,6 +3,7 @@ package plan
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"danm.io/danm/spec/model"
 )
@@ -66,7 +67,25 @@ func (r *reverter) touchProperty(link, property string) {
 			}
 		}
 	}
+	if property == "mtu" && was.KernelKind == "bond" {
+		for n, port := range r.before.links {
+			if port.Master == link {
+				r.touchProperty(n, property)
+			}
+		}
+	}
+	if strings.HasPrefix(property, bondPrefix) {
+		r.touchBond(was, is, property)
+		if property == bondPrefix+"lacp_rate" {
+			r.touchProperty(link, "up")
+			r.giveBack(link)
+		}
+	}
 	switch property {
+	case "vlan_filtering":
+		is.Filtering = was.Filtering
+	case "vlans":
+		is.PortVLANs = canonicalVLANs(was.PortVLANs)
 	case "mtu":
 		is.MTU = was.MTU
 	case "up":
@@ -75,7 +94,7 @@ func (r *reverter) touchProperty(link, property string) {
 		}
 		is.Up = was.Up
 	case "master":
-		is.Master = was.Master
+		r.touchPort(was, is)
 	case "alias":
 		is.Alias = was.Alias
 	}
@@ -180,7 +199,7 @@ func (r *reverter) putBack(n string) {
 	}
 	for name, port := range r.before.links {
 		if is := r.to.links[name]; port.Master == n && is != nil {
-			is.Master = n
+			r.touchPort(port, is)
 		}
 	}
 }

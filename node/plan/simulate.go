@@ -83,21 +83,27 @@ func (s *state) create(l model.Link) {
 	if s.links[l.Name] != nil || l.Parent != "" && s.links[l.Parent] == nil {
 		return
 	}
-	if s.links[l.Master] == nil {
-		l.Master = ""
-	}
-	l.Addresses, l.Match = nil, nil
+	master := l.Master
+	l.Addresses, l.Match, l.Master, l.PortVLANs = nil, nil, "", nil
 	o := cloneLink(ObservedLink{Link: l, KernelKind: string(l.Kind), Group: Group})
+	if o.Bond != nil {
+		o.Bond.Primary = ""
+	}
 	s.links[l.Name], s.kids = &o, nil
 	s.newSysctls(l.Name)
+	if s.links[master] != nil {
+		s.setMaster(&o, master)
+	}
 }
 
 // delete models the end of links: their VLANs, VXLANs and other children go with them, their ports are freed.
 func (s *state) delete(names map[string]bool) {
 	s.kids = nil
 	gone := map[string]bool{}
+	holders := map[string]string{} // kinds of the links that go
 	for n := range names {
 		if s.links[n] != nil {
+			holders[n] = s.kernelKind(n)
 			delete(s.links, n)
 			gone[n] = true
 		}
@@ -107,6 +113,7 @@ func (s *state) delete(names map[string]bool) {
 		for n, l := range s.links {
 			if gone[l.Parent] {
 				gone[n], again = true, true
+				holders[n] = s.kernelKind(n)
 				delete(s.links, n)
 			}
 		}
@@ -116,7 +123,7 @@ func (s *state) delete(names map[string]bool) {
 	}
 	for _, l := range s.links {
 		if gone[l.Master] {
-			l.Master = ""
+			s.freePort(l, holders[l.Master])
 		}
 	}
 	s.dropRoutes(func(r ObservedRoute) bool { return gone[r.Dev] })
@@ -125,6 +132,17 @@ func (s *state) delete(names map[string]bool) {
 		if gone[p.Link] {
 			delete(s.peers, p)
 		}
+	}
+}
+
+// freePort models the end of a port's master.
+func (s *state) freePort(l *ObservedLink, holder string) {
+	l.leave()
+	switch holder {
+	case "bond":
+		s.setUp(l, false)
+	case "vrf":
+		s.cycle(l)
 	}
 }
 
@@ -144,16 +162,26 @@ func (s *state) set(step Step) {
 	}
 	switch step.Property {
 	case "mtu":
-		l.MTU, _ = strconv.Atoi(step.To)
-		s.squeezeVLANs(l.Name, l.MTU)
+		mtu, _ := strconv.Atoi(step.To)
+		s.setLinkMTU(l, mtu)
 	case "up":
 		s.setUp(l, step.To == "up")
 	case "master":
 		if step.To == "" || s.links[step.To] != nil {
-			l.Master = step.To
+			s.setMaster(l, step.To)
 		}
+	case "vlan_filtering":
+		l.Filtering = step.To == "on"
+	case "vlans":
+		l.PortVLANs, _ = ParsePortVLANs(step.To)
 	case "alias":
 		l.Alias = step.To
+	}
+	if o, isBond := bondOptionOf(step.Property); isBond {
+		l.setBondOption(o, step.To)
+		if o.name == "lacp_rate" {
+			s.cycle(l)
+		}
 	}
 }
 

@@ -161,6 +161,15 @@ func (s *state) sortedPeers() []model.Peer {
 	return out
 }
 
+func (s *state) hasRoutesOver(link string) bool {
+	for _, r := range s.routes {
+		if r.Dev == link {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *state) hasAddress(link string, a netip.Prefix) bool {
 	l := s.links[link]
 	return l != nil && slices.Contains(l.Addresses, a)

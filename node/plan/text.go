@@ -124,7 +124,10 @@ func linkText(l model.Link) string {
 		fmt.Fprintf(&b, " %d", l.VXLAN.VNI)
 	case l.VLANID != 0:
 		fmt.Fprintf(&b, " %d", l.VLANID)
+	case l.Kind == model.Bond:
+		b.WriteString(" " + modeOf(l))
 	}
+	field(&b, "table", l.Table, l.Table != 0)
 	field(&b, "dev", l.Parent, l.Parent != "")
 	field(&b, "master", l.Master, l.Master != "")
 	return b.String()

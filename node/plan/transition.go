@@ -58,10 +58,18 @@ func (t *transition) step(op Op, id ObjectID, d Disruption) Step {
 
 // sameIdentity says whether a link can be made like another without a new one.
 func sameIdentity(a, b model.Link) bool {
-	if a.Kind != b.Kind || a.Parent != b.Parent || a.VLANID != b.VLANID || (a.VXLAN == nil) != (b.VXLAN == nil) {
+	if a.Kind != b.Kind || a.Parent != b.Parent || a.VLANID != b.VLANID || (a.VXLAN == nil) != (b.VXLAN == nil) || a.Table != b.Table || modeOf(a) != modeOf(b) {
 		return false
 	}
 	return a.VXLAN == nil || *a.VXLAN == *b.VXLAN
+}
+
+// modeOf is a bond's mode, which only a bond without ports that is down could change.
+func modeOf(l model.Link) string {
+	if l.Kind != model.Bond {
+		return ""
+	}
+	return fullBond(l.Bond).Mode
 }
 
 // slot is what the kernel holds only once: a VNI on a UDP port in the namespace, a VLAN id on a parent.
@@ -127,9 +135,9 @@ func (t *transition) deleteLinks(order []string, which map[string]bool) {
 	t.emit(out)
 }
 
-// deleteClass: Pods' links stand on a VLAN or VXLAN that is no bridge's port, and behind the ports of a bridge.
+// deleteClass: nothing stands on a VRF, its ports stay. Pods' links stand on a VLAN or VXLAN that is no bridge's port, and behind the ports of a bridge.
 func deleteClass(l model.Link) Disruption {
-	if l.Master != "" {
+	if l.Master != "" || l.Kind == model.VRF {
 		return LinkDown
 	}
 	return DestroysPods
@@ -137,7 +145,7 @@ func deleteClass(l model.Link) Disruption {
 
 // bare is the link as a step carries it: addresses have their own steps, matching is over.
 func bare(l model.Link) *model.Link {
-	l.Addresses, l.Match = nil, nil
+	l.Addresses, l.Match, l.Adopt = nil, nil, ""
 	return &l
 }
 
@@ -169,38 +177,45 @@ func (t *transition) lowerMTUs(order []string) {
 
 // raise makes and raises links, parents and masters first.
 func (t *transition) raise(order []string) {
-	var out []Step
 	for _, n := range order {
-		have, want := t.now.links[n], t.to.links[n]
-		if have == nil {
+		want := t.to.links[n]
+		if t.now.links[n] == nil {
 			if want.Kind == model.Physical {
 				continue // gone since: nobody can make hardware
 			}
 			s := t.step(CreateLink, LinkID(n), None)
 			s.Link = bare(want.Link)
-			out = append(out, s)
-			continue
+			t.emit([]Step{s})
+		}
+		have := t.now.links[n]
+		if have == nil {
+			continue // it stands on what is gone
 		}
 		if want.MTU > have.MTU {
-			out = append(out, t.setMTU(have, want))
+			t.emit([]Step{t.setMTU(have, want)})
 		}
-		if want.Master != have.Master {
-			out = append(out, t.set(want.Link, "master", have.Master, want.Master, t.masterClass(have, want)))
+		t.properties(n, false)
+		if have = t.now.links[n]; want.MTU != have.MTU && want.MTU != 0 {
+			t.emit([]Step{t.setMTU(have, want)}) // a bond has its own way with its ports
 		}
 		if want.Alias != have.Alias {
-			out = append(out, t.set(want.Link, "alias", have.Alias, want.Alias, None))
+			t.emit([]Step{t.set(want.Link, "alias", have.Alias, want.Alias, None)})
 		}
-		if want.Up && !have.Up {
-			out = append(out, t.set(want.Link, "up", "down", "up", None))
+		if want.Up && !t.now.links[n].Up {
+			t.emit([]Step{t.set(want.Link, "up", "down", "up", None)})
 		}
 	}
-	t.emit(out)
+	for _, n := range order {
+		if t.now.links[n] != nil {
+			t.properties(n, true)
+		}
+	}
 }
 
 // masterClass: a port's own addresses and children stop working; leaving a bridge cuts it off.
 func (t *transition) masterClass(have, want *ObservedLink) Disruption {
 	switch {
-	case have.Master != "" || len(have.Addresses) > 0 || have.Children > 0:
+	case have.Master != "" || len(have.Addresses) > 0 || have.Children > 0 || t.now.kernelKind(want.Master) != "bridge" && t.now.hasRoutesOver(have.Name):
 		return LinkDown
 	case want.Kind == model.Physical:
 		return Blip

@@ -45,8 +45,13 @@ func (d *differ) resolve() {
 			d.miss(l, "it is the same interface as another declared link", "match it more precisely")
 			continue
 		}
-		if l.Kind == model.Bridge {
+		if holdsPorts(l.Kind) {
 			l.Parent = "" // it stands on its ports
+		}
+		if l.Bond != nil && l.Bond.Primary != "" {
+			b := *l.Bond
+			b.Primary = d.kernelName(b.Primary)
+			l.Bond = &b
 		}
 		d.wants[l.Name] = l
 	}
@@ -75,8 +80,11 @@ func (d *differ) blockLoops() {
 		}
 	}
 	for n, l := range d.wants {
-		if l.Kind == model.Bridge && l.Master != "" {
+		if l.Kind == model.Bridge && l.Master != "" && d.holderKind(l.Master) == model.Bridge {
 			d.block(LinkID(n), "a bridge cannot be the port of a bridge", "drop its master")
+		}
+		if (l.Kind == model.Bond || l.Kind == model.VRF) && l.Master != "" && d.holderKind(l.Master) == l.Kind {
+			d.block(LinkID(n), fmt.Sprintf("a %s cannot be the port of a %s", l.Kind, l.Kind), "drop its master")
 		}
 		seen := map[string]bool{}
 		var reaches func(string) bool
@@ -144,6 +152,8 @@ func (d *differ) wantLink(l model.Link) {
 		d.make(l, nil)
 	case d.makes(l.Name) && (d.isOurs(l.Name) || identical(l, have.Link)):
 		d.make(l, have)
+	case l.Adopt == model.AdoptNever:
+		d.block(id, fmt.Sprintf("%s exists and is not ours, and adopt: Never keeps it from being taken over", l.Name), "rename or remove it, or declare adopt: Identical")
 	case !identical(l, have.Link):
 		d.block(id, fmt.Sprintf("%s exists as %s and is not ours", l.Name, linkText(have.Link)), "rename or remove it")
 	default:
@@ -176,8 +186,14 @@ func (d *differ) missingBelow(l model.Link) (reason, remedy string) {
 			return below + " is missing, waiting for it to appear", "declare it or make it"
 		}
 	}
-	if l.Master != "" && !d.willBridge(l.Master) {
-		return l.Master + " is no bridge", "declare another master"
+	if d.portOfBond(l) {
+		return "only physical interfaces can be ports of a bond", "declare another master"
+	}
+	if l.Master != "" && d.holderKind(l.Master) == "" {
+		return l.Master + " takes no ports", "declare a bridge, bond or VRF as its master"
+	}
+	if l.Kind == model.VLAN && l.Parent == "" {
+		return "it has no device below", "name one"
 	}
 	if l.Kind == model.VLAN && !d.to.links[l.Parent].Up {
 		return l.Parent + " is down and nothing declares it up", "declare up: true on it"
@@ -186,14 +202,6 @@ func (d *differ) missingBelow(l model.Link) (reason, remedy string) {
 		return fmt.Sprintf("mtu %d does not fit: %s leaves %d", l.MTU, l.Parent, room), "declare a larger mtu on " + l.Parent
 	}
 	return "", ""
-}
-
-// willBridge says whether a link is a bridge in the end: as declared, else as it is.
-func (d *differ) willBridge(name string) bool {
-	if l, wanted := d.wants[name]; wanted && l.Kind != model.Physical {
-		return l.Kind == model.Bridge
-	}
-	return d.obs.kernelKind(name) == "bridge"
 }
 
 // identical is what `adopt: Identical` asks: kind, parent, id and name. What an administrator's link may leave open
@@ -223,8 +231,12 @@ func (d *differ) make(l model.Link, have *ObservedLink) {
 	} else {
 		o.Addresses = nil
 	}
-	o.Up, o.Match, o.MTU = true, nil, d.mtu(l.Name)
+	o.Up, o.Match, o.Adopt, o.MTU = true, nil, "", d.mtu(l.Name)
+	if l.Kind == model.Bond {
+		o.Bond = fullBond(l.Bond)
+	}
 	d.to.links[l.Name] = &o
+	d.wantMembership(l, have)
 	d.wantAddresses(l, have)
 }
 
@@ -236,7 +248,7 @@ func (d *differ) adopt(l model.Link, have *ObservedLink) {
 			d.aside(PropertyID(l.Name, "mtu"), fmt.Sprintf("mtu %d is above the device's maximum %d", l.MTU, have.MaxMTU), "declare a smaller mtu")
 		} else {
 			d.own(l.Name, "mtu", strconv.Itoa(have.MTU))
-			o.MTU = l.MTU
+			o.MTU = d.mtu(l.Name)
 		}
 	}
 	if l.Up {
@@ -249,13 +261,14 @@ func (d *differ) adopt(l model.Link, have *ObservedLink) {
 		switch {
 		case m == nil || isBlocked && have.Master != l.Master:
 			d.aside(PropertyID(l.Name, "master"), l.Master+" is missing, waiting for it to appear", "declare it or make it")
-		case !d.willBridge(l.Master):
-			d.aside(PropertyID(l.Name, "master"), l.Master+" is no bridge", "declare another master")
+		case d.holderKind(l.Master) == "":
+			d.aside(PropertyID(l.Name, "master"), l.Master+" takes no ports", "declare a bridge, bond or VRF as its master")
 		default:
-			d.own(l.Name, "master", have.Master)
-			o.Master = l.Master
+			d.becomePort(l, have)
 		}
 	}
+	d.adoptOptions(l, have)
+	d.wantMembership(l, have)
 	d.wantAddresses(l, have)
 }
 
@@ -347,6 +360,8 @@ func (d *differ) mtuOf(name string) int {
 	switch {
 	case have != nil && (isBlocked || tooLarge):
 		return have.MTU
+	case wanted && d.portOfBond(l):
+		return d.mtu(l.Master)
 	case wanted && l.MTU != 0:
 		return l.MTU
 	case have != nil && !d.makes(name):
@@ -357,6 +372,10 @@ func (d *differ) mtuOf(name string) int {
 		return d.mtu(l.Parent) - vxlanOverhead(l.VXLAN)
 	case l.Kind == model.Bridge:
 		return d.bridgeMTU(name)
+	case l.Kind == model.VRF && have != nil && have.Kind == model.VRF:
+		return have.MTU
+	case l.Kind == model.VRF:
+		return vrfMTU
 	}
 	return 1500
 }

@@ -7,6 +7,7 @@ package model
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -95,6 +96,14 @@ type Underlay struct {
 type Range32 struct {
 	First uint32 `json:"first"`
 	Last  uint32 `json:"last"`
+}
+
+// String is "100-199", or "310" of a single number.
+func (r Range32) String() string {
+	if r.First == r.Last {
+		return strconv.FormatUint(uint64(r.First), 10)
+	}
+	return strconv.FormatUint(uint64(r.First), 10) + "-" + strconv.FormatUint(uint64(r.Last), 10)
 }
 
 // Contains says whether v lies in the range.

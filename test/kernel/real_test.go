@@ -81,6 +81,20 @@ func (r real) knows(kind string) bool {
 		}
 		a.ParentIndex = lo.Attrs().Index
 		err = r.h.LinkAdd(&netlink.Vlan{LinkAttrs: a, VlanId: 1, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
+	case "filtering":
+		on := true
+		if err := r.h.LinkAdd(&netlink.Bridge{LinkAttrs: a, VlanFiltering: &on}); err != nil {
+			return false
+		}
+		lists, listErr := r.h.BridgeVlanList()
+		l, lookup := r.h.LinkByName(a.Name)
+		known := listErr == nil && lookup == nil && len(lists[int32(l.Attrs().Index)]) > 0
+		if lookup == nil {
+			_ = r.h.LinkDel(l)
+		}
+		return known
+	case "vrf":
+		err = r.h.LinkAdd(&netlink.Vrf{LinkAttrs: a, Table: 77})
 	default:
 		err = r.h.LinkAdd(&netlink.GenericLink{LinkAttrs: a, LinkType: kind})
 	}
@@ -116,6 +130,8 @@ func (r real) AddLink(l plan.ObservedLink) error {
 			x.Group = l.VXLAN.Group.AsSlice()
 		}
 		n = x
+	case model.Dummy:
+		n = &netlink.Dummy{LinkAttrs: a}
 	default:
 		n = &netlink.Veth{LinkAttrs: a, PeerName: l.Name + "-far"}
 	}

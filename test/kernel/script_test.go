@@ -274,7 +274,7 @@ func foreignLink(name, kind string, opt map[string]string) plan.ObservedLink {
 	l := plan.ObservedLink{Link: model.Link{Name: name, Kind: model.LinkKind(kind), Parent: opt["dev"], Master: opt["master"], MTU: number(opt["mtu"])}, KernelKind: kind, Group: uint32(number(opt["ifgroup"]))}
 	_, l.Up = opt["up"]
 	switch kind {
-	case "bridge":
+	case "bridge", "dummy":
 	case "vlan":
 		l.VLANID = uint16(number(opt["id"]))
 	case "vxlan":
