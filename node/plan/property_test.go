@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const sequences, plansEach = 500, 5
+const sequences, plansEach = 200, 5
 
 // check is the oracle: it looks at the kernel's end state and the declaration alone and knows nothing of steps.
 func check(d plan.Desired, blocked []plan.Blocked, before, after plan.Observed) error {
@@ -251,7 +251,7 @@ func TestFaults(t *testing.T) {
 
 // TestRevert undoes every prefix of every plan: the dump before comes back, by the kernel and by the model.
 func TestRevert(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		first, second := randomDesired(r), randomDesired(r)
 		probe := newNode(world(t, rand.New(rand.NewPCG(seed, 5))))
