@@ -14,7 +14,7 @@ import (
 // Change is one document that differs between two sides of a diff.
 type Change struct {
 	Sign string `json:"sign"` // "+", "-" or "~"
-	Kind string `json:"kind"` // Network, Tenant, Bundle
+	Kind string `json:"kind"` // Network, Tenant, SRIOVPool, Bundle
 	Key  string `json:"key"`
 	File string `json:"file,omitempty"` // where it stands on the new side, or stood
 	Line int    `json:"line,omitempty"`
@@ -29,6 +29,7 @@ func changesOf(was, now Document) []Change {
 	}
 	out = append(out, compareAll("Network", was, now, networksByKey(was), networksByKey(now))...)
 	out = append(out, compareAll("Tenant", was, now, tenantsByKey(was), tenantsByKey(now))...)
+	out = append(out, compareAll("SRIOVPool", was, now, poolsByKey(was), poolsByKey(now))...)
 	return out
 }
 
@@ -38,7 +39,48 @@ func bundleFields(d Document) map[string]any {
 	for _, p := range d.Probes {
 		probes[p.Name] = strings.TrimSpace(fmt.Sprintf("%s %s", p.Kind, p.Target)) + " within " + p.Timeout.String()
 	}
-	return map[string]any{"name": d.Bundle, "version": d.Version, "confirmTimeout": d.ConfirmTimeout, "probes": probes}
+	fields := map[string]any{"name": d.Bundle, "version": d.Version, "versionPolicy": d.VersionPolicy, "confirmTimeout": d.ConfirmTimeout, "probes": probes}
+	if d.Rollout != nil {
+		fields["rollout"] = rolloutFields(*d.Rollout)
+	}
+	if d.Prune != nil {
+		fields["prune"] = asGeneric(d.Prune)
+	}
+	return fields
+}
+
+// rolloutFields spells a rollout as its document does.
+func rolloutFields(r model.Rollout) map[string]any {
+	fields := map[string]any{"maxUnavailable": r.MaxUnavailable.String(), "soak": r.Soak.String(), "onFailure": "Halt", "disruptive": "Deny"}
+	if r.CanaryCount > 0 {
+		fields["canary"] = fmt.Sprintf("%d of %s", r.CanaryCount, labelText(r.CanarySelector))
+	}
+	if r.RevertOnFailure {
+		fields["onFailure"] = "Revert"
+	}
+	if r.AllowsDisruptive {
+		fields["disruptive"] = "Allow"
+	}
+	return fields
+}
+
+func labelText(selector map[string]string) string {
+	if len(selector) == 0 {
+		return "all nodes"
+	}
+	var words []string
+	for _, k := range slices.Sorted(maps.Keys(selector)) {
+		words = append(words, k+"="+selector[k])
+	}
+	return strings.Join(words, ",")
+}
+
+func poolsByKey(d Document) map[string]described {
+	out := map[string]described{}
+	for _, p := range d.Pools {
+		out[p.Name] = described{asGeneric(p), fmt.Sprintf("%s on %s, %s a function", p.ResourceName, labelText(p.NodeSelector), plural(p.NumVFs, "VF"))}
+	}
+	return out
 }
 
 // described is a document as fields, and in a few words for when it is new or gone.

@@ -32,9 +32,13 @@ type Document struct {
 	Revision       string                  `json:"revision"`
 	ConfirmTimeout string                  `json:"confirmTimeout"`
 	Probes         []model.Probe           `json:"probes,omitempty"`
+	VersionPolicy  string                  `json:"versionPolicy,omitempty"`
+	Rollout        *model.Rollout          `json:"rollout,omitempty"`
+	Prune          *model.Prune            `json:"prune,omitempty"`
 	Objects        []map[string]any        `json:"objects,omitempty"`
 	Networks       []model.Network         `json:"networks,omitempty"`
 	Tenants        []model.Tenant          `json:"tenants,omitempty"`
+	Pools          []model.SRIOVPool       `json:"pools,omitempty"`
 	Nodes          []model.NodeState       `json:"nodes,omitempty"`
 	Origins        map[string]model.Origin `json:"origins,omitempty"`
 }
@@ -87,7 +91,14 @@ func newDocument(b model.Bundle, r render.Result, revision string) Document {
 	d := Document{
 		APIVersion: DocumentVersion, Kind: DocumentKind,
 		Bundle: b.Name, Version: b.Version, Revision: revision, ConfirmTimeout: b.ConfirmTimeout.String(), Probes: b.Probes,
+		Rollout: &b.Rollout, Pools: b.SRIOVPools,
 		Networks: r.Networks, Tenants: b.Tenants, Nodes: r.Nodes, Origins: b.Origins,
+	}
+	if b.Prune != (model.Prune{}) {
+		d.Prune = &b.Prune
+	}
+	if b.Monotonic {
+		d.VersionPolicy = "Monotonic"
 	}
 	for _, o := range r.Objects {
 		d.Objects = append(d.Objects, asGeneric(o.Value))

@@ -53,8 +53,15 @@ func assumedSysctls(plans ...model.NodePlan) []model.Sysctl {
 				}
 				parts[3] = strings.ReplaceAll(assumedName(p.Links[i]), ".", "/")
 			}
-			if key := strings.Join(parts, "."); !slices.ContainsFunc(out, func(x model.Sysctl) bool { return x.Key == key }) {
-				out = append(out, model.Sysctl{Key: key})
+			keys := []string{strings.Join(parts, ".")}
+			if perLink && parts[3] == "all" {
+				parts[3] = "default" // what new links get follows
+				keys = append(keys, strings.Join(parts, "."))
+			}
+			for _, key := range keys {
+				if !slices.ContainsFunc(out, func(x model.Sysctl) bool { return x.Key == key }) {
+					out = append(out, model.Sysctl{Key: key})
+				}
 			}
 		}
 	}

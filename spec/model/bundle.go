@@ -52,6 +52,14 @@ type IntOrPercent struct {
 	Percent int `json:"percent,omitempty"` // 1 to 100
 }
 
+// String is "3" or "10%".
+func (n IntOrPercent) String() string {
+	if n.Percent > 0 {
+		return strconv.Itoa(n.Percent) + "%"
+	}
+	return strconv.Itoa(n.Int)
+}
+
 // Prune bounds what one revision may delete before it is refused. Nil is no bound.
 type Prune struct {
 	MaxNetworks *int `json:"maxNetworks,omitempty"`

@@ -70,7 +70,7 @@ type Group struct {
 	Routes []HostRoute `json:"routes,omitempty"`
 	// Rules choose routing tables on the node.
 	Rules []Rule `json:"rules,omitempty"`
-	// Sysctls are kernel parameters of the node, from a list of those that concern its network (see the guide): keys as
+	// Sysctls are kernel parameters of the node, from a list of those that concern its network (reference-sysctls.md): keys as
 	// sysctl(8) has them, a dot in a link's name written as /. Values are in quotes.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Adopt says what becomes of a link that is there already under the name of one to create, and that nobody of DANM made:

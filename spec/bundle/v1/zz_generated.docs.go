@@ -64,7 +64,7 @@ var docs = map[string]string{
 	"Group.routes":                "Routes are set on the node.",
 	"Group.rules":                 "Rules choose routing tables on the node.",
 	"Group.selector":              "Selector lists labels that must all match; empty matches every node.",
-	"Group.sysctls":               "Sysctls are kernel parameters of the node, from a list of those that concern its network (see the guide): keys as sysctl(8) has them, a dot in a link's name written as /. Values are in quotes.",
+	"Group.sysctls":               "Sysctls are kernel parameters of the node, from a list of those that concern its network (reference-sysctls.md): keys as sysctl(8) has them, a dot in a link's name written as /. Values are in quotes.",
 	"Group.vlans":                 "VLANs are created on the node, for the node's own use.",
 	"Group.vrfs":                  "VRFs are created on the node.",
 	"HostRoute":                   "HostRoute is a route of the node itself.",
