@@ -28,10 +28,10 @@ func (u numbers) take(space string, id uint32) {
 
 // assign returns copies of the networks in which each that wants a VLAN id or VNI has one: the written one, else the one
 // the inventory kept, else that of a network it is shared with, else the lowest free one of its tenant's share of the
-// fabric. A number kept for a network that is gone is not free either.
-func assign(b model.Bundle, inv model.Inventory) ([]model.Network, diag.List) {
-	var diags diag.List
-	out := slices.Clone(b.Networks)
+// fabric. A number kept for a network that is gone is not free either. open are the keys of networks whose number is neither
+// written nor kept: it is chosen for good when the bundle is published.
+func assign(b model.Bundle, inv model.Inventory) (out []model.Network, open []string, diags diag.List) {
+	out = slices.Clone(b.Networks)
 	kept := map[uint32]bool{}
 	for v := range maps.Values(inv.Assignments) {
 		kept[v] = true
@@ -46,7 +46,11 @@ func assign(b model.Bundle, inv model.Inventory) ([]model.Network, diag.List) {
 	}
 	for i := range out {
 		n := &out[i]
-		if !wantsID(n) || setID(n, partnersID(out, n)) {
+		if !wantsID(n) {
+			continue
+		}
+		open = append(open, n.Key())
+		if setID(n, partnersID(out, n)) {
 			continue
 		}
 		ranges := idRanges(b, n)
@@ -61,7 +65,7 @@ func assign(b model.Bundle, inv model.Inventory) ([]model.Network, diag.List) {
 		}
 		used.take(space, n.ID())
 	}
-	return out, diags
+	return out, open, diags
 }
 
 func wantsID(n *model.Network) bool { return (n.VXLAN || n.VLANAuto) && n.ID() == 0 }

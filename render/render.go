@@ -10,6 +10,7 @@ type Result struct {
 	Objects     []Object          // DANM's API objects and the definitions asked for, sorted by kind, namespace, name
 	Nodes       []model.NodeState // one a node, sorted by name; Revision and Source are the caller's to fill
 	Networks    []model.Network   // the bundle's, with every VLAN id and VNI given; sorted as in the bundle
+	Open        []string          // keys of networks whose VLAN id or VNI is new: neither written nor in the inventory
 	Diagnostics diag.List         // sorted
 
 	nodes   []model.Node // as Nodes
@@ -21,7 +22,7 @@ type Result struct {
 // It never fails half: see Result. The returned values share memory with each other and with the bundle.
 func Render(b model.Bundle, inv model.Inventory) Result {
 	var diags diag.List
-	networks, found := assign(b, inv)
+	networks, open, found := assign(b, inv)
 	diags = append(diags, found...)
 	networks, found = resolveTenants(b, networks)
 	diags = append(diags, found...)
@@ -42,7 +43,7 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	if diags.HasErrors() {
 		return Result{Diagnostics: diags.Sorted()}
 	}
-	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order}
+	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Open: open, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order}
 }
 
 // at places a diagnostic at a network's document.

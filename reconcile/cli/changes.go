@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"danm.io/danm/spec/model"
@@ -94,26 +95,37 @@ func networksByKey(d Document) map[string]described {
 	for _, n := range d.Networks {
 		fields := asGeneric(n)
 		delete(fields, "spaceDomain") // follows fabric or hostDevice
+		delete(fields, "vlanAuto")    // how the number came about
 		if n.VXLAN {                  // spelt as the user spells it
 			fields["vxlan"] = n.VNI
 			delete(fields, "vni")
 		}
-		out[n.Key()] = described{fields, networkWords(n)}
+		if slices.Contains(d.Open, n.Key()) {
+			fields[map[bool]string{true: "vxlan", false: "vlan"}[n.VXLAN]] = atPublish
+		}
+		out[n.Key()] = described{fields, networkWords(n, slices.Contains(d.Open, n.Key()))}
 	}
 	return out
 }
 
-func networkWords(n model.Network) string {
+// atPublish stands for a number that nobody has chosen yet: the cluster takes the lowest free one when it gets the bundle.
+const atPublish = "<at publish>"
+
+func networkWords(n model.Network, open bool) string {
 	var words []string
+	number := strconv.FormatUint(uint64(n.ID()), 10)
+	if open {
+		number = atPublish
+	}
 	switch {
 	case n.VXLAN && n.Fabric != "":
-		words = append(words, fmt.Sprintf("vxlan %d on fabric %s", n.VNI, n.Fabric))
+		words = append(words, fmt.Sprintf("vxlan %s on fabric %s", number, n.Fabric))
 	case n.VXLAN:
-		words = append(words, fmt.Sprintf("vxlan %d on %s", n.VNI, n.HostDevice))
+		words = append(words, fmt.Sprintf("vxlan %s on %s", number, n.HostDevice))
 	case n.VLAN != 0 && n.Fabric != "":
-		words = append(words, fmt.Sprintf("vlan %d on fabric %s", n.VLAN, n.Fabric))
+		words = append(words, fmt.Sprintf("vlan %s on fabric %s", number, n.Fabric))
 	case n.VLAN != 0:
-		words = append(words, fmt.Sprintf("vlan %d on %s", n.VLAN, n.HostDevice))
+		words = append(words, fmt.Sprintf("vlan %s on %s", number, n.HostDevice))
 	case n.Fabric != "":
 		words = append(words, fmt.Sprintf("%s on fabric %s", n.Type, n.Fabric))
 	case n.DevicePool != "":

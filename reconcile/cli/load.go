@@ -37,6 +37,7 @@ type Document struct {
 	Prune          *model.Prune            `json:"prune,omitempty"`
 	Objects        []map[string]any        `json:"objects,omitempty"`
 	Networks       []model.Network         `json:"networks,omitempty"`
+	Open           []string                `json:"open,omitempty"` // networks whose number is chosen when the bundle is published
 	Tenants        []model.Tenant          `json:"tenants,omitempty"`
 	Pools          []model.SRIOVPool       `json:"pools,omitempty"`
 	Nodes          []model.NodeState       `json:"nodes,omitempty"`
@@ -96,6 +97,9 @@ func newDocument(b model.Bundle, r render.Result, revision string) Document {
 	}
 	if b.Prune != (model.Prune{}) {
 		d.Prune = &b.Prune
+	}
+	if b.Slots == 0 { // in the local home the choice is made here
+		d.Open = r.Open
 	}
 	if b.Monotonic {
 		d.VersionPolicy = "Monotonic"
