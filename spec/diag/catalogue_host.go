@@ -2,23 +2,28 @@ package diag
 
 // Codes of the rule book (spec/validate) about a node's own links, rules and kernel parameters.
 const (
-	DuplicateRule    Code = "DuplicateRule"
-	InvalidRule      Code = "InvalidRule"
-	InvalidSysctl    Code = "InvalidSysctl"
-	LinkLoop         Code = "LinkLoop"
-	NoMembership     Code = "NoMembership"
-	NotMember        Code = "NotMember"
-	PortHasAddresses Code = "PortHasAddresses"
-	PortMTU          Code = "PortMTU"
-	SysctlConflict   Code = "SysctlConflict"
-	UnknownSysctl    Code = "UnknownSysctl"
-	VRFTableTaken    Code = "VRFTableTaken"
+	DuplicateRule     Code = "DuplicateRule"
+	GroupWithoutNodes Code = "GroupWithoutNodes"
+	InvalidRule       Code = "InvalidRule"
+	InvalidSysctl     Code = "InvalidSysctl"
+	LinkLoop          Code = "LinkLoop"
+	NoMembership      Code = "NoMembership"
+	NodeWithoutGroup  Code = "NodeWithoutGroup"
+	NotMember         Code = "NotMember"
+	PortHasAddresses  Code = "PortHasAddresses"
+	PortMTU           Code = "PortMTU"
+	SysctlConflict    Code = "SysctlConflict"
+	UnknownSysctl     Code = "UnknownSysctl"
+	VRFTableTaken     Code = "VRFTableTaken"
 )
 
 var hostCodes = []Explanation{
 	{DuplicateRule, "a routing rule is written twice",
 		"The kernel refuses a second rule that is the same in everything (EEXIST).",
 		"Remove one of them."},
+	{GroupWithoutNodes, "a group selects no node",
+		"Selectors are compared with the labels of nodes word by word; one that fits nothing configures nothing.",
+		"Correct the selector, or give a node its labels. A group for nodes to come may stay as it is."},
 	{InvalidRule, "a routing rule can never match, or is the kernel's own",
 		"A rule has one family, and a mark lies within its mask. The kernel asks main at priority 32766 and default at 32767 (ip-rule(8)).",
 		"Correct the selectors or the priority; write one rule for each family."},
@@ -31,6 +36,9 @@ var hostCodes = []Explanation{
 	{NoMembership, "a bridge filters VLANs and no port is a member of any",
 		"With vlanFiltering a frame passes only between members of its VLAN, and members are those that the bundle names.",
 		"Say the ports' VLANs in portVLANs, and the bridge's own in vlans."},
+	{NodeWithoutGroup, "a node is in no group",
+		"What is configured on a node is what the groups say whose selectors its labels fit. Without one the node gets an empty plan.",
+		"Give the node the labels of a group's selector."},
 	{NotMember, "a filtering bridge would drop the frames of a link on it",
 		"What stands on a bridge sends and receives through the bridge itself, which has to be a member of the VLAN: tagged for VLANs on it, untagged for what uses it as it is.",
 		"Add the VLAN to the bridge's vlans."},

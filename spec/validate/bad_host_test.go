@@ -33,6 +33,11 @@ var hostRows = []row{
 	{"network on a bond's port", "x.yaml", "", net("x", "{hostDevice: ens1, vlan: 5}"), []string{"x.yaml:4 DeviceConflict"}},
 	{"fabric on a bond's port", "topology.yaml", "groups: [lab]\n    device: fab0", "groups: [core]\n    device: ens5", []string{"topology.yaml:62 DeviceConflict"}},
 
+	// groups
+	{"node in no group", "topology.yaml", "slot: 1\n    labels: {site: edge, role: spare}\n    interfaces:\n    - {name: fab0, addresses: [192.0.2.2/24]}\n", "slot: 1\n    labels: {site: egde, role: spar}\n",
+		[]string{"topology.yaml:15 NodeWithoutGroup (warning)", "topology.yaml:36 GroupWithoutNodes (warning)"}},
+	{"group that selects nobody", "topology.yaml", "selector: {role: spare}", "selector: {role: spair}", []string{"topology.yaml:38 GroupWithoutNodes (warning)"}},
+
 	// VLANs, dummies
 	{"VLAN 0 of the host", "host.yaml", "id: 20", "id: 0", []string{"host.yaml:32 InvalidVLAN"}},
 	{"VLAN 4095 of the host", "host.yaml", "id: 20", "id: 4095", []string{"host.yaml:32 InvalidVLAN"}},

@@ -74,6 +74,9 @@ func (c *checker) matchNodes() {
 			}
 		}
 	}
+	if mistaken := slices.ContainsFunc(c.problems, func(d diag.Diagnostic) bool { return d.Severity == diag.Error }); !unsure && !mistaken {
+		c.lonely(ordered)
+	}
 }
 
 // nodeDoc is the node as written.
@@ -88,6 +91,21 @@ func (c *checker) nodeDoc(n *node) *v1.Node {
 		}
 	}
 	return &v1.Node{}
+}
+
+// lonely warns of groups without nodes and of nodes without groups: labels are free words, and a slip in one shows nowhere
+// else. Without nodes in the bundle a cluster has them.
+func (c *checker) lonely(groups []*group) {
+	for _, n := range c.nodes {
+		if len(n.groups) == 0 && !n.broken() {
+			c.warn(diag.NodeWithoutGroup, n.in("labels"), fmt.Sprintf("node %s is in no group, so nothing is configured on it", n.Name), "give it the labels of a group's selector")
+		}
+	}
+	for _, g := range groups {
+		if len(c.nodes) > 0 && len(g.nodes) == 0 && !g.broken() {
+			c.warn(diag.GroupWithoutNodes, g.in("selector"), fmt.Sprintf("no node has the labels of group %s", g.Name), "correct the selector, or give a node its labels")
+		}
+	}
 }
 
 // merge is what all groups of a node declare together. Two may name one link if no attribute differs.
