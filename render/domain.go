@@ -56,7 +56,7 @@ func domainKey(n *model.Network) string {
 // linkless says that a network needs no link of the host: a virtual function carries its VLAN tag itself, and a delegate
 // may need nothing that we know of.
 func linkless(n *model.Network) bool {
-	return n.Type == model.SRIOV || n.Fabric == "" && n.HostDevice == ""
+	return n.Driver() == model.SRIOV || n.Fabric == "" && n.HostDevice == ""
 }
 
 // linklessOf lists the linkless networks that reach a class: those of a fabric by its groups, others everywhere.

@@ -63,7 +63,7 @@ func (b *builder) wire(d *domain, s *wire) {
 	if s.id != 0 {
 		leaf := b.leaf(d, s, parent)
 		carrier, mtu = leaf.Name, leaf.MTU
-		if i := slices.IndexFunc(s.networks, func(n *model.Network) bool { return n.Type == model.BRIDGE }); i >= 0 {
+		if i := slices.IndexFunc(s.networks, func(n *model.Network) bool { return n.Driver() == model.BRIDGE }); i >= 0 {
 			leaf.Master = bridgeName(first)
 			b.use(leaf.Name, "port of bridge "+leaf.Master, s.networks[i])
 		}
@@ -77,7 +77,7 @@ func (b *builder) wire(d *domain, s *wire) {
 		placed.Device = carrier
 		switch {
 		case n.Delegate != nil: // what it does with the device is not known
-		case n.Type != model.BRIDGE:
+		case n.Driver() != model.BRIDGE:
 			b.use(carrier, string(n.Type), n)
 		case s.id != 0:
 			placed.Device = bridgeName(first)

@@ -55,7 +55,7 @@ func choose(state model.NodeState, c call) (choice, error) {
 				fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes, not a name, or used twice", i, n.Key(), clip(item.ifName)))
 		}
 		names[item.ifName] = true
-		if n.Type != model.IPVLAN { // an ipvlan has its parent's
+		if n.Driver() != model.IPVLAN { // an ipvlan has its parent's
 			item.mac = attach.NewMAC()
 		}
 		out.items = append(out.items, item)
@@ -233,7 +233,7 @@ func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
 			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Device: n.Device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU,
 			Addresses: grants[i].Addresses, Table: n.Table, PolicyRoutes: it.request.Routes, IPv6: it.request.IP6.Mode != model.NoAddress,
 		}
-		if n.Type == model.BRIDGE {
+		if n.Driver() == model.BRIDGE {
 			at.HostLink = attach.HostLinkName(p.sandbox, it.ifName)
 		}
 		for _, a := range at.Addresses {

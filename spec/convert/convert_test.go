@@ -241,9 +241,9 @@ func TestDefinitions(t *testing.T) {
 		{"ipvlan with whereabouts", `{"type":"ipvlan","master":"eth1","ipam":{"type":"whereabouts","range":"10.2.0.0/16","exclude":["10.2.0.0/30"],"ipRanges":[{"range":"fd00::/64"}]}}`, "",
 			`{"type":"ipvlan","hostDevice":"eth1","ipv4":{"cidr":"10.2.0.0/16","exclude":["10.2.0.0-10.2.0.3"]},"ipv6":{"cidr":"fd00::/64"},"render":"nad"}`, nil},
 		{"sriov", `{"type":"sriov","vlan":7}`, "intel.com/fast", `{"type":"sriov","devicePool":"intel.com/fast","vlan":7,"render":"nad"}`, nil},
-		{"private macvlan", `{"type":"macvlan","master":"eth1","mode":"private"}`, "", "", []string{"!no native driver"}},
-		{"unknown key", `{"type":"macvlan","master":"eth1","linkInContainer":true}`, "", "", []string{"!linkInContainer"}},
-		{"dhcp", `{"type":"macvlan","master":"eth1","ipam":{"type":"dhcp"}}`, "", "", []string{"!dhcp"}},
+		{"private macvlan", `{"type":"macvlan","master":"eth1","mode":"private"}`, "", `{"type":"macvlan","delegate":{"conf":"{\"type\":\"macvlan\",\"master\":\"eth1\",\"mode\":\"private\"}"},"render":"nad"}`, []string{"no native driver"}},
+		{"unknown key", `{"type":"macvlan","master":"eth1","linkInContainer":true}`, "", `{"type":"macvlan","delegate":{"conf":"{\"type\":\"macvlan\",\"master\":\"eth1\",\"linkInContainer\":true}"},"render":"nad"}`, []string{"linkInContainer"}},
+		{"dhcp", `{"type":"macvlan","master":"eth1","ipam":{"type":"dhcp"}}`, "", `{"type":"macvlan","delegate":{"conf":"{\"type\":\"macvlan\",\"master\":\"eth1\",\"ipam\":{\"type\":\"dhcp\"}}"},"render":"nad"}`, []string{"dhcp"}},
 		{"another plugin", `{"type":"ptp","ipam":{"type":"dhcp"}}`, "", `{"type":"ptp","delegate":{"conf":"{\"type\":\"ptp\",\"ipam\":{\"type\":\"dhcp\"}}"},"render":"nad"}`, []string{"ptp in this form"}},
 		{"list", `{"plugins":[{"type":"ptp"},{"type":"tuning"}]}`, "", `{"type":"ptp","delegate":{"confList":"{\"plugins\":[{\"type\":\"ptp\"},{\"type\":\"tuning\"}]}"},"render":"nad"}`, []string{"list of plugins"}},
 	} {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"danm.io/danm/spec/bundle/v1"
 	npwgv1 "danm.io/danm/spec/npwg/v1"
@@ -60,14 +59,8 @@ func (c *converter) definition(d *npwgv1.NetworkAttachmentDefinition) {
 	c.add(npwgv1.Kind, n)
 }
 
-// builtIn are types that a bundle's networks have without a delegate, so that a plugin of that name cannot be one.
-var builtIn = []string{"ipvlan", "macvlan", "bridge", "sriov", "host-device"}
-
+// delegate keeps a definition as it is, for the plugin that it names.
 func (c *converter) delegate(d *npwgv1.NetworkAttachmentDefinition, n v1.Network, reason string) {
-	if slices.Contains(builtIn, n.Spec.Type) {
-		c.refuse(npwgv1.Kind, d.Namespace, d.Name, "%s; left out, because %s with a configuration of its own cannot be said in a bundle: write it as a network of type %s", reason, n.Spec.Type, n.Spec.Type)
-		return
-	}
 	c.note(npwgv1.Kind, d.Namespace, d.Name, "%s: kept as a delegate", reason)
 	c.add(npwgv1.Kind, n)
 }

@@ -69,6 +69,15 @@ type Network struct {
 	NAD               bool          `json:"nad,omitempty"`      // rendered as a NetworkAttachmentDefinition too
 }
 
+// Driver is the built-in driver that attaches Pods, "" if a delegate does: then Type is the name of its plugin, whatever
+// driver is called the same.
+func (n Network) Driver() NetworkType {
+	if n.Delegate != nil {
+		return ""
+	}
+	return n.Type
+}
+
 // Key is "namespace/name", or "name" for a cluster network: how bundles, diffs and records refer to it.
 func (n Network) Key() string {
 	if n.Namespace == "" {

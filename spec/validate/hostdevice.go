@@ -13,7 +13,7 @@ import (
 func (c *checker) hostDevices() {
 	var before []*network
 	for _, n := range c.netList {
-		if n.Type != model.HOSTDEVICE || n.scope == nil || n.device == "" || n.broken() || n.Fabric != "" {
+		if n.Driver() != model.HOSTDEVICE || n.scope == nil || n.device == "" || n.broken() || n.Fabric != "" {
 			continue
 		}
 		if why := c.unmovable(n); why != "" {
@@ -77,7 +77,7 @@ func (c *checker) otherUser(n *network) string {
 		}
 	}
 	for _, o := range c.netList {
-		if o.Type != model.HOSTDEVICE && o.device == n.device && o.scope != nil && c.meet(o.scope, n.scope) {
+		if o.Driver() != model.HOSTDEVICE && o.device == n.device && o.scope != nil && c.meet(o.scope, n.scope) {
 			return fmt.Sprintf("network %s (%s)", o.Key(), o.place())
 		}
 	}

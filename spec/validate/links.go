@@ -100,7 +100,7 @@ func (r *linkRules) network(n *network) {
 	if !r.carriesNetworks(n, parents) {
 		return
 	}
-	if !n.linkless() && n.Type != model.HOSTDEVICE && !r.hostLinks(n, parents) {
+	if !n.linkless() && n.Driver() != model.HOSTDEVICE && !r.hostLinks(n, parents) {
 		return
 	}
 	r.fitsParent(n, parents)
@@ -126,7 +126,7 @@ func (r *linkRules) hostLinks(n *network, parents []*link) bool {
 	bridge := "br_" + n.NetworkID
 	if made {
 		ok := r.fits(n, carrier)
-		if n.Type == model.BRIDGE {
+		if n.Driver() == model.BRIDGE {
 			ok = r.fits(n, bridge) && ok
 		}
 		if !ok {
@@ -143,7 +143,7 @@ func (r *linkRules) hostLinks(n *network, parents []*link) bool {
 	switch {
 	case made && !n.VLANAuto && !r.claim(n, carrier, identity), n.VLAN != 0 && !r.claimVLAN(n, carrier):
 	case n.Delegate != nil: // what it does with the device is not known
-	case n.Type != model.BRIDGE:
+	case n.Driver() != model.BRIDGE:
 		r.use(n, carrier, shown, string(n.Type))
 	case made:
 		r.claim(n, bridge, identity)
@@ -202,7 +202,7 @@ func (r *linkRules) passesFilter(n *network, p *link) {
 	case n.VLAN != 0 && !contains(m.Tagged, uint32(n.VLAN)):
 		r.error(diag.NotMember, n.idSpot(), fmt.Sprintf("bridge %s (%s) filters VLANs and is not itself a tagged member of %d, so network %s would be cut off", p.Name, p.place(), n.VLAN, n.Key()), fmt.Sprintf("add \"%d\" to the bridge's vlans.tagged", n.VLAN))
 	case n.tagged || n.Delegate != nil:
-	case n.Type == model.BRIDGE:
+	case n.Driver() == model.BRIDGE:
 		r.error(diag.NotMember, n.in("spec").in("type"), fmt.Sprintf("network %s would plug Pods into bridge %s (%s), which filters VLANs, and their ports are members of none", n.Key(), p.Name, p.place()), "give the network a vlan that is among the bridge's vlans.tagged")
 	case m.Untagged == 0:
 		r.error(diag.NotMember, n.in("spec"), fmt.Sprintf("network %s uses bridge %s (%s) without a tag, which filters VLANs and has no untagged one itself", n.Key(), p.Name, p.place()), "give the network a vlan, or the bridge vlans.untagged")

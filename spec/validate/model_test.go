@@ -89,6 +89,8 @@ func TestModel(t *testing.T) {
 			{Kind: model.ClusterNetwork, Name: "media", NetworkID: "media", Type: model.SRIOV, DevicePool: "danm.io/kernel", SpaceDomain: "danm.io/kernel",
 				VLAN: 77, MTU: 9000, Sticky: true, NAD: true, IPv4: &model.Subnet{CIDR: prefix("10.60.0.0/24"), Gateway: ip("10.60.0.1")}, IPv6: &model.Subnet{CIDR: prefix("fd00:60::/64")},
 				Reserved: []model.Reservation{{Name: "vip", IP: ip("10.60.0.9"), IP6: ip("fd00:60::9")}, {Name: "vip", Namespace: "acme", IP: ip("10.60.0.8")}}},
+			{Kind: model.ClusterNetwork, Name: "private", NetworkID: "private", Type: model.MACVLAN, Fabric: "edge", VLAN: 107, SpaceDomain: "edge", Delegate: &model.Delegate{
+				Conf: `{"cniVersion": "1.0.0", "name": "private", "type": "macvlan", "mode": "private", "ipam": {"type": "dhcp"}}`}},
 			{Kind: model.ClusterNetwork, Name: "shared", NetworkID: "shared", Type: model.BRIDGE, HostDevice: "br-lan", SpaceDomain: "br-lan",
 				IPv4: &model.Subnet{CIDR: prefix("10.1.0.0/24")}, AllowedTenants: []string{"acme"}, AllowedNamespaces: []string{"acme", "acme-dev", "beta"}},
 			{Kind: model.ClusterNetwork, Name: "tap", NetworkID: "tap", Type: "macvtap", Fabric: "edge", SpaceDomain: "edge", VLAN: 310,
@@ -125,7 +127,7 @@ func TestModel(t *testing.T) {
 			"Network/acme/voice": {File: "networks.yaml", Line: 1}, "Network/beta/voice": {File: "networks.yaml", Line: 26}, "Network/shared": {File: "networks.yaml", Line: 39},
 			"Tenant/acme": {File: "tenants.yaml", Line: 1}, "Tenant/beta": {File: "tenants.yaml", Line: 13}, "SRIOVPool/fast": {File: "tenants.yaml", Line: 21},
 			"Topology/hardware": {File: "hardware.yaml", Line: 1}, "SRIOVPool/dpdk": {File: "hardware.yaml", Line: 12}, "SRIOVPool/kernel": {File: "hardware.yaml", Line: 34},
-			"Network/media": {File: "hardware.yaml", Line: 46}, "Network/beta/timing": {File: "hardware.yaml", Line: 66}, "Network/flannel": {File: "hardware.yaml", Line: 73},
+			"Network/media": {File: "hardware.yaml", Line: 46}, "Network/beta/timing": {File: "hardware.yaml", Line: 66}, "Network/flannel": {File: "hardware.yaml", Line: 73}, "Network/private": {File: "plugins.yaml", Line: 1},
 			"Network/tap": {File: "hardware.yaml", Line: 81}, "Network/chain": {File: "hardware.yaml", Line: 93}, "Tenant/quota": {File: "hardware.yaml", Line: 102},
 		},
 	}

@@ -60,7 +60,7 @@ func (c *checker) hostDeviceOf(n *network, s spot, where *scope) {
 	if len(where.groups) == 0 {
 		c.dangling("host device", n.HostDevice, s.in("hostDevice"), c.devices(), unsure)
 	}
-	if n.VXLAN && n.Type != model.HOSTDEVICE && n.Type != model.SRIOV && !s.broken() && !unsure {
+	if n.VXLAN && n.Driver() != model.HOSTDEVICE && n.Driver() != model.SRIOV && !s.broken() && !unsure {
 		c.error(diag.NoUnderlay, s.in("vxlan"), fmt.Sprintf("network %s wants a VXLAN, but %s is no fabric", n.Key(), n.HostDevice), "declare a fabric with a vxlan underlay on that device, and name it")
 	}
 }
@@ -139,7 +139,7 @@ func (c *checker) onFabric(n *network, s spot) {
 		return
 	}
 	field, word := n.idSpot(), idWord(n)
-	if n.VXLAN && f.VXLAN == nil && n.Type != model.SRIOV {
+	if n.VXLAN && f.VXLAN == nil && n.Driver() != model.SRIOV {
 		c.error(diag.NoUnderlay, field, fmt.Sprintf("network %s wants a VXLAN, but fabric %s has no underlay", n.Key(), f.Name), "add vxlan to the fabric ("+f.place()+")")
 	}
 	judged := n.ID() != 0 || n.auto

@@ -11,7 +11,7 @@ import (
 	"danm.io/danm/spec/model"
 )
 
-// networkTypes are the built-in drivers; everything else is a CNI plugin's name.
+// networkTypes are the built-in drivers; everything else is a CNI plugin's name, and so are they with a delegate.
 var networkTypes = []string{string(model.BRIDGE), string(model.HOSTDEVICE), string(model.IPVLAN), string(model.MACVLAN), string(model.SRIOV)}
 
 // ourselves are CNI plugins that would call the agent again, which holds the Pod's lock.
@@ -34,9 +34,9 @@ func (c *checker) networkType(n *network, s spot, v *v1.NetworkSpec) {
 		}
 		return
 	}
-	n.odd = native || !c.pluginName(s.in("type"), v.Type)
-	if native && !s.broken() {
-		c.error(diag.FieldNotAllowed, s.in("delegate"), fmt.Sprintf("network %s is of the built-in type %s, which needs no configuration of a plugin", n.Key(), n.Type), "remove delegate, or name another CNI plugin in type")
+	n.odd = v.Type == "" || !c.pluginName(s.in("type"), v.Type)
+	if v.Type == "" && !s.broken() {
+		c.error(diag.FieldNotAllowed, s.in("delegate"), fmt.Sprintf("network %s configures a CNI plugin that it does not name", n.Key()), "name the plugin in type, or remove delegate")
 	}
 	if linkChars(v.NetworkID) { // otherwise reported
 		c.pluginID(s.in("networkID"), v.NetworkID)
@@ -89,16 +89,16 @@ func (c *checker) standing(n *network, s spot, v *v1.NetworkSpec) {
 		c.error(diag.FabricOrDevice, s.in("hostDevice"), fmt.Sprintf("network %s names a fabric and a host device", n.Key()), "keep one of them")
 	}
 	switch {
-	case n.Type == model.SRIOV:
+	case n.Driver() == model.SRIOV:
 		c.onFunction(n, s, v)
-	case n.Type == model.HOSTDEVICE:
+	case n.Driver() == model.HOSTDEVICE:
 		c.onDevice(n, s, v)
 	case n.Delegate != nil:
 		c.onDelegate(n, s, v)
 	case v.Fabric == "" && v.HostDevice == "":
 		c.error(diag.FabricOrDevice, s, fmt.Sprintf("network %s is on nothing", n.Key()), "give fabric or hostDevice")
 	}
-	if n.Type != model.SRIOV && n.Delegate == nil && v.DevicePool != "" {
+	if n.Driver() != model.SRIOV && n.Delegate == nil && v.DevicePool != "" {
 		c.error(diag.FieldNotAllowed, s.in("devicePool"), fmt.Sprintf("network %s of type %s takes no device of a pool", n.Key(), n.Type), "remove devicePool, or set type to sriov")
 	}
 }

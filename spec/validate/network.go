@@ -37,7 +37,7 @@ func (n *network) domain() string {
 // linkless says that a network needs no link of the host: a virtual function carries its VLAN tag itself, and a delegate
 // may need nothing that is known here.
 func (n *network) linkless() bool {
-	return n.Type == model.SRIOV || n.Fabric == "" && n.HostDevice == ""
+	return n.Driver() == model.SRIOV || n.Fabric == "" && n.HostDevice == ""
 }
 
 // readNetworks checks what networks say by themselves.

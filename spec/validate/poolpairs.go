@@ -104,7 +104,7 @@ func (c *checker) poolMTUs() {
 			}
 		}
 		for _, n := range c.netList {
-			if n.Type == model.SRIOV && n.DevicePool == p.ResourceName && n.MTU > p.MTU && !n.broken() {
+			if n.Driver() == model.SRIOV && n.DevicePool == p.ResourceName && n.MTU > p.MTU && !n.broken() {
 				c.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit the virtual functions of SRIOVPool %s, which have %d (%s)", n.MTU, p.Name, p.MTU, p.in("spec").in("mtu").place()), fmt.Sprintf("at most %d", p.MTU))
 			}
 		}

@@ -33,8 +33,8 @@ type NetworkSpec struct {
 	// gets it as its name. Default: metadata.name.
 	NetworkID string `json:"networkID,omitempty"`
 	// Type is the driver that attaches a Pod: ipvlan (default), macvlan or bridge on a device of the host, sriov for a
-	// virtual function of devicePool, host-device for the hostDevice itself (one Pod of a node at a time), or, with
-	// delegate, the name of another CNI plugin.
+	// virtual function of devicePool, host-device for the hostDevice itself (one Pod of a node at a time). With
+	// delegate it is the name of the CNI plugin to call, also if a driver is called the same.
 	Type string `json:"type,omitempty" schema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,known=ipvlan|macvlan|bridge|sriov|host-device"`
 	// Fabric the network runs on. ipvlan, macvlan and bridge need a fabric or a hostDevice; not both.
 	Fabric string `json:"fabric,omitempty"`
@@ -70,7 +70,7 @@ type NetworkSpec struct {
 	// SharedWith names networks ("namespace/name" or "name") on the same VLAN or VNI, or the same addresses; each must name
 	// the other.
 	SharedWith []string `json:"sharedWith,omitempty"`
-	// Delegate is the configuration of the CNI plugin that type names.
+	// Delegate is the configuration of the CNI plugin that type names, in place of a driver.
 	Delegate *Delegate `json:"delegate,omitempty"`
 	// Render nad makes a NetworkAttachmentDefinition of the network too, so that Multus finds it.
 	Render string `json:"render,omitempty" schema:"enum=nad"`
