@@ -230,9 +230,22 @@ spec: {namespaces: [], quotas: {networks: 0, endpoints: ~}}
 	for _, p := range problems {
 		got = append(got, fmt.Sprintf("%s %s %s", p.Code, p.Path, p.Hint))
 	}
-	want := []string{`WrongType spec.pfs.vendors[0] write it in quotes: "8086"`, "WrongType spec.numVFs write it without quotes: 8", "WrongType spec.trust "}
+	want := []string{`WrongType spec.pfs.vendors[0] write it in quotes: "8086"`, "WrongType spec.numVFs write it without quotes: 8", "WrongType spec.trust write true or false, without quotes"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestHintsLeadSomewhere: what a hint says is right as it stands.
+func TestHintsLeadSomewhere(t *testing.T) {
+	for wrong, want := range map[string]string{
+		"confirmTimeout: 15": "write it with its unit: 15s", "confirmTimeout: 1.5": "write it with its unit: 1.5s", "version: 1": "write it as three numbers: 1.0.0",
+		"version: 1.0": "write it as three numbers: 1.0.0", "version: true": `write it in quotes: "true"`, "probes: [{name: a, timeout: 2}]": "write it with its unit: 2s",
+	} {
+		docs, list := Decode([]File{{Path: "b.yaml", Data: []byte("apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: b}\nspec: {" + wrong + "}\n")}})
+		if len(list) != 1 || list[0].Hint != want {
+			t.Errorf("%s: %v, not %q (%d bundles)", wrong, list, want, len(docs.Bundles))
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func (d *decoder) value(at *yaml.Node, p *plan, v reflect.Value) {
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && n.Tag != "!!merge" { // a plain << means something as a key only
 			hint := ""
 			if n.Kind == yaml.ScalarNode {
-				hint = "write it in quotes: " + strconv.Quote(n.Value)
+				hint = "write it " + inWords(pathString(d.path), n.Value)
 			}
 			d.wrongType(n, at, "a string", hint)
 			return
@@ -77,13 +77,26 @@ func (d *decoder) value(at *yaml.Node, p *plan, v reflect.Value) {
 		v.SetString(n.Value)
 	case boolPlan:
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
-			d.wrongType(n, at, "true or false", "")
+			d.wrongType(n, at, "true or false", "write true or false, without quotes")
 			return
 		}
 		v.SetBool(strings.EqualFold(n.Value, "true"))
 	case intPlan:
 		d.integer(n, at, v)
 	}
+}
+
+// inWords says how a value is written that YAML took for a number or a truth value where a string is meant. Durations and
+// versions would not be right in quotes alone.
+func inWords(path, value string) string {
+	_, number := strconv.ParseFloat(value, 64)
+	switch field := path[strings.LastIndexByte(path, '.')+1:]; {
+	case number == nil && (field == "confirmTimeout" || field == "timeout" || field == "soak"):
+		return "with its unit: " + value + "s"
+	case number == nil && field == "version":
+		return "as three numbers: " + value + strings.Repeat(".0", max(0, 2-strings.Count(value, ".")))
+	}
+	return "in quotes: " + strconv.Quote(value)
 }
 
 // decimal is the one way to write a number: 010 would be eight in YAML 1.1, and a VLAN is no place for riddles.

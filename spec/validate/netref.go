@@ -3,7 +3,6 @@ package validate
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"danm.io/danm/spec/diag"
@@ -206,7 +205,10 @@ func offer(word string, vlans, vnis []model.Range32) string {
 	}
 	texts := make([]string, len(mine))
 	for i, r := range mine {
-		texts[i] = strconv.Itoa(int(r.First)) + "-" + strconv.Itoa(int(r.Last))
+		texts[i] = r.String()
+	}
+	if len(mine) == 1 && mine[0].First == mine[0].Last {
+		return "take " + texts[0]
 	}
 	return "take one of " + strings.Join(texts, ", ")
 }
