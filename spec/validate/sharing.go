@@ -130,10 +130,11 @@ func mutual(n, m *network) bool {
 }
 
 func shareHint(n, m *network) string {
-	hint := "choose another"
+	hint, word := "choose another", ", or"
 	for _, pair := range [][2]*network{{n, m}, {m, n}} {
 		if _, there := slices.BinarySearch(pair[0].SharedWith, pair[1].Key()); !there {
-			hint += fmt.Sprintf(", or add %s to sharedWith of %s", pair[1].Key(), pair[0].Key())
+			hint += fmt.Sprintf("%s add %s to sharedWith of %s", word, pair[1].Key(), pair[0].Key())
+			word = " and"
 		}
 	}
 	return hint
