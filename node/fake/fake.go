@@ -40,6 +40,7 @@ type Kernel struct {
 	routes []plan.ObservedRoute
 	rules  []plan.ObservedRule
 	params params
+	mtus   map[string]int // of ports of bonds, from before they came
 	peers  map[model.Peer]bool
 	subs   []chan struct{}
 	calls  int
@@ -50,7 +51,7 @@ type Kernel struct {
 // New returns a stack with only the loopback device, down.
 func New() *Kernel {
 	lo := &plan.ObservedLink{Link: model.Link{Name: "lo", Kind: model.Physical, MTU: 65536}}
-	return &Kernel{links: map[string]*plan.ObservedLink{"lo": lo}, peers: map[model.Peer]bool{}, faults: map[int]Fault{}, params: newParams()}
+	return &Kernel{links: map[string]*plan.ObservedLink{"lo": lo}, peers: map[model.Peer]bool{}, faults: map[int]Fault{}, params: newParams(), mtus: map[string]int{}}
 }
 
 // FailAt makes the n-th call from now (1 is the next) of Observe or Apply fail with ErrInjected, once.

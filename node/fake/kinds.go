@@ -30,6 +30,7 @@ func (k *Kernel) enslave(l *plan.ObservedLink, master string) error {
 			return fmt.Errorf("mtu %d: %w", m.MTU, ErrInvalid)
 		}
 		k.bringDown(l)
+		k.mtus[l.Name] = l.MTU
 		l.Master = master
 		if err := k.setMTU(l, strconv.Itoa(m.MTU)); err != nil {
 			return err
@@ -46,7 +47,7 @@ func (k *Kernel) enslave(l *plan.ObservedLink, master string) error {
 	return nil
 }
 
-// release frees a port: a bond leaves it down, a VRF takes it down and up, a bridge forgets its VLANs.
+// release frees a port: a bond leaves it down with the MTU it came with, a VRF takes it down and up, a bridge forgets its VLANs.
 func (k *Kernel) release(l *plan.ObservedLink, holder model.LinkKind) {
 	l.Master = ""
 	if l.Kind != model.Bridge {
@@ -55,6 +56,9 @@ func (k *Kernel) release(l *plan.ObservedLink, holder model.LinkKind) {
 	switch {
 	case holder == model.Bond:
 		k.bringDown(l)
+		if mtu := k.mtus[l.Name]; mtu != 0 {
+			_ = k.setMTU(l, strconv.Itoa(mtu)) // it had it before
+		}
 	case holder == model.VRF && l.Up:
 		k.bringDown(l)
 		_ = k.bringUp(l) // it was up a moment ago

@@ -213,9 +213,7 @@ func (k *Kernel) set(name, property, value string) error {
 		return wrap("set down", k.h.LinkSetDown(l))
 	case "vlan_filtering":
 		on := value == "on"
-		a := netlink.NewLinkAttrs()
-		a.Name, a.Index = name, i
-		return wrap("set VLAN filtering", k.h.LinkModify(&netlink.Bridge{LinkAttrs: a, VlanFiltering: &on}))
+		return wrap("set VLAN filtering", k.h.LinkModify(&netlink.Bridge{LinkAttrs: named(name), VlanFiltering: &on}))
 	case "vlans":
 		return k.setVLANs(name, value)
 	}

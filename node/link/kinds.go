@@ -48,9 +48,7 @@ func (k *Kernel) setBondOption(name, property, value string) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
-	a := netlink.NewLinkAttrs()
-	a.Name, a.Index = name, l.Attrs().Index
-	b := netlink.NewLinkBond(a)
+	b := netlink.NewLinkBond(named(name))
 	n, notNumber := strconv.Atoi(value)
 	numbers := map[string]*int{"bond.miimon": &b.Miimon, "bond.updelay": &b.UpDelay, "bond.downdelay": &b.DownDelay, "bond.min_links": &b.MinLinks}
 	if at, isNumber := numbers[property]; isNumber {
@@ -77,6 +75,14 @@ func (k *Kernel) setBondOption(name, property, value string) error {
 		return fmt.Errorf("property %q: %w", property, ErrStep)
 	}
 	return wrap("set "+property, k.h.LinkModify(b))
+}
+
+// named addresses a link by its name alone: with an index beside it the name is a wish to rename, which links that are up
+// refuse (EBUSY, even if it is their name).
+func named(name string) netlink.LinkAttrs {
+	a := netlink.NewLinkAttrs()
+	a.Name = name
+	return a
 }
 
 // whileDown runs change with the link down, and takes it up again if it was up, whatever came of the change.
@@ -192,6 +198,14 @@ func ranges(of map[uint16]uint16, flags uint16) [][2]uint16 {
 	return out
 }
 
+// rangeEnd is 0 for a single VLAN: the kernel refuses a range that ends where it begins.
+func rangeEnd(r [2]uint16) uint16 {
+	if r[0] == r[1] {
+		return 0
+	}
+	return r[1]
+}
+
 // setVLANs makes a port, or a bridge itself, a member of exactly the VLANs in text (plan.PortVLANsText).
 func (k *Kernel) setVLANs(name, text string) error {
 	want, err := plan.ParsePortVLANs(text)
@@ -231,13 +245,13 @@ func (k *Kernel) setVLANs(name, text string) error {
 	}
 	self := l.Type() == "bridge"
 	for _, r := range ranges(surplus, 0) {
-		if err := k.h.BridgeVlanDelRange(l, r[0], r[1], false, false, self, !self); err != nil {
+		if err := k.h.BridgeVlanDelRange(l, r[0], rangeEnd(r), false, false, self, !self); err != nil {
 			return fmt.Errorf("delete VLANs %d-%d: %w", r[0], r[1], err)
 		}
 	}
 	for _, flags := range []uint16{0, pvid} {
 		for _, r := range ranges(missing, flags) {
-			if err := k.h.BridgeVlanAddRange(l, r[0], r[1], flags != 0, flags != 0, self, !self); err != nil {
+			if err := k.h.BridgeVlanAddRange(l, r[0], rangeEnd(r), flags != 0, flags != 0, self, !self); err != nil {
 				return fmt.Errorf("add VLANs %d-%d: %w", r[0], r[1], err)
 			}
 		}

@@ -75,6 +75,9 @@ func (s Step) String() string {
 	case DeleteLink:
 		return "- link " + linkText(*s.Link)
 	case SetLink:
+		if s.Property == "mtu" {
+			return fmt.Sprintf("~ link %s mtu%s -> %s", s.linkName(), leading(s.From), s.To)
+		}
 		return fmt.Sprintf("~ link %s %s %s -> %s", s.linkName(), s.Property, orNone(s.From), orNone(s.To))
 	case AddAddress:
 		return fmt.Sprintf("+ address %s dev %s", s.Address, s.LinkName)

@@ -23,11 +23,13 @@ type transition struct {
 	to     *state
 	reason func(op Op, id ObjectID) string
 	steps  []Step
+	left   map[string]bool // ports that leave a bond, which gives them the MTU that they had when they came
 }
 
 func (t *transition) run() []Step {
 	fromOrder, toOrder := t.now.order(), t.to.order()
 	first, last := t.deletions()
+	t.left = t.leavingBonds(first)
 	t.deleteLinks(fromOrder, first)
 	t.lowerMTUs(toOrder)
 	t.setSysctls(0, lastRank-1)
@@ -168,7 +170,7 @@ func (t *transition) lowerMTUs(order []string) {
 	var out []Step
 	for _, n := range slices.Backward(order) {
 		have, want := t.now.links[n], t.to.links[n]
-		if have != nil && want.MTU < have.MTU && want.MTU != 0 {
+		if have != nil && want.MTU < have.MTU && want.MTU != 0 && !t.left[n] && !t.joinsBond(have, want) {
 			out = append(out, t.setMTU(have, want))
 		}
 	}
@@ -191,12 +193,16 @@ func (t *transition) raise(order []string) {
 		if have == nil {
 			continue // it stands on what is gone
 		}
-		if want.MTU > have.MTU {
+		if want.MTU > have.MTU && !t.left[n] && !t.joinsBond(have, want) {
 			t.emit([]Step{t.setMTU(have, want)})
 		}
 		t.properties(n, false)
-		if have = t.now.links[n]; want.MTU != have.MTU && want.MTU != 0 {
-			t.emit([]Step{t.setMTU(have, want)}) // a bond has its own way with its ports
+		if have = t.now.links[n]; want.MTU != 0 && (want.MTU != have.MTU || t.left[n]) {
+			s := t.setMTU(have, want)
+			if t.left[n] {
+				s.From = "" // nobody says what the bond remembered
+			}
+			t.emit([]Step{s})
 		}
 		if want.Alias != have.Alias {
 			t.emit([]Step{t.set(want.Link, "alias", have.Alias, want.Alias, None)})
@@ -210,6 +216,22 @@ func (t *transition) raise(order []string) {
 			t.properties(n, true)
 		}
 	}
+}
+
+// joinsBond says whether a link becomes the port of a bond, which gives it its MTU and remembers what it had.
+func (t *transition) joinsBond(have, want *ObservedLink) bool {
+	return want.Master != have.Master && want.Master != "" && t.to.kernelKind(want.Master) == "bond"
+}
+
+// leavingBonds are the ports whose bond lets go of them and does not get them back. first are links to delete beforehand.
+func (t *transition) leavingBonds(first map[string]bool) map[string]bool {
+	left := map[string]bool{}
+	for n, have := range t.now.links {
+		if want := t.to.links[n]; want != nil && t.now.kernelKind(have.Master) == "bond" && (want.Master != have.Master || first[have.Master] && t.to.kernelKind(want.Master) != "bond") {
+			left[n] = true
+		}
+	}
+	return left
 }
 
 // masterClass: a port's own addresses and children stop working; leaving a bridge cuts it off.
