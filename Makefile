@@ -25,7 +25,7 @@ demo: build ## from a Git commit to Pods that ping, on this machine, in network 
 	go run ./test/demo --bin bin
 
 .PHONY: test
-test: test-setup test-unit test-kernel test-e2e ## all tests
+test: test-setup test-unit test-kernel test-vm test-e2e ## all tests
 
 .PHONY: test-setup
 test-setup:
@@ -40,6 +40,13 @@ test-unit: ## pure code, properties, goldens, the fake kernel
 test-kernel: ## the real kernel, in namespaces that the tests make
 	@echo "== test-kernel"
 	@$(RUNNER) $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' ./...
+
+.PHONY: test-vm
+test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
+	@echo "== test-vm"
+	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || \
+		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
+		./cni/attach ./cni/server ./node/link ./node/probe ./test/kernel ./test/lab
 
 .PHONY: test-e2e
 test-e2e: build ## the demo, its sabotages, and every command of the documents

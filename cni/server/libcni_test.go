@@ -30,10 +30,11 @@ type runtimeNode struct {
 	cni   *libcni.CNIConfig
 }
 
-func newRuntimeNode(t *testing.T) *runtimeNode {
+// shim is the directory of a fresh CNI binary, or DANM_BIN where there is no compiler (test/vm).
+func shim(t *testing.T) string {
 	t.Helper()
-	if noKernel != nil {
-		t.Skip("no namespaces: ", noKernel)
+	if bin := os.Getenv("DANM_BIN"); bin != "" {
+		return bin
 	}
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", filepath.Join(bin, "danm"), "danm.io/danm/cni/cmd/danm")
@@ -41,6 +42,15 @@ func newRuntimeNode(t *testing.T) *runtimeNode {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the shim: %v\n%s", err, out)
 	}
+	return bin
+}
+
+func newRuntimeNode(t *testing.T) *runtimeNode {
+	t.Helper()
+	if noKernel != nil {
+		t.Skip("no namespaces: ", noKernel)
+	}
+	bin := shim(t)
 	world, err := lab.NewWorld(t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { must(t, world.Close()) })

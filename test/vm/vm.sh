@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# A stock Debian kernel in QEMU (software emulation, no KVM), with the link kinds that a container's kernel lacks.
+#
+#   vm.sh build           get the kernel and make the initial RAM disk, into .cache/vm of the repository; nothing if it is there
+#   vm.sh run CMD ARG..   boot, run CMD, print what it prints, exit as it exits (124: it did not end in time)
+#   vm.sh exec BIN ARG..  the same for a test binary, in the directory that `go test -exec` starts it in
+#
+# Inside, the root file system is this machine's, read-only, with fresh /tmp and /run; the repository stands at /srv, a writable
+# directory at /mnt (VM_SHARE names one that outlives the run, for tests that reboot). VM_MEMORY, VM_TIMEOUT in seconds.
+set -euo pipefail
+
+repo=$(cd "$(dirname "$0")/../.." && pwd)
+cache=$repo/.cache/vm
+packages="qemu-system-x86 busybox-static cpio kmod"
+modules="virtio_pci 9p 9pnet_virtio 8021q ipvlan macvlan vxlan dummy bonding vrf veth bridge tun nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_reject_inet nft_log nft_limit sch_htb sch_ingress act_mirred"
+
+can_build() {
+	if ! command -v apt-get >/dev/null || [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ]; then
+		echo "vm: skipped: the kernel comes from Debian's packages for amd64"
+	elif [ "${DANM_TEST_SETUP:-1}" = 0 ] || [ "$(id -u)" != 0 ]; then
+		command -v qemu-system-x86_64 >/dev/null && [ -x /bin/busybox ] && command -v cpio >/dev/null && command -v modprobe >/dev/null && return 0
+		echo "vm: skipped: needs $packages (sudo apt-get install -y --no-install-recommends $packages)"
+	else
+		return 0
+	fi
+	return 1
+}
+
+install_packages() {
+	if command -v qemu-system-x86_64 >/dev/null && [ -x /bin/busybox ] && command -v cpio >/dev/null && command -v modprobe >/dev/null; then
+		return
+	fi
+	echo "vm: installing $packages"
+	apt-get update -q >/dev/null
+	# shellcheck disable=SC2086 # a list of package names
+	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $packages >/dev/null
+}
+
+fetch_kernel() { # into $cache/kernel; prints the version
+	local package
+	cd "$cache"
+	rm -rf kernel ./*.deb
+	[ -n "$(apt-cache depends linux-image-amd64 2>/dev/null)" ] || apt-get update -q >/dev/null
+	package=$(apt-cache depends linux-image-amd64 | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
+	chmod a+rwx . # apt's download user writes here
+	apt-get download -q "$package" >/dev/null 2>&1
+	dpkg -x linux-image-*.deb kernel
+	rm -f linux-image-*.deb
+	depmod -b kernel "${package#linux-image-}"
+	echo "${package#linux-image-}"
+}
+
+make_disk() { # make_disk KERNEL-VERSION
+	local disk=$cache/disk n=100 module
+	rm -rf "$disk"
+	mkdir -p "$disk"/{bin,modules,proc,sys,dev,root}
+	cp /bin/busybox "$disk/bin/"
+	for module in $modules; do
+		modprobe -d "$cache/kernel" -S "$1" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
+	done | awk '!seen[$0]++' | while read -r file; do
+		cp "$file" "$disk/modules/$n.ko"
+		n=$((n + 1))
+	done
+	cp "$repo/test/vm/init" "$disk/init"
+	chmod +x "$disk/init"
+	(cd "$disk" && find . | cpio -o -H newc --quiet | gzip -1) >"$cache/disk.gz.new"
+	mv "$cache/disk.gz.new" "$cache/disk.gz"
+	rm -rf "$disk"
+}
+
+build() {
+	can_build || return 3
+	mkdir -p "$cache"
+	if [ "$cache/disk.gz" -nt "$repo/test/vm/init" ] && [ "$cache/disk.gz" -nt "$repo/test/vm/vm.sh" ]; then
+		return
+	fi
+	install_packages
+	local version
+	version=$(fetch_kernel)
+	make_disk "$version"
+	rm -f "$cache/vmlinuz"
+	cp "$cache/kernel/boot/vmlinuz-$version" "$cache/vmlinuz"
+	rm -rf "$cache/kernel" # 400 MB of modules that nobody loads
+	echo "vm: kernel $version is ready"
+}
+
+# boot SHARE DIRECTORY CMD ARG..: the command goes in and its exit code comes out through files in SHARE.
+boot() {
+	local share=$1 directory=$2
+	shift 2
+	rm -f "$share/exit"
+	{
+		echo "export PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp DANM_BIN=/srv/bin"
+		printf 'cd %q\n' "$directory"
+		printf '%q ' "$@"
+		echo
+	} >"$share/command"
+	timeout "${VM_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${VM_MEMORY:-2G}" \
+		-nodefaults -no-reboot -display none -serial stdio -kernel "$cache/vmlinuz" -initrd "$cache/disk.gz" \
+		-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" \
+		-virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
+		-virtfs "local,path=$repo,mount_tag=repo,security_model=none,readonly=on,multidevs=remap" \
+		-virtfs "local,path=$share,mount_tag=share,security_model=none" </dev/null | tr -d '\r' | grep -av '^\[ .*reboot: Power down$' || true
+	return "$(cat "$share/exit" 2>/dev/null || echo 124)"
+}
+
+with_share() { # with_share FUNCTION ARG..: FUNCTION gets the directory first
+	if [ -n "${VM_SHARE:-}" ]; then
+		local call=$1
+		shift
+		"$call" "$VM_SHARE" "$@"
+		return
+	fi
+	share=$(mktemp -d)
+	trap 'rm -rf "$share"' EXIT
+	local call=$1
+	shift
+	"$call" "$share" "$@"
+}
+
+run_here() { boot "$1" /srv "${@:2}"; }
+
+exec_test() {
+	local share=$1 binary=$2 directory=${PWD#"$repo"}
+	shift 2
+	cp "$binary" "$share/test"
+	boot "$share" "/srv$directory" /mnt/test "$@"
+}
+
+case ${1:-} in
+build) build ;;
+run) shift && with_share run_here "$@" ;;
+exec) shift && with_share exec_test "$@" ;;
+*)
+	sed -n '4,6p' "$0" >&2
+	exit 2
+	;;
+esac
