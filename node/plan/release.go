@@ -203,38 +203,6 @@ func (d *differ) restore(link, property, prior string) bool {
 	return true
 }
 
-// restoredMTU is what a link that we did not make has while no MTU is declared for it: that before us, if there is one on
-// record and the links on it leave room for it.
-func (d *differ) restoredMTU(link string, now int) int {
-	r, recorded := d.records[PropertyID(link, "mtu")]
-	prior, err := strconv.Atoi(r.Prior)
-	if !recorded || d.frozen[link] || err != nil || prior <= 0 || d.needed(link) > prior {
-		return now
-	}
-	return prior
-}
-
-// needed is the MTU that the links on a link need: declared ones, and VLANs of others, which the kernel would squeeze.
-func (d *differ) needed(link string) int {
-	need := 0
-	for _, l := range d.wants {
-		if l.Parent != link || l.MTU == 0 {
-			continue
-		}
-		overhead := 0
-		if l.VXLAN != nil {
-			overhead = vxlanOverhead(l.VXLAN)
-		}
-		need = max(need, l.MTU+overhead)
-	}
-	for _, k := range d.kids[link] {
-		if o := d.to.links[k]; o != nil && o.Kind == model.VLAN && !d.isOurs(k) {
-			need = max(need, o.MTU)
-		}
-	}
-	return need
-}
-
 // inUse says whether anything that stays hangs on a link: something of ours, or something of others.
 func (d *differ) inUse(link string, ours bool) bool {
 	for n, l := range d.to.links {
@@ -261,23 +229,4 @@ func (d *differ) inUse(link string, ours bool) bool {
 		}
 	}
 	return isPort && !portOfOurs || d.obs.links[link].Children > len(d.kids[link])
-}
-
-// guardForeignMTUs takes back a lower MTU where the kernel would squeeze a VLAN that is not ours under it.
-func (d *differ) guardForeignMTUs() {
-	for _, n := range slices.Sorted(maps.Keys(d.wants)) {
-		have, want := d.obs.links[n], d.to.links[n]
-		if have == nil || want == nil || want.MTU >= have.MTU {
-			continue
-		}
-		for _, k := range d.kids[n] {
-			kid := d.to.links[k]
-			if kid == nil || d.isOurs(k) || kid.Kind != model.VLAN || kid.MTU <= want.MTU {
-				continue
-			}
-			d.aside(PropertyID(n, "mtu"), fmt.Sprintf("lowering it to %d would change %s, which is not ours", want.MTU, k), "lower or remove "+k+" first")
-			want.MTU = have.MTU
-			break
-		}
-	}
 }

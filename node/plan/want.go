@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -319,85 +318,4 @@ func (d *differ) wantAddresses(l model.Link, have *ObservedLink) {
 func (d *differ) releasable(l model.Link, a netip.Prefix) bool {
 	r, ok := d.records[AddressID(l.Name, a)]
 	return ok && r.Prior != adopted && !slices.Contains(l.Addresses, a)
-}
-
-// vxlanOverhead is what VXLAN takes from the underlay's MTU: outer IP, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348).
-func vxlanOverhead(v *model.VXLANOptions) int {
-	if v.Local.Is6() || v.Group.Is6() {
-		return 70
-	}
-	return 50
-}
-
-// room is the largest MTU that the parent leaves, 0 for no bound.
-func (d *differ) room(l model.Link) int {
-	switch {
-	case l.Parent == "" || d.to.links[l.Parent] == nil:
-		return 0
-	case l.Kind == model.VXLAN && l.VXLAN != nil:
-		return d.mtu(l.Parent) - vxlanOverhead(l.VXLAN)
-	case l.Kind == model.VLAN:
-		return d.mtu(l.Parent)
-	}
-	return 0
-}
-
-// mtu is what a link has in the end: declared, observed on what is not ours, else what the kernel gives a new link.
-func (d *differ) mtu(name string) int {
-	if m, ok := d.mtus[name]; ok {
-		return m
-	}
-	d.mtus[name] = 1500 // cuts a bridge under its own VLAN
-	d.mtus[name] = d.mtuOf(name)
-	return d.mtus[name]
-}
-
-func (d *differ) mtuOf(name string) int {
-	l, wanted := d.wants[name]
-	have := d.obs.links[name]
-	_, isBlocked := d.blocked[LinkID(name)]
-	tooLarge := have != nil && have.MaxMTU != 0 && l.MTU > have.MaxMTU
-	switch {
-	case have != nil && (isBlocked || tooLarge):
-		return have.MTU
-	case wanted && d.portOfBond(l):
-		return d.mtu(l.Master)
-	case wanted && l.MTU != 0:
-		return l.MTU
-	case have != nil && !d.makes(name):
-		return d.restoredMTU(name, have.MTU)
-	case l.Kind == model.VLAN:
-		return d.mtu(l.Parent)
-	case l.Kind == model.VXLAN && l.Parent != "" && l.VXLAN != nil:
-		return d.mtu(l.Parent) - vxlanOverhead(l.VXLAN)
-	case l.Kind == model.Bridge:
-		return d.bridgeMTU(name)
-	case l.Kind == model.VRF && have != nil && have.Kind == model.VRF:
-		return have.MTU
-	case l.Kind == model.VRF:
-		return vrfMTU
-	}
-	return 1500
-}
-
-// bridgeMTU is the smallest of the declared ports', as the kernel does it for bridges that nobody set (br_mtu_auto_adjust).
-func (d *differ) bridgeMTU(name string) int {
-	least := 0
-	for _, n := range d.ports(name) {
-		if m := d.mtu(n); least == 0 || m < least {
-			least = m
-		}
-	}
-	return cmp.Or(least, 1500)
-}
-
-func (d *differ) ports(bridge string) []string {
-	var out []string
-	for n, l := range d.wants {
-		if _, isBlocked := d.blocked[LinkID(n)]; l.Master == bridge && !isBlocked {
-			out = append(out, n)
-		}
-	}
-	slices.Sort(out)
-	return out
 }
