@@ -111,6 +111,20 @@ func TestRules(t *testing.T) {
 		{"peers that others gave an adopted link stay", links(vxlan("v", "eth0", 1)),
 			plan.Observed{Links: []plan.ObservedLink{eth0, seen(vxlan("v", "eth0", 1), 1450)}, Owned: []plan.Record{{ID: "link/v", Prior: "adopted"}},
 				Peers: []model.Peer{{Link: "v", Addr: netip.MustParseAddr("192.0.2.9")}}}, ""},
+		{"what others wrote for a link is not wanted of the one that takes its place", links(vxlan("v", "eth0", 2)),
+			plan.Observed{Links: []plan.ObservedLink{eth0, ours(seen(vxlan("v", "eth0", 1), 1450))}, Owned: records("link/v"), Sysctls: []model.Sysctl{
+				{Key: "net.ipv4.conf.default.rp_filter", Value: "0"}, {Key: "net.ipv4.conf.v.rp_filter", Value: "2"}}},
+			"- link v vxlan 1 dev eth0  destroys-pods\n+ link v vxlan 2 dev eth0\n"},
+		{"a bond too large for its port", links(model.Link{Name: "b", Kind: model.Bond, MTU: 9000, Bond: &model.BondOptions{Mode: "802.3ad"}}, model.Link{Name: "eth1", Kind: model.Physical, Master: "b"}),
+			plan.Observed{Links: []plan.ObservedLink{{Link: model.Link{Name: "eth1", Kind: model.Physical, MTU: 1500}, MaxMTU: 2000}}},
+			"+ link b bond 802.3ad\n! blocked: property/eth1/master: the bond's mtu 9000 is above the device's maximum 2000\n  remedy: declare a smaller mtu on b\n"},
+		{"delays of a bond of others that does not watch", links(model.Link{Name: "b", Kind: model.Bond, Bond: &model.BondOptions{Mode: "802.3ad", UpDelay: 200}}),
+			plan.Observed{Links: []plan.ObservedLink{{Link: model.Link{Name: "b", Kind: model.Bond, Up: true, MTU: 1500, Bond: &model.BondOptions{Mode: "802.3ad"}}, KernelKind: "bond"}}},
+			"! blocked: property/b/bond.updelay: the bond does not watch its ports\n  remedy: declare miiMonitor\n"},
+		{"only cards are ports of a bond", links(model.Link{Name: "b", Kind: model.Bond, Bond: &model.BondOptions{Mode: "802.3ad"}}, model.Link{Name: "d", Kind: model.Dummy, Master: "b"}), plan.Observed{},
+			"+ link b bond 802.3ad\n! blocked: link/d: only physical interfaces can be ports of a bond\n  remedy: declare another master\n"},
+		{"a bond in a bond, a VRF in a VRF", links(model.Link{Name: "b", Kind: model.Bond}, model.Link{Name: "c", Kind: model.Bond, Master: "b"}, model.Link{Name: "v", Kind: model.VRF, Table: 1}, model.Link{Name: "w", Kind: model.VRF, Table: 2, Master: "v"}), plan.Observed{},
+			"+ link b bond balance-rr\n+ link v vrf table 1\n! blocked: link/c: a bond cannot be the port of a bond\n  remedy: drop its master\n! blocked: link/w: a vrf cannot be the port of a vrf\n  remedy: drop its master\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if d := cmp.Diff(row.want, plan.Diff(row.desired, row.observed).Text()); d != "" {
