@@ -20,7 +20,7 @@ type params struct {
 const everyParam = "**"
 
 func newParams() params {
-	p := params{perLink: map[string]map[string]string{}, single: map[string]string{"net.core.somaxconn": "4096", "net.ipv4.tcp_rmem": "4096 131072 6291456"}}
+	p := params{perLink: map[string]map[string]string{}, single: map[string]string{"net.core.somaxconn": "4096", "net.core.rmem_max": "212992", "net.ipv4.tcp_l3mdev_accept": "0", "net.ipv4.tcp_rmem": "4096 131072 6291456"}}
 	for family, value := range map[string]string{"net.ipv4.conf/forwarding": "0", "net.ipv4.conf/rp_filter": "0", "net.ipv4.conf/accept_redirects": "1",
 		"net.ipv6.conf/forwarding": "0", "net.ipv6.conf/accept_ra": "1", "net.ipv4.neigh/gc_stale_time": "60"} {
 		p.perLink[family] = map[string]string{"default": value}
