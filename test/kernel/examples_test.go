@@ -72,7 +72,8 @@ func playExample(t *testing.T, h host, d plan.Desired) {
 	start := r.dump()
 	apply := func(d plan.Desired) {
 		t.Helper()
-		r.desired, r.before = d, r.observe()
+		r.desired = d
+		r.before = r.observe()
 		p := plan.Diff(d, r.before)
 		for _, b := range p.Blocked {
 			if !strings.HasPrefix(string(b.ID), "sysctl/net.core.") { // not in every namespace of every kernel
