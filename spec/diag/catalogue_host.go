@@ -13,6 +13,7 @@ const (
 	PortHasAddresses  Code = "PortHasAddresses"
 	PortMTU           Code = "PortMTU"
 	SysctlConflict    Code = "SysctlConflict"
+	UndeclaredPort    Code = "UndeclaredPort"
 	UnknownSysctl     Code = "UnknownSysctl"
 	VRFTableTaken     Code = "VRFTableTaken"
 )
@@ -51,6 +52,9 @@ var hostCodes = []Explanation{
 	{SysctlConflict, "two groups give one kernel parameter two values",
 		"A node that matches several groups gets the parameters of all. Two values have no order that would decide between them.",
 		"Keep the parameter in one group, or make the selectors exclude each other."},
+	{UndeclaredPort, "a port is not declared and spelt almost like a link that is",
+		"A port that the group does not declare is taken for a card of that name, which is handy where nothing else is said of it, and hides slips.",
+		"Correct the name, or declare the card under interfaces."},
 	{UnknownSysctl, "a kernel parameter is not one that a bundle may set",
 		"Bundles set parameters of routing, neighbours and buffers, from a list (docs/reference-sysctls.md). Others would reach beyond the network, or take addresses away behind the back of a plan.",
 		"Correct the key, or set it where the node itself is configured."},

@@ -57,6 +57,8 @@ var hostRows = []row{
 	// VRFs
 	{"VRF of the main table", "host.yaml", "table: 1001\n", "table: 254\n", []string{"host.yaml:40 InvalidNumber"}},
 	{"VRF of table 0", "host.yaml", "table: 1001\n", "table: 0\n", []string{"host.yaml:40 InvalidNumber"}},
+	{"VRF over a misspelt VLAN", "host.yaml", "interfaces: [oam, ens6]", "interfaces: [oma, ens6]", []string{"host.yaml:41 UndeclaredPort (warning)"}},
+	{"bond port that is a dummy", "host.yaml", "ports: [ens4, ens5]", "ports: [ens4, lo1]", []string{"host.yaml:27 DeviceConflict"}},
 	{"VRF in a VRF", "host.yaml", "interfaces: [oam, ens6]", "interfaces: [oam, mgmt]", []string{"host.yaml:41 DeviceConflict"}},
 	{"VRF over a bridge's port", "host.yaml", "interfaces: [oam, ens6]", "interfaces: [oam, ens3]", []string{"host.yaml:41 DeviceConflict"}},
 	{"VRF twice over one interface", "host.yaml", "interfaces: [oam, ens6]", "interfaces: [oam, oam]", []string{"host.yaml:41 DeviceConflict"}},

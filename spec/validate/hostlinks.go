@@ -61,6 +61,7 @@ func (c *checker) hostPorts(g *group, s spot, v *v1.Group) {
 			c.port(g, s.in("vrfs").nth(i).in("interfaces").nth(k), port, f.Name, model.VRF)
 		}
 	}
+	c.mistyped(g)
 }
 
 // bondOptions checks what depends on the mode (Documentation/networking/bonding.rst, "Bonding Driver Options").
@@ -122,7 +123,7 @@ func (c *checker) vrfTable(s spot, table int64) {
 
 // portKinds are the links that can be put under one of a kind.
 var portKinds = map[model.LinkKind][]model.LinkKind{
-	model.Bond:   {model.Physical, model.Dummy},
+	model.Bond:   {model.Physical},
 	model.Bridge: {model.Physical, model.Dummy, model.Bond, model.VLAN},
 	model.VRF:    {model.Physical, model.Dummy, model.Bond, model.VLAN, model.Bridge},
 }
@@ -133,7 +134,7 @@ func (c *checker) port(g *group, s spot, name, master string, kind model.LinkKin
 	switch {
 	case l == nil:
 		if c.linkName(s, name) {
-			g.links[name] = &link{Link: model.Link{Name: name, Kind: model.Physical, Master: master}, spot: s, group: g}
+			g.links[name] = &link{Link: model.Link{Name: name, Kind: model.Physical, Master: master}, spot: s, group: g, undeclared: true}
 		}
 	case !slices.Contains(portKinds[kind], l.Kind):
 		c.error(diag.DeviceConflict, s, fmt.Sprintf("%s is a %s, which cannot be put into the %s %s", name, l.Kind, kind, master), portHints[kind])
@@ -146,6 +147,36 @@ func (c *checker) port(g *group, s spot, name, master string, kind model.LinkKin
 	default:
 		l.Master = master
 	}
+}
+
+// mistyped warns of ports that the group does not declare and that are spelt almost like a link that it declares and puts
+// nowhere. Names that differ in numbers alone are neighbours, not slips.
+func (c *checker) mistyped(g *group) {
+	for _, name := range sortedKeys(g.links) {
+		port := g.links[name]
+		master := g.links[port.Master]
+		if !port.undeclared || master == nil {
+			continue
+		}
+		var free []string
+		for other, l := range g.links {
+			if !l.undeclared && l.Master == "" && other != port.Master && withoutDigits(other) != withoutDigits(name) && slices.Contains(portKinds[master.Kind], l.Kind) {
+				free = append(free, other)
+			}
+		}
+		if hint := diag.Suggest(name, free); hint != "" {
+			c.warn(diag.UndeclaredPort, port.spot, fmt.Sprintf("%s is not among the interfaces of group %s, so a card of that name is looked for", name, g.Name), hint+" Otherwise declare it under interfaces")
+		}
+	}
+}
+
+func withoutDigits(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 var portHints = map[model.LinkKind]string{

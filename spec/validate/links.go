@@ -305,7 +305,11 @@ func (r *linkRules) fitsParent(n *network, parents []*link) {
 	for _, p := range parents {
 		mtu, from := p.group.carries(p)
 		if room := mtu - n.headroom(); mtu != 0 && n.MTU > room {
-			r.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit %s, which has %d (%s) and needs %d for encapsulation", n.MTU, n.device, mtu, from.place(), n.headroom()), fmt.Sprintf("at most %d", room))
+			needs := ""
+			if n.headroom() > 0 {
+				needs = fmt.Sprintf(" and needs %d for encapsulation", n.headroom())
+			}
+			r.error(diag.MTUAboveParent, n.in("spec").in("mtu"), fmt.Sprintf("MTU %d does not fit %s, which has %d (%s)%s", n.MTU, n.device, mtu, from.place(), needs), fmt.Sprintf("at most %d", room))
 			return
 		}
 	}

@@ -32,7 +32,8 @@ type group struct {
 type link struct {
 	model.Link
 	spot
-	group *group
+	group      *group
+	undeclared bool // named as a port only
 }
 
 type fabric struct {
