@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"danm.io/danm/node/ledger"
 	"danm.io/danm/node/link"
@@ -80,7 +81,13 @@ func nodeOf(d Document, name string) (model.NodeState, error) {
 	}
 	hint := diag.Suggest(name, names)
 	if hint == "" {
-		hint = fmt.Sprintf("the bundle has %d nodes", len(names))
+		hint = "the bundle has no nodes"
+		if len(names) > 0 {
+			hint = "the bundle has " + strings.Join(names[:min(len(names), 5)], ", ")
+			if len(names) > 5 {
+				hint += fmt.Sprintf(" and %d more", len(names)-5)
+			}
+		}
 	}
 	return model.NodeState{}, &UsageError{fmt.Sprintf("node %q is not in the bundle; %s", name, hint)}
 }

@@ -8,7 +8,9 @@ const (
 	InvalidSysctl     Code = "InvalidSysctl"
 	LinkLoop          Code = "LinkLoop"
 	NoMembership      Code = "NoMembership"
+	NodeAddressTwice  Code = "NodeAddressTwice"
 	NodeWithoutGroup  Code = "NodeWithoutGroup"
+	RouteOutsideVRF   Code = "RouteOutsideVRF"
 	NotMember         Code = "NotMember"
 	PortHasAddresses  Code = "PortHasAddresses"
 	PortMTU           Code = "PortMTU"
@@ -37,6 +39,9 @@ var hostCodes = []Explanation{
 	{NoMembership, "a bridge filters VLANs and no port is a member of any",
 		"With vlanFiltering a frame passes only between members of its VLAN, and members are those that the bundle names.",
 		"Say the ports' VLANs in portVLANs, and the bridge's own in vlans."},
+	{NodeAddressTwice, "two nodes have one address on links of one name",
+		"Links of one name are as a rule on one wire, where an address belongs to one host; the other would not be reached.",
+		"Give each node its own address. Addresses that several nodes announce belong on a dummy."},
 	{NodeWithoutGroup, "a node is in no group",
 		"What is configured on a node is what the groups say whose selectors its labels fit. Without one the node gets an empty plan.",
 		"Give the node the labels of a group's selector."},
@@ -49,6 +54,9 @@ var hostCodes = []Explanation{
 	{PortMTU, "a port of a bond has an MTU of its own",
 		"The kernel sets the MTU of a bond's ports whenever it sets the bond's (bond_change_mtu).",
 		"Declare mtu on the bond only."},
+	{RouteOutsideVRF, "a route leaves by a link of a VRF and is in another table",
+		"What comes in by a VRF's interfaces is routed by the VRF's table (Documentation/networking/vrf.rst); a route in main or elsewhere is not asked.",
+		"Set the route's table to the VRF's."},
 	{SysctlConflict, "two groups give one kernel parameter two values",
 		"A node that matches several groups gets the parameters of all. Two values have no order that would decide between them.",
 		"Keep the parameter in one group, or make the selectors exclude each other."},

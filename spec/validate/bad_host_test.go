@@ -34,6 +34,14 @@ var hostRows = []row{
 	{"fabric on a bond's port", "topology.yaml", "groups: [lab]\n    device: fab0", "groups: [core]\n    device: ens5", []string{"topology.yaml:62 DeviceConflict"}},
 
 	// groups
+	{"two nodes of one address", "topology.yaml", "    - {name: fab0, addresses: [192.0.2.1/24]}\n  - name: edge-2\n    slot: 1\n    labels: {site: edge, role: spare}\n    interfaces:\n",
+		"    - {name: fab0, addresses: [192.0.2.1/24]}\n    - {name: fab1, addresses: [10.77.0.1/24]}\n  - name: edge-2\n    slot: 1\n    labels: {site: edge, role: spare}\n    interfaces:\n    - {name: fab1, addresses: [10.77.0.1/16]}\n",
+		[]string{"topology.yaml:17 NodeAddressTwice (warning)"}},
+	{"route of main by a VRF's link", "host.yaml", "    rules:\n", "    routes:\n    - {to: 10.77.0.0/16, dev: oam}\n    rules:\n", []string{"host.yaml:53 RouteOutsideVRF (warning)"}},
+	{"one card twice", "host.yaml", "{name: ens2}", "{name: ens2, match: {pci: \"0000:3b:00.0\"}}\n    - {name: ens9, match: {pci: \"0000:3b:00.0\"}}", []string{"host.yaml:12 InvalidMatch"}},
+	{"port of a filtering bridge without VLANs", "host.yaml", "      - {port: bond1, untagged: 10}\n", "", []string{"host.yaml:46 NoMembership (warning)"}},
+	{"default in a word", "host.yaml", "to: \"fd00:4::/64\"", "to: default", []string{"host.yaml:55 InvalidCIDR"}},
+	{"a VLAN range that is a number", "topology.yaml", "\"310\"", "310", []string{"topology.yaml:49 WrongType"}},
 	{"node in no group", "topology.yaml", "slot: 1\n    labels: {site: edge, role: spare}\n    interfaces:\n    - {name: fab0, addresses: [192.0.2.2/24]}\n", "slot: 1\n    labels: {site: egde, role: spar}\n",
 		[]string{"topology.yaml:15 NodeWithoutGroup (warning)", "topology.yaml:36 GroupWithoutNodes (warning)"}},
 	{"group that selects nobody", "topology.yaml", "selector: {role: spare}", "selector: {role: spair}", []string{"topology.yaml:38 GroupWithoutNodes (warning)"}},
@@ -45,7 +53,7 @@ var hostRows = []row{
 	{"VLAN on a bond's port", "host.yaml", "device: bond0", "device: ens2", []string{"host.yaml:31 DeviceConflict"}},
 	{"VLAN on a VRF", "host.yaml", "device: bond0", "device: mgmt", []string{"host.yaml:31 DeviceConflict"}},
 	{"VLAN on itself", "host.yaml", "device: br-core, id: 30", "device: sig, id: 30", []string{"host.yaml:35 LinkLoop"}},
-	{"VLAN on the bridge it is in", "host.yaml", "ports: [ens3, bond1]", "ports: [ens3, bond1, sig]", []string{"host.yaml:35 LinkLoop"}},
+	{"VLAN on the bridge it is in", "host.yaml", "ports: [ens3, bond1]", "ports: [ens3, bond1, sig]", []string{"host.yaml:35 LinkLoop", "host.yaml:46 NoMembership (warning)"}},
 	{"VLAN larger than its device", "host.yaml", "mtu: 1500", "mtu: 9001", []string{"host.yaml:33 MTUAboveParent"}},
 	{"VLAN on a VLAN that cannot be so large", "host.yaml", "    dummies:", "    - {name: q, device: oam, id: 7, mtu: 1501}\n    dummies:", []string{"host.yaml:36 MTUAboveParent"}},
 	{"VLAN MTU too small", "host.yaml", "mtu: 1500", "mtu: 67", []string{"host.yaml:33 InvalidMTU"}},

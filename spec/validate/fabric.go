@@ -51,6 +51,7 @@ func (c *checker) matchNodes() {
 	merged := map[string]map[string]*link{} // by the names of the groups
 	unsure := anyBroken(c.docs.Topologies)
 	told := map[spot]bool{}
+	mistaken := slices.ContainsFunc(c.problems, func(d diag.Diagnostic) bool { return d.Severity == diag.Error })
 	for _, n := range c.nodes {
 		var names []string
 		for _, g := range ordered {
@@ -74,7 +75,8 @@ func (c *checker) matchNodes() {
 			}
 		}
 	}
-	if mistaken := slices.ContainsFunc(c.problems, func(d diag.Diagnostic) bool { return d.Severity == diag.Error }); !unsure && !mistaken {
+	c.sharedAddresses()
+	if !unsure && !mistaken {
 		c.lonely(ordered)
 	}
 }
@@ -91,6 +93,28 @@ func (c *checker) nodeDoc(n *node) *v1.Node {
 		}
 	}
 	return &v1.Node{}
+}
+
+// sharedAddresses warns of nodes that have one address on links of one name, which as a rule are on one wire. Addresses on
+// dummies are announced by routing, from several nodes at once if that is wanted; underlays have a rule of their own.
+func (c *checker) sharedAddresses() {
+	owners := map[string]*node{}
+	for _, n := range c.nodes {
+		for _, name := range sortedKeys(n.Interfaces) {
+			routed := slices.ContainsFunc(n.groups, func(g *group) bool {
+				l := g.links[name]
+				return l != nil && (l.Kind == model.Dummy || l.Kind == model.VRF)
+			})
+			underlay := slices.ContainsFunc(c.fabricList, func(f *fabric) bool { return f.Device == name && f.VXLAN != nil && !f.VXLAN.Multicast.IsValid() })
+			for _, a := range n.Interfaces[name] {
+				key := name + " " + a.Addr().String()
+				if o := owners[key]; o != nil && !routed && !underlay {
+					c.warn(diag.NodeAddressTwice, n.in("interfaces"), fmt.Sprintf("nodes %s and %s both have %s on %s", o.Name, n.Name, a.Addr(), name), "give each node its own address, if they are on one wire")
+				}
+				owners[key] = n
+			}
+		}
+	}
 }
 
 // lonely warns of groups without nodes and of nodes without groups: labels are free words, and a slip in one shows nowhere

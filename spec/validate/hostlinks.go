@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,6 +63,7 @@ func (c *checker) hostPorts(g *group, s spot, v *v1.Group) {
 		}
 	}
 	c.mistyped(g)
+	c.sameCard(g)
 }
 
 // bondOptions checks what depends on the mode (Documentation/networking/bonding.rst, "Bonding Driver Options").
@@ -149,8 +151,35 @@ func (c *checker) port(g *group, s spot, name, master string, kind model.LinkKin
 	}
 }
 
+// sameCard: a card is one link. Two matches that say the same find the same one.
+func (c *checker) sameCard(g *group) {
+	first := map[model.Match]string{}
+	for _, name := range sortedKeys(g.links) {
+		l := g.links[name]
+		if l.Match == nil || *l.Match == (model.Match{}) {
+			continue
+		}
+		if other, twice := first[*l.Match]; twice {
+			c.error(diag.InvalidMatch, l.in("match"), fmt.Sprintf("%s is found by the same as %s (%s)", name, other, g.links[other].place()), "match each card by what it has alone")
+		}
+		first[*l.Match] = name
+	}
+}
+
+// outsideVRF warns of routes that leave by a link of a VRF and stand in a table that the VRF does not ask.
+func (c *checker) outsideVRF(g *group, s spot, r model.Route) {
+	l := g.links[r.Dev]
+	if l == nil || g.links[l.Master] == nil || g.links[l.Master].Kind != model.VRF {
+		return
+	}
+	table := cmp.Or(r.Table, 254)
+	if vrf := g.links[l.Master]; vrf.Table != table {
+		c.warn(diag.RouteOutsideVRF, s, fmt.Sprintf("%s belongs to the VRF %s, which asks table %d; the route to %s is in table %d", r.Dev, vrf.Name, vrf.Table, r.To, table), fmt.Sprintf("set table: %d, if the VRF is to have the route", vrf.Table))
+	}
+}
+
 // mistyped warns of ports that the group does not declare and that are spelt almost like a link that it declares and puts
-// nowhere. Names that differ in numbers alone are neighbours, not slips.
+// nowhere. Names of one length that differ in numbers alone are neighbours, not slips.
 func (c *checker) mistyped(g *group) {
 	for _, name := range sortedKeys(g.links) {
 		port := g.links[name]
@@ -160,7 +189,7 @@ func (c *checker) mistyped(g *group) {
 		}
 		var free []string
 		for other, l := range g.links {
-			if !l.undeclared && l.Master == "" && other != port.Master && withoutDigits(other) != withoutDigits(name) && slices.Contains(portKinds[master.Kind], l.Kind) {
+			if !l.undeclared && l.Master == "" && other != port.Master && (len(other) != len(name) || withoutDigits(other) != withoutDigits(name)) && slices.Contains(portKinds[master.Kind], l.Kind) {
 				free = append(free, other)
 			}
 		}
@@ -202,6 +231,7 @@ func (c *checker) memberships(g *group, s spot, b v1.Bridge) {
 	if b.VLANs != nil {
 		l.PortVLANs = c.membership(s.in("vlans"), b.VLANs.Tagged, b.VLANs.Untagged)
 	}
+	before := len(c.problems)
 	seen := map[string]bool{}
 	for i, p := range b.PortVLANs {
 		ps := s.in("portVLANs").nth(i)
@@ -214,6 +244,11 @@ func (c *checker) memberships(g *group, s spot, b v1.Bridge) {
 			port.PortVLANs = c.membership(ps, p.Tagged, p.Untagged)
 		}
 		seen[p.Port] = true
+	}
+	for k, port := range b.Ports {
+		if l := g.links[port]; len(b.PortVLANs) > 0 && len(c.problems) == before && !seen[port] && l != nil && l.Master == b.Name {
+			c.warn(diag.NoMembership, s.in("ports").nth(k), fmt.Sprintf("port %s of %s, which filters VLANs, is in none: nothing passes it", port, b.Name), "say its VLANs in portVLANs")
+		}
 	}
 	if b.VLANs == nil && len(b.PortVLANs) == 0 && !s.broken() {
 		c.warn(diag.NoMembership, s.in("vlanFiltering"), fmt.Sprintf("bridge %s filters VLANs, and no port of it is in any: nothing passes", b.Name), "say the ports' VLANs in portVLANs, the bridge's own in vlans")

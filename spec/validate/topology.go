@@ -235,5 +235,6 @@ func (c *checker) hostRoute(g *group, s spot, r v1.HostRoute) {
 		c.error(diag.DuplicateRoute, s, fmt.Sprintf("group %s has a route to %s already in this table with this metric", g.Name, to), "the kernel keeps one (EEXIST); give them different metrics")
 		return
 	}
+	c.outsideVRF(g, s, out)
 	g.Routes = append(g.Routes, out)
 }

@@ -83,7 +83,11 @@ func (c *checker) cidr(s spot, text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil || p.Addr().Is4In6():
-		c.error(diag.InvalidCIDR, s, fmt.Sprintf("%q is no CIDR", text), "write it as 10.40.0.0/22 or fd00:40::/64")
+		hint := "write it as 10.40.0.0/22 or fd00:40::/64"
+		if text == "default" {
+			hint = "write 0.0.0.0/0 or ::/0"
+		}
+		c.error(diag.InvalidCIDR, s, fmt.Sprintf("%q is no CIDR", text), hint)
 	case p != p.Masked():
 		c.error(diag.HostBitsSet, s, fmt.Sprintf("%s has bits set behind the prefix length", text), fmt.Sprintf("write %s", p.Masked()))
 		return p.Masked(), true // good enough to judge the rest by
@@ -152,6 +156,10 @@ func (c *checker) idRanges(s spot, texts []string, code diag.Code, limit uint32,
 	var out []model.Range32
 	before := len(c.problems)
 	for i, text := range texts {
+		if text == "" && s.broken() { // otherwise reported
+			*whole = false
+			continue
+		}
 		first, last, isRange := strings.Cut(text, "-")
 		if !isRange {
 			last = first

@@ -64,6 +64,9 @@ func (s *Source) Fetch(ctx context.Context) (snapshot.Snapshot, error) {
 func (s *Source) read() (files []snapshot.File, overlay string, err error) {
 	root, err := os.OpenRoot(s.path)
 	if err != nil {
+		if info, statErr := os.Stat(s.path); statErr == nil && !info.IsDir() {
+			return nil, "", snapshot.Errorf(diag.PathNotFound, "%s is a file; a bundle is given by its directory", s.path)
+		}
 		return nil, "", snapshot.Errorf(diag.PathNotFound, "open directory: %w", err)
 	}
 	defer root.Close()
