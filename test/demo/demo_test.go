@@ -37,6 +37,7 @@ func TestE2EDemoNoticesSabotage(t *testing.T) {
 		"isolation": "tenant isolation broken",
 		"drift":     "(e) a link deleted by hand comes back",
 		"refuse":    "(d) a bad commit is refused",
+		"guard":     "edge-2 as before the commit",
 	} {
 		t.Run(sabotage, func(t *testing.T) {
 			out, err := runDemo(t, sabotage)

@@ -2,7 +2,8 @@
 
 // Command demo plays DANM's main job on one machine, in network namespaces of its own: three hosts follow a Git
 // repository served over https, four Pods of two tenants are attached by the CNI plugin and ping, mistakes are refused,
-// drift is healed, daemons are killed. It prints what it does and fails loudly when one claim does not hold.
+// drift is healed, daemons are killed, a commit that
+// cuts a host off is undone. It prints what it does and fails loudly when one claim does not hold.
 //
 // It needs root or unprivileged user namespaces, and git. It changes nothing of the machine and ends within a minute.
 package main
@@ -24,7 +25,7 @@ import (
 const limit = 60 * time.Second
 
 // sabotages are the values of DEMO_BREAK: each must make the demo fail.
-var sabotages = map[string]bool{"": true, "isolation": true, "drift": true, "refuse": true}
+var sabotages = map[string]bool{"": true, "isolation": true, "drift": true, "refuse": true, "guard": true}
 
 func main() {
 	bin := flag.String("bin", "bin", "directory of the built binaries")
@@ -32,7 +33,7 @@ func main() {
 	flag.Parse()
 	sabotage := os.Getenv("DEMO_BREAK")
 	if !sabotages[sabotage] {
-		fmt.Fprintf(os.Stderr, "DEMO_BREAK=%s: want isolation, drift or refuse\n", sabotage)
+		fmt.Fprintf(os.Stderr, "DEMO_BREAK=%s: want isolation, drift, refuse or guard\n", sabotage)
 		os.Exit(2)
 	}
 	outer := os.Getenv("DANM_LAB") == ""

@@ -44,7 +44,8 @@ func (s *story) play(site string) error {
 		{"(d) a bad commit is refused, nothing changes", s.badCommit},
 		{"(e) a link deleted by hand comes back", s.drift},
 		{"(f) agent and guard killed with -9, Pods attached", s.kill},
-		{"(g) everything is removed", s.remove},
+		{"(g) a commit cuts edge-2 off while its agent is killed", s.cutOff},
+		{"(h) everything is removed", s.remove},
 	}
 	for _, scene := range scenes {
 		fmt.Printf("\n== %s   [%.1f s]\n", scene.title, time.Since(s.start).Seconds())
