@@ -144,7 +144,7 @@ func (k *Kernel) Apply(ctx context.Context, step plan.Step) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", step, err)
 	}
 	f, injected := k.fault()
 	if injected != nil && f == Before {
@@ -170,6 +170,16 @@ func (k *Kernel) Apply(ctx context.Context, step plan.Step) error {
 		k.wake()
 	}
 	return injected
+}
+
+// DeleteLinks executes a batch of deletions.
+func (k *Kernel) DeleteLinks(ctx context.Context, steps []plan.Step) error {
+	for _, s := range steps {
+		if err := k.Apply(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (k *Kernel) apply(s plan.Step) error {

@@ -184,16 +184,8 @@ func (g *Guard) execute(ctx context.Context, j journal, tx *Transaction) (Outcom
 	// The window bounds the steps too, and not the caller: an agent that hangs up leaves a plan that nobody confirms.
 	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), g.deadline)
 	defer cancel()
-	for i, s := range tx.Steps {
-		g.log.Info("step", "diff", s.String(), "reason", s.Reason, "digest", tx.Digest)
-		err := work.Err()
-		if err == nil {
-			err = g.opts.Kernel.Apply(work, s)
-		}
-		if err != nil {
-			err = fmt.Errorf("step %d of %d, %s: %w", i+1, len(tx.Steps), s, err)
-			return Outcome{}, g.abandon(ctx, j, err)
-		}
+	if done, err := g.run(work, "step", tx.Steps, untilFailure); err != nil {
+		return Outcome{}, g.abandon(ctx, j, fmt.Errorf("after %d of %d steps: %w", len(done), len(tx.Steps), err))
 	}
 	j.Phase = Waiting
 	if err := g.save(j); err != nil {

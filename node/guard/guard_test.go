@@ -198,6 +198,20 @@ func (k onApply) Apply(ctx context.Context, s plan.Step) error {
 	return k.Kernel.Apply(ctx, s)
 }
 
+func (k onApply) DeleteLinks(ctx context.Context, steps []plan.Step) error {
+	return oneByOne(ctx, k, steps)
+}
+
+// oneByOne lets a wrapper's Apply see each deletion of a batch.
+func oneByOne(ctx context.Context, k plan.Kernel, steps []plan.Step) error {
+	for _, s := range steps {
+		if err := k.Apply(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func TestUndoAndClaimsAreDurableBeforeTheFirstWrite(t *testing.T) {
 	dir, looks := scratch(t), 0
 	k := machine(t)
@@ -328,6 +342,10 @@ func (k *killer) Apply(ctx context.Context, s plan.Step) error {
 	err := k.Kernel.Apply(ctx, s)
 	k.point("after " + s.String())
 	return err
+}
+
+func (k *killer) DeleteLinks(ctx context.Context, steps []plan.Step) error {
+	return oneByOne(ctx, k, steps)
 }
 
 // in runs f as the main goroutine of a process that may be killed.

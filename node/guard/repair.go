@@ -38,15 +38,9 @@ func (g *Guard) Repair(ctx context.Context, d plan.Desired, skip []plan.ObjectID
 		return out, err
 	}
 	var failed []error
-	for _, s := range now.Steps {
-		g.log.Info("repair", "diff", s.String(), "reason", s.Reason)
-		if err := g.opts.Kernel.Apply(ctx, s); err != nil { // one stubborn object must not keep the others broken
-			failed = append(failed, fmt.Errorf("repair %s: %w", s, err))
-			continue
-		}
-		out.Steps = append(out.Steps, s)
-	}
-	if len(rest.Steps) == 0 && len(failed) == 0 && len(skip) == 0 {
+	if out.Steps, err = g.run(ctx, "repair", now.Steps, allOfThem); err != nil {
+		failed = append(failed, err)
+	} else if len(rest.Steps) == 0 && len(skip) == 0 {
 		failed = append(failed, g.ledger.Release(p.Released))
 	}
 	if !slices.Equal(j.Confirmed.Desired.Peers, d.Peers) { // the plan applied after a reboot needs the newest peers
@@ -69,20 +63,11 @@ func (g *Guard) restoreConfirmed(ctx context.Context, j journal) ([]plan.Step, e
 	if err := g.ledger.Claim(p.Claims); err != nil {
 		return nil, err
 	}
-	var failed []error
-	var done []plan.Step
-	for _, s := range run {
-		g.log.Info("restore", "diff", s.String(), "reason", s.Reason)
-		if err := g.opts.Kernel.Apply(ctx, s); err != nil {
-			failed = append(failed, fmt.Errorf("restore %s: %w", s, err))
-			continue
-		}
-		done = append(done, s)
+	done, err := g.run(ctx, "restore", run, allOfThem)
+	if err == nil && len(held) == 0 {
+		err = g.ledger.Release(p.Released)
 	}
-	if len(failed) == 0 && len(held) == 0 {
-		failed = append(failed, g.ledger.Release(p.Released))
-	}
-	return done, errors.Join(failed...)
+	return done, err
 }
 
 // Restore goes back to the last confirmed plan now, also while paused: it reverts an open window, or applies the confirmed

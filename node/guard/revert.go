@@ -78,18 +78,12 @@ func (g *Guard) undo(ctx context.Context, tx Transaction) error {
 	if err != nil {
 		return fmt.Errorf("observe: %w", err)
 	}
-	var failed []error
-	for _, s := range plan.Revert(*tx.Before, now, tx.Steps) {
-		g.log.Info("undo", "diff", s.String(), "digest", tx.Digest)
-		if err := g.opts.Kernel.Apply(ctx, s); err != nil { // the others still bring the node nearer to where it was
-			failed = append(failed, fmt.Errorf("undo %s: %w", s, err))
-		}
-	}
+	_, failed := g.run(ctx, "undo", plan.Revert(*tx.Before, now, tx.Steps), allOfThem)
 	if now, err = g.opts.Kernel.Observe(ctx, asked...); err != nil {
-		return errors.Join(append(failed, fmt.Errorf("observe: %w", err))...)
+		return errors.Join(failed, fmt.Errorf("observe: %w", err))
 	}
 	if left := plan.Revert(*tx.Before, now, tx.Steps); len(left) > 0 {
-		return errors.Join(append(failed, fmt.Errorf("%d objects differ from before, first %s", len(left), left[0]))...)
+		return errors.Join(failed, fmt.Errorf("%d objects differ from before, first %s", len(left), left[0]))
 	}
 	return nil
 }

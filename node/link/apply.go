@@ -17,7 +17,7 @@ import (
 // Apply executes one step. An object that is already as the step wants it, or already gone, is no error.
 func (k *Kernel) Apply(ctx context.Context, s plan.Step) error {
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", s, err)
 	}
 	if err := k.apply(s); err != nil {
 		return fmt.Errorf("%s: %w", s, err)
@@ -177,7 +177,7 @@ func (k *Kernel) delete(name string) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
-	if l.Attrs().Group != plan.Group {
+	if groupOf(l.Attrs()) != plan.Group {
 		return ErrNotOurs
 	}
 	if err := k.h.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {

@@ -90,7 +90,7 @@ func (k *Kernel) observeLink(l netlink.Link, names map[int]string) plan.Observed
 	a := l.Attrs()
 	o := plan.ObservedLink{
 		Link:  model.Link{Name: a.Name, Kind: model.Physical, Alias: a.Alias, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: names[a.MasterIndex]},
-		Group: a.Group, MAC: ownMAC(a).String(), AltNames: slices.Clone(a.AltNames),
+		Group: groupOf(a), MAC: ownMAC(a).String(), AltNames: slices.Clone(a.AltNames),
 	}
 	slices.Sort(o.AltNames)
 	if l.Type() != "device" {

@@ -133,6 +133,8 @@ type Kernel interface {
 	Observe(ctx context.Context, sysctls ...string) (Observed, error)
 	// Apply executes one step. It is idempotent: an object already as wanted, or already gone, is no error.
 	Apply(ctx context.Context, step Step) error
+	// DeleteLinks executes a batch of deletions (see Batches), as if each was applied. After an error some may be done.
+	DeleteLinks(ctx context.Context, steps []Step) error
 	// Subscribe wakes the receiver after changes (coalesced, contents say nothing); closed when ctx ends.
 	Subscribe(ctx context.Context) (<-chan struct{}, error)
 }

@@ -3,11 +3,13 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +61,43 @@ func TestKernelFinishesCreate(t *testing.T) {
 	if err := r.Apply(t.Context(), plan.Step{Op: plan.CreateLink, Link: &want}); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("a VXLAN in the place of a bridge: %v", err)
 	}
+}
+
+// TestKernelDeletesTogether: links of ours end by one call, others stay; a link that a process left marked for it counts as
+// ours, and what others have in that group keeps it from being used.
+func TestKernelDeletesTogether(t *testing.T) {
+	const doomed = plan.Group + 1
+	r := newReal(t)
+	var steps []plan.Step
+	for i, group := range []uint32{plan.Group, plan.Group, doomed} {
+		l := model.Link{Name: fmt.Sprintf("br%d", i), Kind: model.Bridge}
+		must(t, r.AddLink(plan.ObservedLink{Link: l, Group: group}))
+		steps = append(steps, plan.Step{Op: plan.DeleteLink, Link: &l})
+		if got := r.find(t, l.Name).Group; got != plan.Group {
+			t.Errorf("%s is in group %d", l.Name, got)
+		}
+	}
+	must(t, r.AddLink(plan.ObservedLink{Link: model.Link{Name: "others", Kind: model.Bridge}}))
+	theirs := plan.Step{Op: plan.DeleteLink, Link: &model.Link{Name: "others", Kind: model.Bridge}}
+	if err := r.DeleteLinks(t.Context(), append(slices.Clone(steps), theirs)); !errors.Is(err, link.ErrNotOurs) {
+		t.Errorf("another's link deleted: %v", err)
+	}
+	r.find(t, "others")
+	must(t, r.DeleteLinks(t.Context(), append(steps, plan.Step{Op: plan.DeleteLink, Link: &model.Link{Name: "gone", Kind: model.Bridge}})))
+	o, err := r.Observe(t.Context())
+	must(t, err)
+	for _, l := range o.Links {
+		if strings.HasPrefix(l.Name, "br") {
+			t.Errorf("%s is left", l.Name)
+		}
+	}
+	r.find(t, "others")
+	must(t, r.AddLink(plan.ObservedLink{Link: model.Link{Name: "stray", Kind: model.Bridge}, Group: doomed}))
+	must(t, r.AddLink(plan.ObservedLink{Link: *steps[0].Link, Group: plan.Group}))
+	if err := r.DeleteLinks(t.Context(), steps); !errors.Is(err, link.ErrNotOurs) {
+		t.Errorf("the group was used beside a stranger's link: %v", err)
+	}
+	r.find(t, "stray")
 }
 
 // TestKernelAddAddress: the same address with another prefix length is not the one wanted, and an IPv6 address can be a
