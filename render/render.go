@@ -43,7 +43,9 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	if diags.HasErrors() {
 		return Result{Diagnostics: diags.Sorted()}
 	}
-	return Result{Objects: objects(b, networks), Nodes: r.states(), Networks: networks, Open: open, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order}
+	states := r.states()
+	diags = append(diags, cardWarnings(states, inv.Hardware)...)
+	return Result{Objects: objects(b, networks), Nodes: states, Networks: networks, Open: open, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order}
 }
 
 // at places a diagnostic at a network's document.

@@ -35,6 +35,7 @@ func (r *renderer) state(c *class, i int) model.NodeState {
 		Pools:          poolsOf(r.bundle.SRIOVPools, n),
 		Probes:         r.bundle.Probes,
 		ConfirmTimeout: r.bundle.ConfirmTimeout,
+		Disruptive:     r.bundle.Rollout.AllowsDisruptive,
 	}
 }
 

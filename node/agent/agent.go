@@ -55,6 +55,8 @@ type Options struct {
 	Settle    time.Duration // how long probes must pass before a plan is confirmed, 0 = 3 s
 	RetryBase time.Duration // pause before an inconclusive plan is tried again, doubled each time, 0 = 5 s
 	Interval  time.Duration // longest pause between two rounds, 0 = 10 s
+	// Hardware lists the node's cards for its inventory, nil = none is written.
+	Hardware func(context.Context) ([]model.NIC, error)
 	// Probe runs probes, nil = probe.Run.
 	Probe func(context.Context, []model.Probe, probe.Env) []probe.Result
 }
@@ -98,6 +100,11 @@ type Agent struct {
 	heldKey  string        // steps and Pods of the newest submission in which everything was held
 	fights   fights
 	awayFor  time.Duration
+
+	bootID           string // as the guard told it last
+	hardwareAt       time.Time
+	reportProblem    string
+	inventoryProblem string
 }
 
 // New reads what an earlier agent confirmed. The state directory may still be empty.

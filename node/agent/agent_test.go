@@ -554,3 +554,29 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Errorf("docs/metrics.md says\n%v\nthe agent exports\n%v", documented, exported)
 	}
 }
+
+// TestReport: what the guard and people find in the state directory is how the agent stands.
+func TestReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.a.opts.Hardware = func(context.Context) ([]model.NIC, error) { return []model.NIC{{Name: "eth0", MaxMTU: 9000}}, nil }
+		n.write("r1", bridgePlan(1400))
+		n.pods = map[string][]string{"br0": {"acme/a"}}
+		n.run(2 * time.Second)
+		r, err := state.Open(n.dir).ReadReport()
+		must(t, err)
+		if r.BootID != "b" || r.Problem != "" || len(r.Pods["br0"]) != 1 {
+			t.Errorf("%+v", r)
+		}
+		inv, err := state.Open(n.dir).ReadInventory()
+		if err != nil || len(inv.Hardware["edge-1"]) != 1 {
+			t.Errorf("%+v %v", inv, err)
+		}
+		n.front.away = true
+		n.pods = nil
+		n.run(time.Second)
+		if r, err = state.Open(n.dir).ReadReport(); err != nil || !strings.HasPrefix(r.Problem, "GuardAway") || r.BootID != "b" || r.Pods != nil {
+			t.Errorf("%+v %v", r, err)
+		}
+	})
+}

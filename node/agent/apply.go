@@ -23,7 +23,7 @@ func (a *Agent) apply(ctx context.Context, st model.NodeState) (time.Duration, s
 	a.baseline = a.passing(ctx, st)
 	out, err := a.opts.Guard.Submit(ctx, guard.Submission{
 		Desired: plan.Desired{Plan: st.Plan, Peers: st.Peers}, Digest: st.Digest, Revision: st.Revision,
-		ConfirmTimeout: st.ConfirmTimeout, Pods: a.pods(),
+		ConfirmTimeout: st.ConfirmTimeout, Pods: a.pods(), Disruptive: st.Disruptive,
 	})
 	a.executed = out.Steps
 	a.m.blocked.Set(float64(len(out.Blocked)))

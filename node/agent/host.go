@@ -14,6 +14,7 @@ import (
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/spec/model"
 )
 
 // Settings are the agent's command line.
@@ -28,10 +29,16 @@ type Settings struct {
 // JournalDir is where IPAM's journal stands below the state directory.
 const JournalDir = "ipam"
 
+// Machine is the node as the agent looks at it; *link.Kernel.
+type Machine interface {
+	plan.Kernel
+	Hardware(context.Context) ([]model.NIC, error)
+}
+
 // Main runs the agent of a node with IPAM and the CNI server in it until ctx ends. It needs no guard to start: without one,
 // Pods are attached by what was confirmed last.
-func Main(ctx context.Context, s Settings, kernel plan.Kernel, log *slog.Logger) (err error) {
-	opts := Options{Node: s.Node, StateDir: s.StateDir, Kernel: kernel, Guard: guard.Client{Dir: s.StateDir}, Socket: s.Socket,
+func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (err error) {
+	opts := Options{Node: s.Node, StateDir: s.StateDir, Kernel: kernel, Hardware: kernel.Hardware, Guard: guard.Client{Dir: s.StateDir}, Socket: s.Socket,
 		CNIConfDir: s.CNIConfDir, MetricsAddr: s.MetricsAddr, Log: log}
 	a, err := New(opts)
 	if err != nil {

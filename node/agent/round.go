@@ -27,6 +27,7 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 		a.log.Warn("round", "reason", problem)
 	}
 	a.writeCNIConf()
+	a.report(ctx, problem)
 	return pause
 }
 
@@ -39,7 +40,7 @@ func (a *Agent) step(ctx context.Context) (time.Duration, string) {
 		return a.awayFor, string(diag.GuardAway) + ": " + err.Error()
 	}
 	a.m.guardUp.Set(1)
-	a.awayFor = 0
+	a.awayFor, a.bootID = 0, st.BootID
 	a.m.held.Set(float64(len(st.Held)))
 	a.recall(st, wanted)
 	switch {

@@ -53,13 +53,15 @@ type Guard struct {
 	trouble string // why the last revert or restoration is not complete
 }
 
-// Submission asks for a plan. Pods names the attachments by host link; steps that would hurt them are held back.
+// Submission asks for a plan. Pods names the attachments by host link; steps that would destroy their links are held back,
+// and, unless Disruptive, those that take links under them down.
 type Submission struct {
 	Desired        plan.Desired        `json:"desired"`
 	Digest         string              `json:"digest"`
 	Revision       string              `json:"revision"`
 	ConfirmTimeout time.Duration       `json:"confirmTimeout"` // nanoseconds, 0 = DefaultConfirmTimeout
 	Pods           map[string][]string `json:"pods,omitempty"`
+	Disruptive     bool                `json:"disruptive,omitempty"` // steps that take links of Pods down need not wait
 }
 
 // Outcome is what a submission or repair led to. Without Confirmed the plan waits for Confirm until Deadline.
@@ -87,13 +89,25 @@ func Open(ctx context.Context, opts Options) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{opts: opts, ledger: l, log: opts.Log, j: j}
+	g := &Guard{opts: opts, ledger: l, log: opts.Log, j: j, pods: attachedThen(opts)}
 	g.op.Lock()
 	defer g.op.Unlock()
 	if err := g.recover(ctx); err != nil {
 		return nil, err
 	}
 	return g, nil
+}
+
+// attachedThen are the Pods of the agent's last report, until the next submission names them. Those of another boot are gone.
+func attachedThen(opts Options) map[string][]string {
+	r, err := state.Open(opts.Dir).ReadReport()
+	if err != nil {
+		opts.Log.Warn("attached Pods are not known yet", "reason", err)
+	}
+	if r.BootID != opts.BootID {
+		return nil
+	}
+	return r.Pods
 }
 
 // Submit applies a plan. No steps: confirmed at once, without a kernel write. The same digest again while its window is
@@ -119,12 +133,12 @@ func (g *Guard) Submit(ctx context.Context, s Submission) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	run, held := hold(p.Steps, before, s.Pods)
+	run, held := hold(p.Steps, before, s.Pods, s.Disruptive)
 	if len(held) > 0 {
 		p.Released = nil // a record of what still stands must stay; the next diff without held steps releases it
 	}
 	tx := &Transaction{Digest: s.Digest, Revision: s.Revision, Desired: s.Desired, Steps: run, Held: held,
-		Blocked: p.Blocked, Claims: p.Claims, Released: p.Released, Timeout: s.ConfirmTimeout}
+		Blocked: p.Blocked, Claims: p.Claims, Released: p.Released, Timeout: s.ConfirmTimeout, Disruptive: s.Disruptive}
 	if tx.Timeout <= 0 {
 		tx.Timeout = DefaultConfirmTimeout
 	}

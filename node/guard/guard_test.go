@@ -260,17 +260,31 @@ func TestHold(t *testing.T) {
 		"address elsewhere":       {plan.Step{Op: plan.AddAddress, ID: "address/free/x", LinkName: "free", Disruption: plan.None}, false},
 		"same VNI, but free port": {plan.Step{Op: plan.CreateLink, ID: "link/n", Link: link(vxlan("n", 9, 1400, "")), Disruption: plan.None}, false},
 	} {
-		run, held := hold([]plan.Step{del, tc.step}, observed, pods)
+		run, held := hold([]plan.Step{del, tc.step}, observed, pods, false)
 		if len(run)+len(held) != 2 || (len(held) == 2) != tc.held || len(held[0].Pods) != 1 {
 			t.Errorf("%s: run %v, held %v", name, run, held)
 		}
 	}
+	down := plan.Step{Op: plan.SetLink, ID: "property/br0/up", LinkName: "br0", Property: "up", To: "down", Disruption: plan.LinkDown}
+	if run, held := hold([]plan.Step{down}, observed, pods, true); len(run) != 1 || len(run[0].Pods) != 1 || len(held) > 0 {
+		t.Errorf("allowed, and going down: run %v, held %v", run, held)
+	}
+	if run, held := hold([]plan.Step{del}, observed, pods, true); len(run) > 0 || len(held) != 1 {
+		t.Errorf("allowed, and destroying: run %v, held %v", run, held)
+	}
+	port := plan.Step{Op: plan.DeleteLink, ID: "link/vx0", Link: link(observed.Links[1].Link), Disruption: plan.DestroysPods}
+	if run, held := hold([]plan.Step{port}, observed, pods, true); len(run) != 1 || len(held) > 0 {
+		t.Errorf("allowed, the port of the Pods' bridge: run %v, held %v", run, held)
+	}
+	if run, held := hold([]plan.Step{port}, observed, map[string][]string{"vx0": {"ns/q"}}, true); len(run) > 0 || len(held) != 1 {
+		t.Errorf("allowed, with a Pod on the port itself: run %v, held %v", run, held)
+	}
 	gone := plan.Step{Op: plan.DeleteLink, ID: "link/vx0", Link: link(vxlan("vx0", 7, 0, "")), Disruption: plan.DestroysPods}
 	next := plan.Step{Op: plan.CreateLink, ID: "link/n", Link: link(vxlan("n", 7, 1400, "")), Disruption: plan.None}
-	if run, _ := hold([]plan.Step{gone, next}, observed, pods); len(run) > 0 {
+	if run, _ := hold([]plan.Step{gone, next}, observed, pods, false); len(run) > 0 {
 		t.Errorf("made beside the held one with its VNI: %v", run)
 	}
-	if run, held := hold([]plan.Step{del, next}, observed, nil); len(run) != 2 || len(held) > 0 {
+	if run, held := hold([]plan.Step{del, next}, observed, nil, false); len(run) != 2 || len(held) > 0 {
 		t.Errorf("without Pods: run %v, held %v", run, held)
 	}
 }
@@ -661,18 +675,25 @@ func TestStepsWaitForPods(t *testing.T) {
 		t.Fatal("nothing is held")
 	}
 	for _, h := range out.Held {
-		if hurts(h.Disruption) && !slices.Contains(h.Pods, "acme/sip-0") {
+		if h.Disruption.Rank() >= plan.LinkDown.Rank() && !slices.Contains(h.Pods, "acme/sip-0") {
 			t.Errorf("%s names %v", h, h.Pods)
 		}
 	}
 	for _, r := range out.Steps {
-		if hurts(r.Disruption) && (stepLink(r) == "br_a" || stepLink(r) == "vx_a") {
+		if r.Disruption.Rank() >= plan.LinkDown.Rank() && (stepLink(r) == "br_a" || stepLink(r) == "vx_a") {
 			t.Errorf("executed under a Pod: %s", r)
 		}
 	}
 	must(t, g.Confirm(ctx, s.Digest))
 	if again, err := g.Submit(ctx, s); err != nil || !again.Confirmed || len(again.Held) != len(out.Held) {
 		t.Errorf("held again: %+v %v", again, err)
+	}
+	// A guard that starts again does not forget them: restoring would destroy what an agent that is away cannot speak for.
+	must(t, state.Open(g.opts.Dir).WriteReport(state.Report{BootID: "b", Pods: s.Pods}))
+	held := k.Dump()
+	g = openGuard(t, g.opts.Dir, k, "b", nil)
+	if _, err := g.Restore(ctx); err != nil || k.Dump() != held {
+		t.Errorf("restored under a Pod: %v\n%s", err, k.Dump())
 	}
 	s.Pods = nil
 	if out, err = g.Submit(ctx, s); err != nil || len(out.Held) > 0 {

@@ -1,23 +1,23 @@
 package guard
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
 	"danm.io/danm/node/plan"
 )
 
-// hold splits the steps into those to execute and those that must wait: a step that takes down or destroys a link on
-// which, or on whose upper links, Pods are attached, and every step that only makes sense together with it. pods names
-// attachments by host link. Order is kept; held steps name their Pods.
-func hold(steps []plan.Step, observed plan.Observed, pods map[string][]string) (run, held []plan.Step) {
-	attached := func(link string) []string { return attachedTo(link, observed, pods) }
+// hold splits the steps into those to execute and those that must wait: a step that destroys, or without disruptive takes
+// down, a link on which, or on whose upper links, Pods are attached, and every step that only makes sense together with it.
+// pods names attachments by host link. Order is kept; all disruptive steps name their Pods.
+func hold(steps []plan.Step, observed plan.Observed, pods map[string][]string, disruptive bool) (run, held []plan.Step) {
+	attached := func(link string) []string { return plan.AttachedTo(link, observed, pods) }
 	steps = plan.Plan{Steps: slices.Clone(steps)}.NamePods(attached).Steps
 	waits := map[string]bool{} // links whose steps wait
 	for _, s := range steps {
-		if l := stepLink(s); hurts(s.Disruption) && len(attached(l)) > 0 {
-			waits[l] = true
+		destroyed := s.Disruption == plan.DestroysPods && len(plan.StandingOn(stepLink(s), observed, pods)) > 0
+		if destroyed || !disruptive && s.Disruption.Rank() >= plan.LinkDown.Rank() && len(attached(stepLink(s))) > 0 {
+			waits[stepLink(s)] = true
 		}
 	}
 	for n := -1; n != len(waits); { // to the fixed point: a held link holds what depends on it
@@ -37,8 +37,6 @@ func hold(steps []plan.Step, observed plan.Observed, pods map[string][]string) (
 	}
 	return run, held
 }
-
-func hurts(d plan.Disruption) bool { return d == plan.LinkDown || d == plan.DestroysPods }
 
 // stepLink is the link whose steps wait together with s. A route belongs to its device.
 func stepLink(s plan.Step) string {
@@ -77,30 +75,4 @@ func dependsOn(s plan.Step, waits map[string]bool, observed plan.Observed) bool 
 		})
 	}
 	return false
-}
-
-// attachedTo names the Pods on the link and on every link that stands on it.
-func attachedTo(link string, observed plan.Observed, pods map[string][]string) []string {
-	if link == "" || len(pods) == 0 {
-		return nil
-	}
-	links := map[string]bool{link: true}
-	for n := 0; n != len(links); {
-		n = len(links)
-		for _, l := range observed.Links {
-			if links[l.Parent] && l.Parent != "" {
-				links[l.Name] = true
-			}
-			if links[l.Name] && l.Master != "" { // a bridge loses what its port carried
-				links[l.Master] = true
-			}
-		}
-	}
-	all := map[string]bool{}
-	for l := range links {
-		for _, p := range pods[l] {
-			all[p] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
 }

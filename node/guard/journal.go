@@ -51,6 +51,8 @@ type Transaction struct {
 	Before   *plan.Observed  `json:"before,omitempty"` // the undo; void once confirmed
 	T0       time.Time       `json:"t0,omitzero"`      // first kernel write
 	Timeout  time.Duration   `json:"timeout"`          // nanoseconds from T0
+
+	Disruptive bool `json:"disruptive,omitempty"` // as submitted
 }
 
 // Undone is the newest revert.

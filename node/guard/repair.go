@@ -58,7 +58,7 @@ func (g *Guard) restoreConfirmed(ctx context.Context, j journal) ([]plan.Step, e
 	if err != nil {
 		return nil, err
 	}
-	run, held := hold(p.Steps, before, g.pods)
+	run, held := hold(p.Steps, before, g.pods, j.Confirmed.Disruptive)
 	g.setHeld(held)
 	if err := g.ledger.Claim(p.Claims); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"danm.io/danm/node/plan"
@@ -24,6 +25,9 @@ type Kernel struct {
 	sysRoot string
 	ns      netns.NsHandle
 	h       *netlink.Handle
+
+	mu     sync.Mutex
+	limits map[int]mtuLimits // by index, of devices seen so far
 }
 
 var _ plan.Kernel = (*Kernel)(nil)

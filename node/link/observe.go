@@ -55,6 +55,9 @@ func (k *Kernel) observe() (plan.Observed, error) {
 		o.Links = append(o.Links, k.observeLink(l, names))
 	}
 	countChildren(o.Links)
+	if err := k.observeLimits(&o, byIndex); err != nil {
+		return plan.Observed{}, err
+	}
 	if err := k.observeVLANs(&o, byIndex); err != nil {
 		return plan.Observed{}, err
 	}

@@ -37,6 +37,7 @@ type ObservedLink struct {
 	MAC        string   `json:"mac,omitempty"`   // lower case, colons
 	PCI        string   `json:"pci,omitempty"`
 	Driver     string   `json:"driver,omitempty"`
+	MinMTU     int      `json:"minMTU,omitempty"` // MTU limits of devices that we do not make, 0 = unknown
 	MaxMTU     int      `json:"maxMTU,omitempty"`
 	Children   int      `json:"children,omitempty"` // upper links seen in this netns
 	AltNames   []string `json:"altNames,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"danm.io/danm/node/ledger"
 	"danm.io/danm/node/link"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/node/state"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
@@ -39,15 +40,22 @@ func Plan(ctx context.Context, o PlanOptions, io IO) int {
 	if err != nil {
 		return io.fail(err)
 	}
-	state, err := nodeOf(d, o.Node)
+	wanted, err := nodeOf(d, o.Node)
 	if err != nil {
 		return io.fail(err)
 	}
-	host, err := observe(ctx, o, state.Plan)
+	host, err := observe(ctx, o, wanted.Plan)
 	if err != nil {
 		return io.fail(err)
 	}
-	n := NodeDiff{Node: o.Node, Plan: plan.Diff(plan.Desired{Plan: state.Plan, Peers: state.Peers}, host)}
+	n := NodeDiff{Node: o.Node, Plan: plan.Diff(plan.Desired{Plan: wanted.Plan, Peers: wanted.Peers}, host)}
+	if o.Local {
+		pods, err := attachedPods(o.StateDir)
+		if err != nil {
+			return io.fail(err)
+		}
+		n.Plan = n.Plan.NamePods(func(link string) []string { return plan.AttachedTo(link, host, pods) })
+	}
 	n.Worst = string(n.Plan.Worst())
 	if o.Output == "json" {
 		err = io.print("json", n)
@@ -108,6 +116,15 @@ func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observe
 		return plan.Observed{}, fmt.Errorf("observation %s: %w", o.Observed, err)
 	}
 	return host, nil
+}
+
+// attachedPods are the Pods that the agent of the state directory reports, by host link.
+func attachedPods(stateDir string) (map[string][]string, error) {
+	if stateDir == "" {
+		return nil, nil
+	}
+	r, err := state.Open(stateDir).ReadReport()
+	return r.Pods, err
 }
 
 // observeHost reads this host's kernel and, from the state directory if one is given, what of it is ours.

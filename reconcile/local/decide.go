@@ -21,7 +21,7 @@ type target struct {
 
 // decide turns a snapshot into the state that the node should have. It is pure. If the list has errors there is no state, and the
 // node keeps what it has. previous is the state in force, nil if there never was one.
-func decide(snap source.Snapshot, t target, previous *model.NodeState) (model.NodeState, diag.List) {
+func decide(snap source.Snapshot, t target, previous *model.NodeState, inv model.Inventory) (model.NodeState, diag.List) {
 	files := make([]decode.File, len(snap.Files))
 	for i, f := range snap.Files {
 		files[i] = decode.File{Path: f.Path, Data: f.Data}
@@ -31,7 +31,7 @@ func decide(snap source.Snapshot, t target, previous *model.NodeState) (model.No
 	if diags.HasErrors() {
 		return model.NodeState{}, diags.Sorted()
 	}
-	result := render.Render(bundle, model.Inventory{})
+	result := render.Render(bundle, inv)
 	diags = append(diags, result.Diagnostics...)
 	if diags.HasErrors() {
 		return model.NodeState{}, diags.Sorted()

@@ -150,7 +150,11 @@ func (s *syncer) apply(snap source.Snapshot, previous *model.NodeState, damaged 
 		}
 		return snap.Warnings, nil
 	}
-	st, diags := decide(snap, s.target, previous)
+	inventory, err := s.dir.ReadInventory()
+	if err != nil { // the agent writes it anew
+		s.Log.Warn("hardware is not known", "reason", err.Error())
+	}
+	st, diags := decide(snap, s.target, previous, inventory)
 	s.seen, s.verdict = snap.Revision, nil
 	if err := diags.Err(); err != nil {
 		s.verdict = fmt.Errorf("%w: %w", ErrRefused, err)

@@ -300,7 +300,7 @@ func TestDecideIsPureAndTotal(t *testing.T) {
 	for name, data := range good(1400) {
 		snap.Files = append(snap.Files, source.File{Path: name, Data: []byte(data)})
 	}
-	want, diags := decide(snap, target{node: "edge-1", endpoint: "h:1"}, nil)
+	want, diags := decide(snap, target{node: "edge-1", endpoint: "h:1"}, nil, model.Inventory{})
 	if diags.HasErrors() || want.Source != "h:1" || want.Revision != "r" {
 		t.Fatalf("%v %+v", diags, want)
 	}
@@ -315,7 +315,7 @@ func TestDecideIsPureAndTotal(t *testing.T) {
 			f := damaged.Files[rnd.IntN(len(damaged.Files))]
 			f.Data[rnd.IntN(len(f.Data))] = noise[rnd.IntN(len(noise))]
 		}
-		st, diags := decide(damaged, target{node: "edge-1", endpoint: "h:1"}, nil)
+		st, diags := decide(damaged, target{node: "edge-1", endpoint: "h:1"}, nil, model.Inventory{})
 		switch {
 		case i%10 == 0 && !reflect.DeepEqual(st, want):
 			t.Fatal("the order of files decides")

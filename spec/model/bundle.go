@@ -186,8 +186,9 @@ type Probe struct {
 	Timeout time.Duration `json:"timeout"` // nanoseconds
 }
 
-// Inventory is what Render knows of the world besides the bundle; empty in the local home.
+// Inventory is what Render knows of the world besides the bundle; in the local home, the node's own hardware.
 type Inventory struct {
 	Assignments map[string]uint32 `json:"assignments,omitempty"` // Network.Key() → VLAN or VNI given earlier
 	Nodes       []Node            `json:"nodes,omitempty"`       // cluster home: nodes and labels from the API
+	Hardware    map[string][]NIC  `json:"hardware,omitempty"`    // by node, as far as nodes have reported it; sorted by name
 }

@@ -30,7 +30,8 @@ type NodeState struct {
 	Tenants        []Tenant      `json:"tenants,omitempty"`
 	Pools          []SRIOVPool   `json:"pools,omitempty"` // whose selector matches the node
 	Probes         []Probe       `json:"probes,omitempty"`
-	ConfirmTimeout time.Duration `json:"confirmTimeout"` // nanoseconds
+	ConfirmTimeout time.Duration `json:"confirmTimeout"`       // nanoseconds
+	Disruptive     bool          `json:"disruptive,omitempty"` // steps that take links of attached Pods down run; those that destroy Pods' links never do
 }
 
 // NodePlan is the declared part of one node's kernel: nothing that is not named here is touched.

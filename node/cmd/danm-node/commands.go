@@ -12,7 +12,6 @@ import (
 	"danm.io/danm/node/agent"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/link"
-	"danm.io/danm/node/plan"
 )
 
 func (c *common) logger() (*slog.Logger, error) {
@@ -30,7 +29,7 @@ func (c *common) logger() (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format %q: text or json", c.logFormat)
 }
 
-func (c *common) kernel() (plan.Kernel, error) { return link.New(c.sysRoot) }
+func (c *common) kernel() (*link.Kernel, error) { return link.New(c.sysRoot) }
 
 func statusCommand(c *common) *cobra.Command {
 	var output string

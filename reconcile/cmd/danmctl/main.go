@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"danm.io/danm/reconcile/cli"
 	"github.com/spf13/cobra"
@@ -33,7 +32,7 @@ func run(ctx context.Context, args []string, to cli.IO) int {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
 	})
-	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), convert(&code, to), sync(&code, to), schema(&code, to), explain(&code, to))
+	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), convert(&code, to), sync(&code, to), schema(&code, to), explain(&code, to), status(&code, to), retry(&code, to))
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetOut(to.Out)
 	root.SetErr(to.Err)
@@ -113,20 +112,6 @@ func plan(code *int, to cli.IO) *cobra.Command {
 	return c
 }
 
-func sync(code *int, to cli.IO) *cobra.Command {
-	var o cli.SyncOptions
-	c := &cobra.Command{Use: "sync PATH --state-dir D --node N", Short: "Keep a node's state directory in step with a bundle (no cluster needed)", Args: cobra.ExactArgs(1)}
-	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Sync(c.Context(), o, to) }
-	c.Flags().StringVar(&o.StateDir, "state-dir", "", "`directory` that the node's agent reads")
-	c.Flags().StringVar(&o.Node, "node", "", "the node's `name` in the bundle")
-	c.Flags().DurationVar(&o.Interval, "interval", 30*time.Second, "how often to ask the source")
-	c.Flags().BoolVar(&o.Once, "once", false, "one round: exit 0 done, 1 bundle refused, 2 error")
-	c.Flags().StringVar(&o.LogFormat, "log-format", "text", "text or json")
-	must(c.MarkFlagRequired("state-dir"))
-	must(c.MarkFlagRequired("node"))
-	return c
-}
-
 func schema(code *int, to cli.IO) *cobra.Command {
 	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of a bundle's documents", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { *code = cli.Schema(to) }}
 }
@@ -140,8 +125,12 @@ func explain(code *int, to cli.IO) *cobra.Command {
 }
 
 func common(c *cobra.Command, inventory, output *string, formats ...string) {
-	c.Flags().StringVarP(output, "output", "o", formats[0], strings.Join(formats, " or "))
+	outputFormats(c, output, formats...)
 	c.Flags().StringVar(inventory, "inventory", "", "`file` with nodes and ids given earlier")
+}
+
+func outputFormats(c *cobra.Command, output *string, formats ...string) {
+	c.Flags().StringVarP(output, "output", "o", formats[0], strings.Join(formats, " or "))
 	must(c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
 }
 

@@ -123,8 +123,8 @@ type Rollout struct {
 	Soak string `json:"soak,omitempty" schema:"pattern=^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$"`
 	// OnFailure Halt (default) stops the rollout where it is; Revert brings every node back to the last good revision.
 	OnFailure string `json:"onFailure,omitempty" schema:"enum=Halt|Revert"`
-	// Disruptive Deny (default) holds back steps that take a link down until somebody allows them; Allow runs them. A step
-	// that destroys Pods' interfaces waits until no Pod is attached, whatever stands here.
+	// Disruptive Deny (default) holds back steps that take a link down under attached Pods until these are gone; Allow runs
+	// them. A step that destroys Pods' interfaces waits until no Pod is attached, whatever stands here.
 	Disruptive string `json:"disruptive,omitempty" schema:"enum=Deny|Allow"`
 }
 

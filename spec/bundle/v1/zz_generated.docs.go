@@ -157,7 +157,7 @@ var docs = map[string]string{
 	"Reservation.namespace":       "Namespace whose Pods may ask; absent: everyone who may use the network.",
 	"Rollout":                     "Rollout is how a revision travels from node to node in a cluster.",
 	"Rollout.canary":              "Canary nodes get a revision before all others; one node if absent.",
-	"Rollout.disruptive":          "Disruptive Deny (default) holds back steps that take a link down until somebody allows them; Allow runs them. A step that destroys Pods' interfaces waits until no Pod is attached, whatever stands here.",
+	"Rollout.disruptive":          "Disruptive Deny (default) holds back steps that take a link down under attached Pods until these are gone; Allow runs them. A step that destroys Pods' interfaces waits until no Pod is attached, whatever stands here.",
 	"Rollout.maxUnavailable":      "MaxUnavailable nodes change at the same time: a number, or a share such as 10%, which is the default. A share is at least one node.",
 	"Rollout.onFailure":           "OnFailure Halt (default) stops the rollout where it is; Revert brings every node back to the last good revision.",
 	"Rollout.soak":                "Soak is how long a wave must have been well before the next begins: up to 24h, default 30s.",
