@@ -39,6 +39,23 @@ func (k *keyedLock) lock(ctx context.Context, key string) (unlock func(), err er
 	}
 }
 
+// tryLock takes the lock if it is free.
+func (k *keyedLock) tryLock(key string) (unlock func(), free bool) {
+	k.mu.Lock()
+	busy := k.held[key] != nil
+	if busy {
+		k.mu.Unlock()
+		return nil, false
+	}
+	if k.held == nil {
+		k.held = map[string]*entry{}
+	}
+	e := &entry{turn: make(chan struct{}, 1), uses: 1}
+	k.held[key] = e
+	k.mu.Unlock()
+	return func() { e.turn <- struct{}{}; k.leave(key, e) }, true
+}
+
 func (k *keyedLock) leave(key string, e *entry) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

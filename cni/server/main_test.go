@@ -104,6 +104,10 @@ type fakeAttacher struct {
 	detach   func() error
 	detached []string // "sandbox given/none"
 	mismatch bool
+	index    map[string]int
+	lost     map[string]bool // sandbox/interface
+	mend     error
+	looked   int // calls of Mend
 }
 
 func (f *fakeAttacher) Attach(ctx context.Context, pod attach.Pod, in []model.Attachment) ([]attach.Link, error) {
@@ -172,6 +176,29 @@ func links(in []model.Attachment) (out []attach.Link) {
 		out = append(out, attach.Link{MAC: at.MAC, MTU: at.MTU})
 	}
 	return out
+}
+
+// HostIndex and Mend: host links are numbers, and interfaces of a sandbox that is in lost are gone until they are mended.
+func (f *fakeAttacher) HostIndex(name string) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.index[name], nil
+}
+
+func (f *fakeAttacher) Mend(_ context.Context, pod attach.Pod, in []model.Attachment) (mended []string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.looked++
+	if f.mend != nil {
+		return nil, f.mend
+	}
+	for _, at := range in {
+		if f.lost[pod.Sandbox+"/"+at.IfName] {
+			delete(f.lost, pod.Sandbox+"/"+at.IfName)
+			mended = append(mended, at.IfName)
+		}
+	}
+	return mended, nil
 }
 
 func (f *fakeAttacher) Detach(_ context.Context, pod attach.Pod, _ []model.Attachment) error {

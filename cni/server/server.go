@@ -30,11 +30,13 @@ type IPAM interface {
 	List() ([]ipam.Record, error)
 }
 
-// Attacher makes, takes down and compares the interfaces of a Pod; *attach.Attacher. Its contract stands there.
+// Attacher makes, takes down, compares and mends the interfaces of a Pod; *attach.Attacher. Its contract stands there.
 type Attacher interface {
 	Attach(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) ([]attach.Link, error)
 	Detach(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) error
 	Check(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) ([]attach.Link, error)
+	Mend(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) (mended []string, err error)
+	HostIndex(name string) (int, error)
 }
 
 // Options of a Server. IPAM and Attacher are required.
@@ -69,6 +71,8 @@ type Server struct {
 
 	mu   sync.Mutex
 	pods map[string]attachedPod // by sandbox: a cache of the records, for Pods
+
+	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
 }
 
 type attachedPod struct {
@@ -93,7 +97,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Grace == 0 {
 		opts.Grace = 5 * time.Second
 	}
-	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}}
+	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}, mendedOn: map[string]int{}}
 	records, err := opts.IPAM.List()
 	if err != nil {
 		return nil, fmt.Errorf("list attachments: %w", err)

@@ -38,6 +38,8 @@ type Attachments interface {
 	Serve(ctx context.Context, ready chan<- struct{}, confirmed func() (model.NodeState, bool)) error
 	// Pods names the attached Pods ("namespace/name") by host link.
 	Pods() map[string][]string
+	// Mend makes interfaces again that ended together with the host link under them, and says how many.
+	Mend(ctx context.Context) (int, error)
 }
 
 // Options are the agent's surroundings. Node, StateDir, Kernel and Guard are required.
@@ -105,6 +107,7 @@ type Agent struct {
 	hardwareAt       time.Time
 	reportProblem    string
 	inventoryProblem string
+	mendProblem      string
 }
 
 // New reads what an earlier agent confirmed. The state directory may still be empty.

@@ -42,6 +42,7 @@ type node struct {
 	a     *Agent
 	up    func(name string) bool // whether a probe passes now
 	pods  map[string][]string
+	mends int
 }
 
 // front is the guard as the agent reaches it: it can be away, and it can be counted.
@@ -79,6 +80,8 @@ func (n *node) Serve(ctx context.Context, ready chan<- struct{}, _ func() (model
 }
 
 func (n *node) Pods() map[string][]string { return n.pods }
+
+func (n *node) Mend(context.Context) (int, error) { n.mends++; return 0, nil }
 
 func newNode(t *testing.T) *node {
 	t.Helper()
@@ -565,6 +568,9 @@ func TestReport(t *testing.T) {
 		n.run(2 * time.Second)
 		r, err := state.Open(n.dir).ReadReport()
 		must(t, err)
+		if n.mends == 0 {
+			t.Error("nobody looks after the interfaces of Pods")
+		}
 		if r.BootID != "b" || r.Problem != "" || len(r.Pods["br0"]) != 1 {
 			t.Errorf("%+v", r)
 		}

@@ -26,6 +26,7 @@ type metrics struct {
 	repairs       prometheus.Counter
 	repairSeconds prometheus.Histogram
 	fights        prometheus.Gauge
+	mended        prometheus.Counter
 	blocked       prometheus.Gauge
 	held          prometheus.Gauge
 	cniCalls      *prometheus.CounterVec
@@ -52,6 +53,8 @@ func newMetrics() *metrics {
 		repairs:       prometheus.NewCounter(prometheus.CounterOpts{Name: "danm_drift_repairs_total", Help: "Repaired objects."}),
 		repairSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "danm_drift_repair_seconds",
 			Help: "Time from waking to repaired.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5}}),
+		mended: prometheus.NewCounter(prometheus.CounterOpts{Name: "danm_attachments_mended_total",
+			Help: "Interfaces of attached Pods made again after their host link was."}),
 		fights:  gauge("danm_drift_fights", "Objects left alone because another program keeps changing them."),
 		blocked: gauge("danm_plan_blocked_objects", "Declared objects that something foreign stands in the way of."),
 		held:    gauge("danm_plan_held_steps", "Steps that wait until Pods have left."),
@@ -61,7 +64,7 @@ func newMetrics() *metrics {
 			Help: "Time from a CNI call's arrival to its answer.", Buckets: prometheus.ExponentialBuckets(.001, 2, 15)}, []string{"command"}),
 	}
 	m.registry.MustRegister(m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
-		m.repairs, m.repairSeconds, m.fights, m.blocked, m.held, m.cniCalls, m.cniSeconds,
+		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

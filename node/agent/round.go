@@ -26,6 +26,7 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 	if problem != "" && (old == nil || *old != problem) { // once a change, not once a round
 		a.log.Warn("round", "reason", problem)
 	}
+	a.mend(ctx)
 	a.writeCNIConf()
 	a.report(ctx, problem)
 	return pause
@@ -69,6 +70,18 @@ func (a *Agent) step(ctx context.Context) (time.Duration, string) {
 		problem = driftProblem
 	}
 	return pause, problem
+}
+
+// mend gives attached Pods their interfaces back whose host link was deleted by other hands and is there again.
+func (a *Agent) mend(ctx context.Context) {
+	if a.opts.Attachments == nil {
+		return
+	}
+	n, err := a.opts.Attachments.Mend(ctx)
+	a.m.mended.Add(float64(n))
+	if err != nil {
+		a.sayOnce(&a.mendProblem, "interfaces of Pods are not all there again", err)
+	}
 }
 
 // wanted is the state to reach, nil if there is none that can be used: then what was confirmed stays.

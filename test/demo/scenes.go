@@ -278,7 +278,20 @@ func (s *story) drift() error {
 		return err
 	}
 	fmt.Printf("edge-2: %s deleted by hand, back after %d ms\n", telemetryLink, time.Since(began).Milliseconds())
-	return nil
+	return s.driftUnderPods(h)
+}
+
+// driftUnderPods deletes the link on which a Pod of the host is attached: the kernel takes the Pod's interface with it.
+func (s *story) driftUnderPods(h *host) error {
+	if err := h.ns.DeleteLink(acmeLink); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := eventually("CNI CHECK of acme-b after its host link was deleted", 5*time.Second, func() bool { return s.pods[1].check() == nil }); err != nil {
+		return fmt.Errorf("%w: %w", err, s.pods[1].check())
+	}
+	fmt.Printf("edge-2: %s deleted under acme-b, whose interface is back with it after %d ms\n", acmeLink, time.Since(began).Milliseconds())
+	return s.pingAcrossQuietly()
 }
 
 func (s *story) kill() error {

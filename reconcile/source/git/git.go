@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +41,10 @@ type Options struct {
 	Timeout  time.Duration
 	Limits   snapshot.Limits
 }
+
+// dialer gives up early: a connection that was begun while a node's routes were others keeps the source address of then and
+// never gets an answer, while the next attempt would.
+var dialer = &net.Dialer{Timeout: 5 * time.Second}
 
 // Source is one place in one repository.
 type Source struct{ o Options }

@@ -45,7 +45,7 @@ func newHTTPSession(base string, auth Auth) (*httpSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}
 	return &httpSession{
 		base: strings.TrimSuffix(base, "/"), sign: sign,
 		client: &http.Client{Transport: transport, CheckRedirect: sameOrigin},

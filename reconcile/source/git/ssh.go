@@ -44,7 +44,7 @@ func newSSHSession(ctx context.Context, location string, auth Auth) (*sshSession
 	if config.HostKeyAlgorithms = knownAlgorithms(config.HostKeyCallback, addr); len(config.HostKeyAlgorithms) == 0 {
 		return nil, snapshot.Errorf(diag.HostKeyRefused, "%s is not in known_hosts", addr)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, failure(err)
 	}

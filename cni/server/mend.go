@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/ipam"
+	"danm.io/danm/spec/model"
+)
+
+// Mend makes the interfaces of attached Pods again whose host link was made anew since they were attached: the kernel
+// deleted them together with it. A host link is looked at once, and again when it is another one of the same name. It
+// returns how many interfaces it mended. A sandbox with a call in progress is left to the next time.
+func (s *Server) Mend(ctx context.Context) (mended int, err error) {
+	fresh, err := s.freshDevices()
+	if len(fresh) == 0 {
+		return 0, err
+	}
+	failed := []error{err}
+	var again []string // devices to be looked at once more
+	for sandbox, devices := range s.sandboxesOn(fresh) {
+		n, err := s.mendSandbox(ctx, sandbox, fresh)
+		mended += n
+		if err == nil {
+			continue
+		}
+		again = append(again, devices...)
+		if !errors.Is(err, errBusy) {
+			failed = append(failed, fmt.Errorf("mend container %s: %w", sandbox, err))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := byDevice(s.pods)
+	maps.DeleteFunc(s.mendedOn, func(d string, _ int) bool { return used[d] == nil })
+	for d, index := range fresh {
+		if !slices.Contains(again, d) {
+			s.mendedOn[d] = index
+		}
+	}
+	return mended, errors.Join(failed...)
+}
+
+// freshDevices are the host links under Pods that are there and not those of the last time, with their index.
+func (s *Server) freshDevices() (map[string]int, error) {
+	s.mu.Lock()
+	seen := map[string]int{}
+	for _, p := range s.pods {
+		for _, d := range p.devices {
+			seen[d] = s.mendedOn[d]
+		}
+	}
+	s.mu.Unlock()
+	fresh := map[string]int{}
+	var failed []error
+	for d, before := range seen {
+		index, err := s.opts.Attacher.HostIndex(d)
+		if err != nil {
+			failed = append(failed, err)
+		} else if index != 0 && index != before {
+			fresh[d] = index
+		}
+	}
+	return fresh, errors.Join(failed...)
+}
+
+func (s *Server) sandboxesOn(devices map[string]int) map[string][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string][]string{}
+	for sandbox, p := range s.pods {
+		for _, d := range p.devices {
+			if devices[d] != 0 && !slices.Contains(out[sandbox], d) {
+				out[sandbox] = append(out[sandbox], d)
+			}
+		}
+	}
+	return out
+}
+
+var errBusy = errors.New("another call of the sandbox is in progress")
+
+func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[string]int) (int, error) {
+	unlock, free := s.locks.tryLock("sandbox/" + sandbox)
+	if !free {
+		return 0, errBusy
+	}
+	defer unlock()
+	old, err := s.opts.IPAM.Lookup(sandbox)
+	if errors.Is(err, ipam.ErrNotFound) {
+		return 0, nil // a DEL was faster
+	}
+	if err != nil {
+		return 0, err
+	}
+	rec, err := decodeRecord(old.Data)
+	if err != nil {
+		return 0, err
+	}
+	netns := s.netns(nil, rec)
+	if netns == nil {
+		return 0, nil // the Pod is gone, its DEL is to come
+	}
+	defer netns.Close()
+	on := slices.DeleteFunc(rec.Interfaces, func(at model.Attachment) bool { return devices[at.Device] == 0 })
+	mended, err := s.opts.Attacher.Mend(ctx, attach.Pod{Sandbox: sandbox, Netns: netns}, on)
+	if len(mended) > 0 {
+		s.log.Warn("interfaces made again: what they stood on was made anew", "container", sandbox, "pod", old.Namespace+"/"+old.Pod, "interfaces", mended)
+	}
+	return len(mended), err
+}
