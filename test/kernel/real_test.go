@@ -24,6 +24,13 @@ import (
 var noKernel error
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		if err := playRole(role); err != nil {
+			println(role + ": " + err.Error())
+			os.Exit(1)
+		}
+		return
+	}
 	code, done, err := lab.Isolate()
 	if done && err == nil {
 		os.Exit(code)
