@@ -34,7 +34,7 @@ test-setup:
 .PHONY: test-unit
 test-unit: ## pure code, properties, goldens, the fake kernel
 	@echo "== test-unit"
-	@$(RUNNER) $(RACE) $(TEST_FLAGS) -skip '^(TestKernel|TestE2E)' ./...
+	@$(RUNNER) $(RACE) $(TEST_FLAGS) -skip '^(TestKernel|TestE2E|TestVM|TestInside)' ./...
 
 .PHONY: test-kernel
 test-kernel: ## the real kernel, in namespaces that the tests make
@@ -44,9 +44,10 @@ test-kernel: ## the real kernel, in namespaces that the tests make
 .PHONY: test-vm
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
 	@echo "== test-vm"
-	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || \
+	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || { \
 		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
-		./cni/attach ./cni/server ./node/link ./node/probe ./test/kernel ./test/lab
+		./cni/attach ./cni/server ./node/link ./node/probe ./test/kernel ./test/lab && \
+		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }
 
 .PHONY: test-e2e
 test-e2e: build ## the demo, its sabotages, and every command of the documents

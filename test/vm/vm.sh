@@ -6,13 +6,14 @@
 #   vm.sh exec BIN ARG..  the same for a test binary, in the directory that `go test -exec` starts it in
 #
 # Inside, the root file system is this machine's, read-only, with fresh /tmp and /run; the repository stands at /srv, a writable
-# directory at /mnt (VM_SHARE names one that outlives the run, for tests that reboot). VM_MEMORY, VM_TIMEOUT in seconds.
+# directory at /mnt (VM_SHARE names one that outlives the run), and, if VM_DISK names a file with an ext4 file system, that at
+# /media: what is not synced there is lost with the machine. VM_MEMORY, VM_TIMEOUT in seconds.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$repo/.cache/vm
 packages="qemu-system-x86 busybox-static cpio kmod"
-modules="virtio_pci 9p 9pnet_virtio 8021q ipvlan macvlan vxlan dummy bonding vrf veth bridge tun nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_reject_inet nft_log nft_limit sch_htb sch_ingress act_mirred"
+modules="virtio_pci virtio_blk ext4 9p 9pnet_virtio 8021q ipvlan macvlan vxlan dummy bonding vrf veth bridge tun nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_reject_inet nft_log nft_limit sch_htb sch_ingress act_mirred"
 
 can_build() {
 	if ! command -v apt-get >/dev/null || [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ]; then
@@ -95,9 +96,12 @@ boot() {
 		printf '%q ' "$@"
 		echo
 	} >"$share/command"
+	local disk=()
+	[ -z "${VM_DISK:-}" ] || disk=(-drive "file=$VM_DISK,format=raw,if=virtio")
 	timeout "${VM_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${VM_MEMORY:-2G}" \
 		-nodefaults -no-reboot -display none -serial stdio -kernel "$cache/vmlinuz" -initrd "$cache/disk.gz" \
 		-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" \
+		"${disk[@]}" \
 		-virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
 		-virtfs "local,path=$repo,mount_tag=repo,security_model=none,readonly=on,multidevs=remap" \
 		-virtfs "local,path=$share,mount_tag=share,security_model=none" </dev/null | tr -d '\r' | grep -av '^\[ .*reboot: Power down$' || true
