@@ -35,7 +35,7 @@ func (a *Agent) apply(ctx context.Context, st model.NodeState) (time.Duration, s
 		return soon, string(diag.PlanReverted) + ": " + err.Error()
 	case err != nil:
 		a.m.plans.WithLabelValues("refused").Inc()
-		return time.Second, err.Error()
+		return a.opts.RetryBase, err.Error()
 	case out.Confirmed:
 		a.adopt(st)
 		a.m.plans.WithLabelValues("confirmed").Inc()

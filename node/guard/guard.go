@@ -182,7 +182,7 @@ func (g *Guard) adopt(j journal, tx *Transaction) error {
 func (g *Guard) execute(ctx context.Context, j journal, tx *Transaction) (Outcome, error) {
 	j.Phase, j.Pending, j.BootID = Prepared, tx, g.opts.BootID
 	if err := g.save(j); err != nil {
-		return Outcome{}, g.abandon(ctx, j, err)
+		return Outcome{}, fmt.Errorf("nothing is applied without a journal: %w", err)
 	}
 	if err := g.ledger.Claim(tx.Claims); err != nil {
 		return Outcome{}, g.abandon(ctx, j, err)

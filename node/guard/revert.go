@@ -88,13 +88,17 @@ func (g *Guard) undo(ctx context.Context, tx Transaction) error {
 	return nil
 }
 
-// finish ends the pending transaction as undone and counts the attempt.
+// finish ends the pending transaction as undone and counts the attempt, unless it ended before its first kernel write: that
+// was not the plan's fault. It may be called again after an error.
 func (g *Guard) finish(j journal, v Verdict) error {
 	tx := j.Pending
+	j = j.clone()
 	r := j.Refusals[tx.Digest]
-	r.Revision, r.Reason = tx.Revision, j.Reason
-	r.Attempts++
-	j.Refusals[tx.Digest] = r
+	if !tx.T0.IsZero() {
+		r.Revision, r.Reason = tx.Revision, j.Reason
+		r.Attempts++
+		j.Refusals[tx.Digest] = r
+	}
 	j.Undone = &Undone{Digest: tx.Digest, Revision: tx.Revision, Reason: j.Reason, At: time.Now(), Verdict: v}
 	j.Phase, j.Pending, j.Reason, j.BootID = j.rest(), nil, "", g.opts.BootID
 	if err := g.save(j); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/link"
@@ -271,4 +272,90 @@ func TestKernelAgentAndGuard(t *testing.T) {
 	if b.dump() != full {
 		t.Error("stopping agent and guard changed the kernel")
 	}
+}
+
+// TestKernelHungAgent: an agent that hangs in the window is as good as a dead one, and when it wakes later it neither
+// confirms what was undone nor does harm.
+func TestKernelHungAgent(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	b := newBox(t)
+	p := somePlan(1400, 100)
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	must(t, netlink.LinkSetUp(lo))
+	time.Sleep(100 * time.Millisecond)
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // passes for ever: confirmed after 3 s, if nobody hangs
+	must(t, err)
+	defer listener.Close()
+	_, err = state.Open(b.dir).Write(model.NodeState{Home: model.LocalHome, Node: "edge-1", Slots: 1, Bundle: "edge", Revision: "r1", Plan: p, Digest: p.Digest(),
+		ConfirmTimeout: 4 * time.Second, Probes: []model.Probe{{Name: "p", Kind: model.ProbeTCP, Target: listener.Addr().String(), Timeout: time.Second}}})
+	must(t, err)
+	base := b.dump()
+	g := b.guard()
+	a := b.start("agent", "--node-name", "edge-1", "--socket", filepath.Join(b.dir, "cni.sock"), "--cni-conf-dir", "", "--metrics-addr", "0")
+	status := func() guard.Status { st, _ := b.c.Status(context.Background()); return st }
+	b.eventually("no window", 10*time.Second, func() bool { return status().Phase == guard.Waiting })
+	t0 := status().Pending.T0
+	must(t, a.Process.Signal(syscall.SIGSTOP))
+	b.eventually("not reverted", 10*time.Second, func() bool { return !status().Phase.Open() })
+	if took := time.Since(t0); took > 6*time.Second+500*time.Millisecond {
+		t.Errorf("reverted after %s", took)
+	}
+	if got := b.dump(); got != base {
+		t.Errorf("after the revert:\n%s\nwant\n%s", got, base)
+	}
+	must(t, a.Process.Signal(syscall.SIGCONT))
+	b.eventually("no verdict", 10*time.Second, func() bool { return status().Undone.Verdict == guard.Inconclusive })
+	if st := status(); st.Confirmed != nil {
+		t.Errorf("confirmed by an agent that slept through the window: %+v", st.Confirmed)
+	}
+	b.eventually("not tried again", 20*time.Second, func() bool { st := status(); return st.Confirmed != nil && st.Confirmed.Digest == p.Digest() })
+	for _, cmd := range []*exec.Cmd{a, g} {
+		must(t, cmd.Process.Signal(syscall.SIGTERM))
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("SIGTERM: %v", err)
+		}
+	}
+}
+
+// TestKernelFullDisk: with no room for the journal a plan is refused and the kernel is left alone; a revert does not need
+// the disk.
+func TestKernelFullDisk(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	b := newBox(t)
+	must(t, unix.Mount("tmpfs", b.dir, "tmpfs", 0, "size=64k"))
+	defer func() { must(t, unix.Unmount(b.dir, unix.MNT_DETACH)) }()
+	base := b.dump()
+	g := b.guard()
+	fill := func() *os.File {
+		f, err := os.Create(filepath.Join(b.dir, "filler"))
+		must(t, err)
+		for err == nil {
+			_, err = f.Write(make([]byte, 512))
+		}
+		return f
+	}
+	f := fill()
+	p := somePlan(1400, 100)
+	_, err := b.c.Submit(context.Background(), guard.Submission{Desired: plan.Desired{Plan: p}, Digest: p.Digest(), Revision: "r", ConfirmTimeout: time.Second})
+	if err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("no room for the journal: %v", err)
+	}
+	if b.dump() != base {
+		t.Errorf("a plan without a journal changed the kernel\n%s", b.dump())
+	}
+	must(t, os.Remove(f.Name()))
+	must(t, f.Close())
+	b.eventually("the guard is not at rest", 10*time.Second, func() bool { st, err := b.c.Status(context.Background()); return err == nil && !st.Phase.Open() })
+	b.submit(p, 2*time.Second)
+	f = fill()
+	b.eventually("not reverted on a full disk", 5*time.Second, func() bool { return b.dump() == base })
+	must(t, os.Remove(f.Name()))
+	must(t, f.Close())
+	b.eventually("the journal is not closed when there is room again", 10*time.Second, func() bool { st, err := b.c.Status(context.Background()); return err == nil && !st.Phase.Open() })
+	kill(g)
 }
