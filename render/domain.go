@@ -32,6 +32,7 @@ type domain struct {
 	device string
 	port   int
 	group  netip.Addr // multicast, invalid = unicast
+	perVNI bool       // group is where the groups of the VNIs begin
 	wires  []*wire    // sorted by kind and id
 	nodes  []int      // indexes of the nodes it reaches, ascending
 	v6     bool       // family of the underlay
@@ -135,7 +136,7 @@ func newDomain(fabrics []model.Fabric, n *model.Network) *domain {
 		d.groups[g] = true
 	}
 	if f.VXLAN != nil {
-		d.port, d.group = cmp.Or(f.VXLAN.Port, defaultVXLANPort), f.VXLAN.Multicast
+		d.port, d.group, d.perVNI = cmp.Or(f.VXLAN.Port, defaultVXLANPort), f.VXLAN.Multicast, f.VXLAN.PerVNI
 	}
 	return d
 }

@@ -2,6 +2,7 @@ package render
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -127,8 +128,20 @@ func (b *builder) leaf(d *domain, s *wire, parent model.Link) slot {
 		return out
 	}
 	out.Name, out.Kind, out.domain = "vx_"+first.NetworkID, model.VXLAN, d
-	out.VXLAN = &model.VXLANOptions{VNI: s.id, Port: d.port, Group: d.group, Learning: true}
+	out.VXLAN = &model.VXLANOptions{VNI: s.id, Port: d.port, Group: d.groupOf(s.id), Learning: true}
 	return out
+}
+
+// groupOf is the multicast group of a VNI; the block has room for all of them.
+func (d *domain) groupOf(vni uint32) netip.Addr {
+	if !d.perVNI {
+		return d.group
+	}
+	b := d.group.AsSlice()
+	last := b[len(b)-4:]
+	binary.BigEndian.PutUint32(last, binary.BigEndian.Uint32(last)|vni)
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 func alias(keys []string) string {

@@ -156,7 +156,13 @@ func (o oracle) network(net model.Network, dev string, set map[string]bool) {
 			}
 			name = "vx_" + all[0].NetworkID
 			f := o.fabric(net.Fabric)
-			detail = fmt.Sprintf("vni %d port %d group %v local %v learning", net.VNI, f.VXLAN.Port, f.VXLAN.Multicast, local)
+			group := f.VXLAN.Multicast.String()
+			if f.VXLAN.PerVNI {
+				group = netip.MustParseAddr(map[bool]string{false: fmt.Sprintf("239.%d.%d.%d", net.VNI>>16, net.VNI>>8&255, net.VNI&255), true: fmt.Sprintf("ff02::%x:%x", net.VNI>>16, net.VNI&0xffff)}[v6]).String()
+			} else if !multicast {
+				group = netip.Addr{}.String()
+			}
+			detail = fmt.Sprintf("vni %d port %d group %v local %v learning", net.VNI, f.VXLAN.Port, group, local)
 			for _, other := range o.b.Nodes {
 				if _, there := o.parent(other, net); there && !multicast && other.Name != o.node.Name {
 					a, _, _ := o.underlay(other, net)

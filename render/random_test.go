@@ -101,11 +101,13 @@ func randomLinkless(r *rand.Rand, i, groups int) model.Network {
 
 func randomFabric(r *rand.Rand, g int, dev string) model.Fabric {
 	f := model.Fabric{Name: fmt.Sprintf("f%d", g), Groups: []string{fmt.Sprintf("g%d", g)}, Device: dev, VXLAN: &model.Underlay{Port: 4789 + g}}
-	switch r.IntN(3) {
+	switch r.IntN(4) {
 	case 0:
 		f.VXLAN.Multicast = netip.MustParseAddr("239.1.1.1")
 	case 1:
 		f.VXLAN.Multicast = netip.MustParseAddr("ff05::1")
+	case 2:
+		f.VXLAN.Multicast, f.VXLAN.PerVNI = netip.MustParseAddr([]string{"239.0.0.0", "ff02::"}[r.IntN(2)]), true
 	}
 	return f
 }

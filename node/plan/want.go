@@ -203,13 +203,13 @@ func (d *differ) missingBelow(l model.Link) (reason, remedy string) {
 	return "", ""
 }
 
-// identical is what `adopt: Identical` asks: kind, parent, id and name. What an administrator's link may leave open
-// (learning, the source address) does not keep it from being the same link.
+// identical is what `adopt: Identical` asks: kind, parent, id and name. What either side may leave open (learning, the
+// source address) does not keep it from being the same link.
 func identical(want, have model.Link) bool {
 	if want.VXLAN != nil && have.VXLAN != nil {
 		v := *want.VXLAN
 		v.Learning = have.VXLAN.Learning
-		if !have.VXLAN.Local.IsValid() {
+		if !have.VXLAN.Local.IsValid() || !v.Local.IsValid() {
 			v.Local = have.VXLAN.Local
 		}
 		want.VXLAN = &v

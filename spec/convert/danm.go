@@ -144,6 +144,9 @@ func (c *converter) openID(n *v1.Network, device string) {
 	}
 }
 
+// danmGroups is where DANM's netwatcher takes the multicast group of a VXLAN from: the block's first address and the VNI.
+const danmGroups = "239.0.0.0/8"
+
 // fabricFor is the fabric of a device: one for each device that tenants have ranges on, or that carries a VXLAN.
 func (c *converter) fabricFor(device string, vxlan bool) string {
 	ranged := false
@@ -159,8 +162,8 @@ func (c *converter) fabricFor(device string, vxlan bool) string {
 		c.fabrics[device] = f
 	}
 	if vxlan && f.VXLAN == nil {
-		f.VXLAN = &v1.Underlay{}
-		c.note("fabric", "", device, "DANM floods each VXLAN to a multicast group of its own (239.0.0.0/8 + VNI); here a fabric has one group, or unicast between declared addresses: write vxlan.multicast, or the nodes' addresses")
+		f.VXLAN = &v1.Underlay{Multicast: danmGroups}
+		c.note("fabric", "", device, "its VXLANs keep DANM's multicast groups (239.0.0.0/8 + VNI), so that nodes of both understand each other; where the device has IPv6 addresses only DANM takes ff02::/16, which vxlan.multicast then has to say")
 	}
 	return f.Name
 }

@@ -7,7 +7,6 @@ const (
 	InvalidRule       Code = "InvalidRule"
 	InvalidSysctl     Code = "InvalidSysctl"
 	LinkLoop          Code = "LinkLoop"
-	MTUAboveCard      Code = "MTUAboveCard"
 	NoMembership      Code = "NoMembership"
 	NodeAddressTwice  Code = "NodeAddressTwice"
 	NodeWithoutGroup  Code = "NodeWithoutGroup"
@@ -37,9 +36,6 @@ var hostCodes = []Explanation{
 	{LinkLoop, "a link stands on itself",
 		"A VLAN stands on its device, a bridge on its ports. Going down from link to link has to end at an interface.",
 		"Name another device, or take the link out of the bridge."},
-	{MTUAboveCard, "a card of a node cannot have the MTU that is declared for it",
-		"Each device has a largest MTU (IFLA_MAX_MTU); nodes report it in their inventory. The plan blocks the MTU on that node and applies the rest.",
-		"Declare a smaller MTU, or give the node a group of its own."},
 	{NoMembership, "a bridge filters VLANs and no port is a member of any",
 		"With vlanFiltering a frame passes only between members of its VLAN, and members are those that the bundle names.",
 		"Say the ports' VLANs in portVLANs, and the bridge's own in vlans."},

@@ -2,6 +2,7 @@ package diag
 
 // Codes of render: what is seen first when host links are named and identifiers are given out.
 const (
+	MTUAboveCard           Code = "MTUAboveCard"
 	BridgeNeedsBridge      Code = "BridgeNeedsBridge"
 	ConflictingInterface   Code = "ConflictingInterface"
 	DeviceConflict         Code = "DeviceConflict"
@@ -14,6 +15,9 @@ const (
 )
 
 var renderCodes = []Explanation{
+	{MTUAboveCard, "a card of a node cannot have the MTU that is declared for it",
+		"Each device has a largest MTU (IFLA_MAX_MTU); nodes report it in their inventory. The plan blocks the MTU on that node and applies the rest.",
+		"Declare a smaller MTU, or give the node a group of its own."},
 	{BridgeNeedsBridge, "a bridge network stands on a device that is no bridge",
 		"Pods of a network of type bridge are plugged into a host bridge. Without VLAN or VNI no bridge is made, and making one of a physical interface would take its addresses away.",
 		"Declare a bridge in the topology and name it as hostDevice, or give the network a VLAN or VNI: then a bridge br_<networkID> is made."},

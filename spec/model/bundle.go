@@ -98,6 +98,7 @@ type Fabric struct {
 type Underlay struct {
 	Port      int
 	Multicast netip.Addr
+	PerVNI    bool // each VNI has a group of its own: Multicast and the VNI added up
 }
 
 // Range32 is an inclusive range of VLAN ids or VNIs.

@@ -34,15 +34,30 @@ func (c *checker) fabric(s spot, v *v1.Fabric) {
 		us := s.in("vxlan")
 		c.number(diag.InvalidNumber, us.in("port"), int64(f.VXLAN.Port), 1, 65535)
 		if v.VXLAN.Multicast != "" {
-			a, ok := c.addr(us.in("multicast"), v.VXLAN.Multicast)
-			if ok && !a.IsMulticast() {
-				c.error(diag.InvalidAddress, us.in("multicast"), fmt.Sprintf("%s is no multicast group", a), "take one of 239.0.0.0/8 (RFC 2365) or ff05::/16")
-			}
-			f.VXLAN.Multicast = a
+			f.VXLAN.Multicast, f.VXLAN.PerVNI = c.multicast(us.in("multicast"), v.VXLAN.Multicast)
 		}
 	}
 	c.fabrics[f.Name] = f
 	c.fabricList = append(c.fabricList, f)
+}
+
+// multicast parses a group, or a block with room for every VNI (24 bits, RFC 7348).
+func (c *checker) multicast(s spot, text string) (a netip.Addr, perVNI bool) {
+	var ok bool
+	if strings.Contains(text, "/") {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() || p.Addr().BitLen()-p.Bits() < 24 {
+			c.error(diag.InvalidAddress, s, fmt.Sprintf("%q is no block of multicast groups with room for 24 bits of VNI", text), "write it as 239.0.0.0/8 or ff02::/16")
+			return a, true
+		}
+		a, perVNI, ok = p.Addr(), true, true
+	} else {
+		a, ok = c.addr(s, text)
+	}
+	if ok && !a.IsMulticast() {
+		c.error(diag.InvalidAddress, s, fmt.Sprintf("%s is no multicast group", a), "take one of 239.0.0.0/8 (RFC 2365) or ff05::/16")
+	}
+	return a, perVNI
 }
 
 // matchNodes finds each node's groups, and checks what several groups say of one node.

@@ -160,7 +160,8 @@ type Fabric struct {
 type Underlay struct {
 	// Port is the UDP port, default 4789 (RFC 7348, section 8).
 	Port int `json:"port,omitempty" schema:"min=1,max=65535"`
-	// Multicast is the group for unknown destinations; without it packets are flooded to the declared addresses of the
+	// Multicast is the group for unknown destinations, or a block of groups such as 239.0.0.0/8, of which each VXLAN has the
+	// one that its VNI is added up to (as DANM has it). Without it packets are flooded to the declared addresses of the
 	// fabric's device on the other nodes.
 	Multicast string `json:"multicast,omitempty"`
 }

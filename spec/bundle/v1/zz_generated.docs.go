@@ -227,7 +227,7 @@ var docs = map[string]string{
 	"TopologySpec.nodes":          "Nodes are the machines, without a cluster; in a cluster they come from the API.",
 	"TopologySpec.slots":          "Slots is, without a cluster, the fixed number of shares into which every address pool is cut: node k hands out the blocks with number ≡ k mod slots. It cannot be changed while an address is in use.",
 	"Underlay":                    "Underlay says how VXLAN packets travel between nodes.",
-	"Underlay.multicast":          "Multicast is the group for unknown destinations; without it packets are flooded to the declared addresses of the fabric's device on the other nodes.",
+	"Underlay.multicast":          "Multicast is the group for unknown destinations, or a block of groups such as 239.0.0.0/8, of which each VXLAN has the one that its VNI is added up to (as DANM has it). Without it packets are flooded to the declared addresses of the fabric's device on the other nodes.",
 	"Underlay.port":               "Port is the UDP port, default 4789 (RFC 7348, section 8).",
 	"VLANLink":                    "VLANLink is a VLAN of the host itself, on a device of the group. VLANs of networks need no such link.",
 	"VLANLink.addresses":          "Addresses with prefix length, the same on every node of the group.",
