@@ -12,6 +12,7 @@ need gcc gcc
 need ip iproute2
 need ping iputils-ping
 need ssh openssh-client
+need systemd-analyze systemd
 if command -v gcc >/dev/null 2>&1; then
 	printf '#include <stdlib.h>\n' | gcc -E - >/dev/null 2>&1 || missing="$missing libc6-dev"
 else

@@ -265,7 +265,7 @@ func sweep(t *testing.T, victim string, a model.NodePlan, st model.NodeState, du
 	var mu sync.Mutex
 	points, ends, done, step := 0, map[string]int{}, false, 1
 	if os.Getenv("DANM_BIN") != "" {
-		step = 6 // the VM emulates its processors: the same takes ten times as long there
+		step = 10 // the VM emulates its processors: the same takes ten times as long there
 	}
 	for n := 1; !done && !t.Failed(); n += atOnce * step {
 		t.Run("from "+strconv.Itoa(n), func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,6 +81,32 @@ func retryCommand(c *common) *cobra.Command {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s may be tried again\n", what)
 		return nil
 	}}
+}
+
+func installCommand() *cobra.Command {
+	var binary, dir string
+	cmd := &cobra.Command{Use: "install", Short: "put the CNI binary where runtimes look for it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if binary == "" {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			binary = filepath.Join(filepath.Dir(self), "danm")
+		}
+		changed, err := agent.Install(binary, dir)
+		if err != nil {
+			return err
+		}
+		verb := "is there already as"
+		if changed {
+			verb = "copied to"
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), binary, verb, filepath.Join(dir, "danm"))
+		return nil
+	}}
+	cmd.Flags().StringVar(&binary, "binary", "", "the CNI binary, \"\" = the danm beside this program")
+	cmd.Flags().StringVar(&dir, "cni-bin-dir", "/opt/cni/bin", "where runtimes look for it")
+	return cmd
 }
 
 func uninstallCommand() *cobra.Command {

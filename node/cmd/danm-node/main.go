@@ -38,7 +38,7 @@ func command() *cobra.Command {
 	f.StringVar(&c.sysRoot, "sys-root", "/", "where the host's /proc and /sys are found")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(agentCommand(c), guardCommand(c), uninstallCommand(), statusCommand(c), restoreCommand(c), retryCommand(c),
+	root.AddCommand(agentCommand(c), guardCommand(c), installCommand(), uninstallCommand(), statusCommand(c), restoreCommand(c), retryCommand(c),
 		simple("pause", "no further kernel writes until resume", "paused: a window that is open still ends, nothing else is written", func(ctx context.Context) error { return guard.Client{Dir: c.stateDir}.Pause(ctx) }),
 		simple("resume", "kernel writes again after pause", "resumed", func(ctx context.Context) error { return guard.Client{Dir: c.stateDir}.Resume(ctx) }))
 	return root

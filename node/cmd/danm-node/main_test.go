@@ -49,3 +49,40 @@ func TestUninstallRemovesConfAndBinaryOnly(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 }
+
+func TestInstallReplacesTheBinaryByRename(t *testing.T) {
+	dir := t.TempDir()
+	binary, bin := filepath.Join(dir, "danm"), filepath.Join(dir, "opt", "bin")
+	install := func(content, want string) {
+		t.Helper()
+		if err := os.WriteFile(binary, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := run(t, "install", "--binary", binary, "--cni-bin-dir", bin)
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v: %s", err, out)
+		}
+		got, err := os.ReadFile(filepath.Join(bin, "danm"))
+		if info, _ := os.Stat(filepath.Join(bin, "danm")); err != nil || string(got) != content || info.Mode().Perm() != 0o755 {
+			t.Errorf("%v: %q", err, got)
+		}
+		if left, _ := os.ReadDir(bin); len(left) != 1 {
+			t.Errorf("left %v", left)
+		}
+	}
+	install("one", "copied")
+	running, err := os.Open(filepath.Join(bin, "danm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer running.Close()
+	install("two", "copied")
+	install("two", "is there already")
+	b := make([]byte, 3)
+	if _, err := running.Read(b); err != nil || string(b) != "one" {
+		t.Errorf("a program in use was overwritten: %q, %v", b, err)
+	}
+	if out, err := run(t, "install", "--binary", filepath.Join(dir, "none"), "--cni-bin-dir", bin); err == nil {
+		t.Error(out)
+	}
+}
