@@ -35,12 +35,10 @@ func (k *Kernel) cards(o plan.Observed) []model.NIC {
 		}
 		n := model.NIC{Name: l.Name, AltNames: slices.Clone(l.AltNames), MAC: l.MAC, PCI: l.PCI, Driver: l.Driver, MinMTU: l.MinMTU, MaxMTU: l.MaxMTU}
 		n.Speed = max(0, k.number("sys/class/net", l.Name, "speed")) // -1: unknown
-		if l.PCI != "" {
-			n.TotalVFs = k.number("sys/bus/pci/devices", l.PCI, "sriov_totalvfs")
-			n.VFs = k.number("sys/bus/pci/devices", l.PCI, "sriov_numvfs")
-			if pf, err := os.Readlink(filepath.Join(k.sysRoot, "sys/bus/pci/devices", l.PCI, "physfn")); err == nil {
-				n.PF = filepath.Base(pf)
-			}
+		n.TotalVFs = k.number("sys/class/net", l.Name, "device/sriov_totalvfs")
+		n.VFs = k.number("sys/class/net", l.Name, "device/sriov_numvfs")
+		if pf, err := os.Readlink(filepath.Join(k.sysRoot, "sys/class/net", l.Name, "device/physfn")); err == nil {
+			n.PF = filepath.Base(pf)
 		}
 		out = append(out, n)
 	}

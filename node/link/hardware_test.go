@@ -1,13 +1,14 @@
 package link
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"danm.io/danm/node/plan"
 	"danm.io/danm/spec/model"
+	"danm.io/danm/test/lab"
+	"github.com/vishvananda/netlink"
 )
 
 // TestHardwareFromSysfs reads a made sysfs: a physical function, and one of its virtual ones.
@@ -24,10 +25,10 @@ func TestHardwareFromSysfs(t *testing.T) {
 	}
 	write("sys/class/net/ens1/speed", "25000\n")
 	write("sys/class/net/ens1v0/speed", "-1\n")
-	write("sys/bus/pci/devices/0000:01:00.0/sriov_totalvfs", "64\n")
-	write("sys/bus/pci/devices/0000:01:00.0/sriov_numvfs", "8\n")
-	write("sys/bus/pci/devices/0000:01:10.0/vendor", "0x8086\n")
-	if err := os.Symlink("../0000:01:00.0", filepath.Join(root, "sys/bus/pci/devices/0000:01:10.0/physfn")); err != nil {
+	write("sys/class/net/ens1/device/sriov_totalvfs", "64\n")
+	write("sys/class/net/ens1/device/sriov_numvfs", "8\n")
+	write("sys/class/net/ens1v0/device/vendor", "0x8086\n")
+	if err := os.Symlink("../0000:01:00.0", filepath.Join(root, "sys/class/net/ens1v0/device/physfn")); err != nil {
 		t.Fatal(err)
 	}
 	k := &Kernel{sysRoot: root}
@@ -54,27 +55,79 @@ func TestHardwareFromSysfs(t *testing.T) {
 	}
 }
 
-// TestLimitsOfRealDevices: the limits that the kernel tells of a device, and of one that appears later.
-func TestLimitsOfRealDevices(t *testing.T) {
+// TestKernelLimits: the MTU limits that the kernel tells of devices, also of one that appears later.
+func TestKernelLimits(t *testing.T) {
 	k, err := New("/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	o, err := k.Observe(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for _, l := range o.Links {
-		if l.Kind == model.Physical && l.Name != "lo" {
-			seen++
-			if l.MaxMTU < l.MTU || l.MinMTU > l.MTU || l.MaxMTU == 0 {
-				t.Errorf("%s with MTU %d may have %d to %d", l.Name, l.MTU, l.MinMTU, l.MaxMTU)
+	for _, name := range []string{"a", "b"} {
+		if err := k.h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name + "0"}, PeerName: name + "1"}); err != nil {
+			t.Skip("no namespaces: ", err)
+		}
+		o, err := k.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for _, l := range o.Links {
+			if l.KernelKind == "veth" {
+				seen++
+				if l.MinMTU != 68 || l.MaxMTU != 65535 {
+					t.Errorf("%s may have %d to %d", l.Name, l.MinMTU, l.MaxMTU)
+				}
 			}
 		}
+		if seen < 2 {
+			t.Errorf("%d devices seen", seen)
+		}
 	}
-	if seen == 0 {
-		t.Skip("no device but lo in this namespace")
+}
+
+// TestKernelHardware: the VM's virtio card with its driver and PCI address, and the kernel's simulated card with virtual
+// functions.
+func TestKernelHardware(t *testing.T) {
+	if os.Getenv("DANM_BIN") == "" {
+		t.Skip("hardware is the VM's")
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const first = "/proc/1/ns/net" // where hardware is; /sys shows it, too
+	k, err := At(first, "/")
+	must(err)
+	defer k.Close()
+	there := &lab.NS{Name: "first", Path: first}
+	write := func(file, text string) {
+		t.Helper()
+		must(there.Do(func() error { return os.WriteFile(file, []byte(text), 0) }))
+	}
+	card := func(driver string) model.NIC {
+		t.Helper()
+		cards, err := k.Hardware(t.Context())
+		must(err)
+		for _, n := range cards {
+			if n.Driver == driver {
+				return n
+			}
+		}
+		t.Fatalf("no card of driver %s: %+v", driver, cards)
+		return model.NIC{}
+	}
+	if n := card("virtio_net"); n.MAC != "52:54:00:da:03:01" || n.PCI != "0000:00:09.0" || n.MinMTU != 68 || n.MaxMTU != 65535 || n.TotalVFs != 0 {
+		t.Errorf("%+v", n)
+	}
+	write("/sys/bus/netdevsim/new_device", "7 1")
+	defer func() { write("/sys/bus/netdevsim/del_device", "7") }()
+	if n := card("netdevsim"); n.VFs != 0 || n.MaxMTU == 0 || n.PCI != "" {
+		t.Errorf("%+v", n)
+	}
+	write("/sys/bus/netdevsim/devices/netdevsim7/sriov_numvfs", "4")
+	if n := card("netdevsim"); n.VFs != 4 {
+		t.Errorf("%+v", n)
 	}
 }

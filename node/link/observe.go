@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"danm.io/danm/node/plan"
@@ -142,15 +143,30 @@ func addrOf(ip net.IP) netip.Addr {
 	return a
 }
 
-// observeHardware: the PCI address comes with the link since Linux 5.14 (IFLA_PARENT_DEV_NAME); sysfs by PCI address knows
-// no namespaces, so the driver found there is right for links of any of them.
+// pciAddress is a device's directory name below /sys/devices (Documentation/PCI/sysfs-pci.rst).
+var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
+
+// observeHardware: the device behind a link comes with it since Linux 5.14 (IFLA_PARENT_DEV_NAME); sysfs by bus and device
+// knows no namespaces, so what is found there is right for links of any of them. The card of a virtual machine is a device
+// on a bus of its own, which a PCI device carries.
 func (k *Kernel) observeHardware(o *plan.ObservedLink, a *netlink.LinkAttrs) {
-	if o.KernelKind != "" || a.ParentDevBus != "pci" {
+	if o.KernelKind != "" || a.ParentDevBus == "" || a.ParentDev == "" {
 		return
 	}
-	o.PCI = a.ParentDev
-	if driver, err := os.Readlink(filepath.Join(k.sysRoot, "sys/bus/pci/devices", o.PCI, "driver")); err == nil {
+	device := filepath.Join(k.sysRoot, "sys/bus", a.ParentDevBus, "devices", a.ParentDev)
+	if driver, err := os.Readlink(filepath.Join(device, "driver")); err == nil {
 		o.Driver = filepath.Base(driver)
+	}
+	if a.ParentDevBus == "pci" {
+		o.PCI = a.ParentDev
+		return
+	}
+	path, err := os.Readlink(device)
+	if err != nil {
+		return
+	}
+	if carrier := filepath.Base(filepath.Dir(path)); pciAddress.MatchString(carrier) {
+		o.PCI = carrier
 	}
 }
 

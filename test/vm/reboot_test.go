@@ -83,7 +83,7 @@ func newInside(t *testing.T) *inside {
 	}
 	k, err := link.New("/")
 	must(t, err)
-	for i, name := range []string{"eth0", "eth1"} {
+	for i, name := range []string{"card0", "card1"} {
 		a := netlink.NewLinkAttrs()
 		a.Name, a.HardwareAddr = name, []byte{2, 0, 0, 0, 0, byte(i + 1)}
 		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: a, PeerName: name + "-far", PeerHardwareAddr: []byte{2, 0, 0, 0, 1, byte(i + 1)}}))
@@ -134,18 +134,18 @@ func confirmedPlan() model.NodePlan {
 			{Name: "bond0", Kind: model.Bond, MTU: 1500, Up: true, Bond: &model.BondOptions{Mode: "active-backup", MIIMonitor: 100}},
 			{Name: "bond0.100", Kind: model.VLAN, Parent: "bond0", VLANID: 100, MTU: 1400, Up: true, Master: "blue", Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}},
 			{Name: "blue", Kind: model.VRF, Table: 100, Up: true},
-			{Name: "eth1", Kind: model.Physical, Up: true, Master: "bond0"},
+			{Name: "card1", Kind: model.Physical, Up: true, Master: "bond0"},
 		},
 		Routes:  []model.Route{{To: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.1.0.2"), Dev: "bond0.100", Table: 100}},
 		Rules:   []model.Rule{{Priority: 500, Family: 4, From: netip.MustParsePrefix("10.9.0.0/16"), Table: 100}},
-		Sysctls: []model.Sysctl{{Key: "net.ipv4.conf.eth1.rp_filter", Value: "2"}},
+		Sysctls: []model.Sysctl{{Key: "net.ipv4.conf.card1.rp_filter", Value: "2"}},
 	}
 }
 
 // nextPlan takes away what carries the node.
 func nextPlan() model.NodePlan {
 	p := confirmedPlan()
-	p.Links = []model.Link{{Name: "eth1", Kind: model.Physical, MTU: 1600}, {Name: "dummy7", Kind: model.Dummy, Up: true}}
+	p.Links = []model.Link{{Name: "card1", Kind: model.Physical, MTU: 1600}, {Name: "dummy7", Kind: model.Dummy, Up: true}}
 	p.Routes, p.Rules = nil, nil
 	return p
 }

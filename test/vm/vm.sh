@@ -12,8 +12,9 @@ set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$repo/.cache/vm
-packages="qemu-system-x86 busybox-static cpio kmod"
-modules="virtio_pci virtio_blk ext4 9p 9pnet_virtio 8021q ipvlan macvlan vxlan dummy bonding vrf veth bridge tun nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_reject_inet nft_log nft_limit sch_htb sch_ingress act_mirred"
+packages="qemu-system-x86 busybox-static cpio kmod e2fsprogs"
+simulator="make gcc bc xz-utils linux-headers-amd64 linux-source-6.1" # netdevsim is built: Debian's kernel has no module of it
+modules="virtio_pci virtio_blk virtio_net psample ext4 9p 9pnet_virtio 8021q ipvlan macvlan vxlan dummy bonding vrf veth bridge tun nf_tables nft_chain_nat nft_ct nft_masq nft_nat nft_reject_inet nft_log nft_limit sch_htb sch_ingress act_mirred"
 
 can_build() {
 	if ! command -v apt-get >/dev/null || [ "$(dpkg --print-architecture 2>/dev/null)" != amd64 ]; then
@@ -51,6 +52,29 @@ fetch_kernel() { # into $cache/kernel; prints the version
 	echo "${package#linux-image-}"
 }
 
+# build_netdevsim KERNEL-VERSION: the kernel's simulated network card, from the sources of the same version, into $cache.
+build_netdevsim() {
+	local sources=/usr/src/linux-source-6.1.tar.xz
+	if [ ! -e "$sources" ] || [ ! -e "/usr/src/linux-headers-$1" ]; then
+		if [ "${DANM_TEST_SETUP:-1}" = 0 ] || [ "$(id -u)" != 0 ]; then
+			echo "vm: no netdevsim: needs $simulator" >&2
+			return
+		fi
+		echo "vm: installing $simulator" >&2
+		# shellcheck disable=SC2086 # a list of package names
+		DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends ${simulator/linux-headers-amd64/linux-headers-$1} >/dev/null
+	fi
+	rm -rf "$cache/source"
+	mkdir -p "$cache/source"
+	tar -xf "$sources" -C "$cache/source" --strip-components 1 linux-source-6.1/drivers/net/netdevsim
+	make -s -C "/usr/src/linux-headers-$1" M="$cache/source/drivers/net/netdevsim" CONFIG_NETDEVSIM=m modules >"$cache/netdevsim.log" 2>&1 || {
+		tail -5 "$cache/netdevsim.log" >&2
+		return 1
+	}
+	strip -g -o "$cache/netdevsim.ko" "$cache/source/drivers/net/netdevsim/netdevsim.ko"
+	rm -rf "$cache/source"
+}
+
 make_disk() { # make_disk KERNEL-VERSION
 	local disk=$cache/disk n=100 module
 	rm -rf "$disk"
@@ -62,6 +86,7 @@ make_disk() { # make_disk KERNEL-VERSION
 		cp "$file" "$disk/modules/$n.ko"
 		n=$((n + 1))
 	done
+	[ ! -e "$cache/netdevsim.ko" ] || cp "$cache/netdevsim.ko" "$disk/modules/999.ko"
 	cp "$repo/test/vm/init" "$disk/init"
 	chmod +x "$disk/init"
 	(cd "$disk" && find . | cpio -o -H newc --quiet | gzip -1) >"$cache/disk.gz.new"
@@ -78,6 +103,7 @@ build() {
 	install_packages
 	local version
 	version=$(fetch_kernel)
+	build_netdevsim "$version"
 	make_disk "$version"
 	rm -f "$cache/vmlinuz"
 	cp "$cache/kernel/boot/vmlinuz-$version" "$cache/vmlinuz"
@@ -101,7 +127,7 @@ boot() {
 	timeout "${VM_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${VM_MEMORY:-2G}" \
 		-nodefaults -no-reboot -display none -serial stdio -kernel "$cache/vmlinuz" -initrd "$cache/disk.gz" \
 		-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" \
-		"${disk[@]}" \
+		-device virtio-net-pci,mac=52:54:00:da:03:01,addr=0x9 "${disk[@]}" \
 		-virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
 		-virtfs "local,path=$repo,mount_tag=repo,security_model=none,readonly=on,multidevs=remap" \
 		-virtfs "local,path=$share,mount_tag=share,security_model=none" </dev/null | tr -d '\r' | grep -av '^\[ .*reboot: Power down$' || true
