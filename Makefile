@@ -45,7 +45,7 @@ test-kernel: ## the real kernel, in namespaces that the tests make
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
 	@echo "== test-vm"
 	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || { \
-		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
+		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
 		./cni/attach ./cni/server ./node/link ./node/probe ./test/kernel ./test/lab && \
 		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }
 

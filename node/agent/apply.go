@@ -41,9 +41,10 @@ func (a *Agent) apply(ctx context.Context, st model.NodeState) (time.Duration, s
 		a.m.plans.WithLabelValues("confirmed").Inc()
 		return a.opts.Interval, blockedText(out)
 	}
-	if err := a.window(ctx, st, out); err != nil {
+	deadline := time.Now().Add(out.Left) // on a clock that does not jump
+	if err := a.window(ctx, st, deadline); err != nil {
 		a.m.plans.WithLabelValues("reverted").Inc()
-		a.awaitRevert(ctx, out.Deadline)
+		a.awaitRevert(ctx, deadline)
 		return soon, string(diag.PlanReverted) + ": " + err.Error()
 	}
 	a.adopt(st)
@@ -83,8 +84,8 @@ func (a *Agent) probes(ctx context.Context, st model.NodeState, probes []model.P
 }
 
 // window ends with a confirmation, or with the reason why there was none by the deadline.
-func (a *Agent) window(ctx context.Context, st model.NodeState, out guard.Outcome) error {
-	ctx, cancel := context.WithDeadline(ctx, out.Deadline)
+func (a *Agent) window(ctx context.Context, st model.NodeState, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var since time.Time
 	for {

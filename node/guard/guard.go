@@ -68,6 +68,7 @@ type Submission struct {
 type Outcome struct {
 	Confirmed bool           `json:"confirmed,omitempty"`
 	Deadline  time.Time      `json:"deadline,omitzero"`
+	Left      time.Duration  `json:"left,omitempty"`  // nanoseconds until then when this was written: clocks may jump
 	Steps     []plan.Step    `json:"steps,omitempty"` // executed
 	Held      []plan.Step    `json:"held,omitempty"`  // wait until their Pods are gone
 	Rest      []plan.Step    `json:"rest,omitempty"`  // repair only: need a submission
@@ -124,7 +125,7 @@ func (g *Guard) Submit(ctx context.Context, s Submission) (Outcome, error) {
 	case j.Refusals[s.Digest].refuses():
 		return Outcome{}, fmt.Errorf("%w: %s", ErrQuarantined, j.Refusals[s.Digest].Reason)
 	case j.Phase == Waiting && j.Pending.Digest == s.Digest:
-		return Outcome{Deadline: g.deadline, Steps: j.Pending.Steps, Held: j.Pending.Held, Blocked: j.Pending.Blocked}, nil
+		return Outcome{Deadline: g.deadline, Left: time.Until(g.deadline), Steps: j.Pending.Steps, Held: j.Pending.Held, Blocked: j.Pending.Blocked}, nil
 	case j.Phase.Open():
 		return Outcome{}, ErrBusy
 	}
@@ -206,7 +207,7 @@ func (g *Guard) execute(ctx context.Context, j journal, tx *Transaction) (Outcom
 		return Outcome{}, g.abandon(ctx, j, err)
 	}
 	g.arm(tx)
-	return Outcome{Deadline: g.deadline, Steps: tx.Steps, Held: tx.Held, Blocked: tx.Blocked}, nil
+	return Outcome{Deadline: g.deadline, Left: time.Until(g.deadline), Steps: tx.Steps, Held: tx.Held, Blocked: tx.Blocked}, nil
 }
 
 // arm starts the window's end.
