@@ -29,3 +29,12 @@ func TestMTUAboveACard(t *testing.T) {
 		}
 	}
 }
+
+func TestNodesKnowWhetherStepsMayDisrupt(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		r := Render(model.Bundle{Slots: 1, Nodes: []model.Node{{Name: "n"}}, Rollout: model.Rollout{AllowsDisruptive: allowed}}, model.Inventory{})
+		if len(r.Nodes) != 1 || r.Nodes[0].Disruptive != allowed {
+			t.Errorf("%v: %+v", allowed, r)
+		}
+	}
+}

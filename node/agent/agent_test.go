@@ -49,6 +49,7 @@ type node struct {
 type front struct {
 	*guard.Guard
 	away    bool
+	last    guard.Submission
 	submits int
 	onOK    func() // after a successful Confirm
 }
@@ -62,6 +63,7 @@ func (f *front) Status(ctx context.Context) (guard.Status, error) {
 
 func (f *front) Submit(ctx context.Context, s guard.Submission) (guard.Outcome, error) {
 	f.submits++
+	f.last = s
 	return f.Guard.Submit(ctx, s)
 }
 
@@ -568,6 +570,11 @@ func TestReport(t *testing.T) {
 		n.run(2 * time.Second)
 		r, err := state.Open(n.dir).ReadReport()
 		must(t, err)
+		n.write("r2", bridgePlan(1300), func(st *model.NodeState) { st.Disruptive = true })
+		n.run(2 * time.Second)
+		if s := n.front.last; !s.Disruptive || len(s.Pods["br0"]) != 1 || s.Revision != "r2" {
+			t.Errorf("submitted %+v", s)
+		}
 		if n.mends == 0 {
 			t.Error("nobody looks after the interfaces of Pods")
 		}

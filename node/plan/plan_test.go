@@ -305,3 +305,23 @@ func BenchmarkNoop1000(b *testing.B) {
 		plan.Diff(d, after)
 	}
 }
+
+// TestAdoptWithoutASource: a VXLAN whose source address the bundle leaves open is the same link whatever address it has.
+func TestAdoptWithoutASource(t *testing.T) {
+	local := netip.MustParseAddr("192.0.2.1")
+	group := netip.MustParseAddr("239.0.0.7")
+	vx := func(local netip.Addr) model.Link {
+		return model.Link{Name: "vx", Kind: model.VXLAN, Parent: "eth0", Up: true, MTU: 1450, VXLAN: &model.VXLANOptions{VNI: 7, Port: 4789, Group: group, Local: local}}
+	}
+	for name, tc := range map[string]struct {
+		want, have netip.Addr
+		same       bool
+	}{"open in the bundle": {netip.Addr{}, local, true}, "open on the host": {local, netip.Addr{}, true}, "another": {local, netip.MustParseAddr("192.0.2.2"), false}} {
+		have := vx(tc.have)
+		o := plan.Observed{Links: []plan.ObservedLink{{Link: model.Link{Name: "eth0", Kind: model.Physical, MTU: 1500, Up: true}}, {Link: have, KernelKind: "vxlan"}}}
+		p := plan.Diff(plan.Desired{Plan: model.NodePlan{Links: []model.Link{vx(tc.want)}}}, o)
+		if len(p.Steps) > 0 || (len(p.Blocked) == 0) != tc.same {
+			t.Errorf("%s: %s", name, p.Text())
+		}
+	}
+}

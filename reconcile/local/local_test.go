@@ -646,3 +646,24 @@ func TestReflectedSecret(t *testing.T) {
 		t.Errorf("%v, %v, %s", err, readErr, b)
 	}
 }
+
+// TestWarnsOfTheNodesOwnCards: what the agent found of this machine counts in the next round, as a warning.
+func TestWarnsOfTheNodesOwnCards(t *testing.T) {
+	root, dir := t.TempDir(), t.TempDir()
+	files := good(1400)
+	files["card.yaml"] = "apiVersion: bundle.danm.io/v1\nkind: Topology\nmetadata: {name: cards}\nspec:\n  groups:\n  - name: cards\n    interfaces:\n    - {name: ens1, mtu: 9000}\n"
+	put(t, root, files)
+	if err := state.Open(dir).WriteInventory(model.Inventory{Hardware: map[string][]model.NIC{"edge-2": {{Name: "ens1", MaxMTU: 1500}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := once(t, root, dir, "edge-2"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ReadStatus(dir)
+	if err != nil || len(s.Errors) > 0 || s.Total != 1 || s.Diagnostics[0].Code != diag.MTUAboveCard {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if st := read(t, dir); len(st.Plan.Links) == 0 {
+		t.Error("a warning kept the state back")
+	}
+}

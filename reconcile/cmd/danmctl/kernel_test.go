@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	nodeplan "danm.io/danm/node/plan"
+	"danm.io/danm/node/state"
 	"github.com/vishvananda/netlink"
 )
 
@@ -43,6 +45,32 @@ func TestKernelPlanLocal(t *testing.T) {
 	if code != 1 || errs != "" || !strings.Contains(out, "fab0") || !strings.Contains(out, "! blocked") {
 		t.Errorf("a missing interface is not told: exit %d\n%s%s", code, out, errs)
 	}
+}
+
+// TestKernelPlanNamesPods: the Pods that an agent reports stand beside the steps that would hurt them.
+func TestKernelPlanNamesPods(t *testing.T) {
+	const inside = "DANM_TEST_INSIDE"
+	if os.Getenv(inside) == "" {
+		isolated(t, inside)
+		return
+	}
+	dir := t.TempDir()
+	must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "old", Group: nodeplan.Group}}))
+	must(os.WriteFile(filepath.Join(dir, "ledger.json"), frame(t, []nodeplan.Record{{ID: "link/old"}}), 0o600))
+	must(state.Open(dir).WriteReport(state.Report{Pods: map[string][]string{"old": {"acme/sip-0"}}}))
+	code, out, errs := ctl(t, "plan", minimal, "--node", "laptop", "--local", "--state-dir", dir)
+	if code != 1 || errs != "" || !strings.Contains(out, "- link old bridge") || !strings.Contains(out, "1 (acme/sip-0)") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+func frame(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := state.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // TestKernelInit writes a bundle of a namespace with one interface; nothing of the host is read or touched.
