@@ -102,7 +102,7 @@ func (s NodeStatus) text(now time.Time) string {
 	line := func(name, format string, a ...any) { fmt.Fprintf(&b, "%-11s%s\n", name+":", fmt.Sprintf(format, a...)) }
 	line("node", "%s", s.Node)
 	if y := s.Sync; y != nil {
-		line("source", "%s, since %s at %s", y.Location, y.Since.UTC().Format(time.RFC3339), orDash(y.Fetched))
+		line("source", "%s at %s, since %s", y.Location, orDash(y.Fetched), y.Since.UTC().Format(time.RFC3339))
 		for _, d := range y.Diagnostics {
 			line("", "%s", strings.ReplaceAll(d.String(), "\n", "\n           "))
 		}
