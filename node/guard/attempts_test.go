@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,12 +17,12 @@ var errDisk = errors.New("no space left")
 
 // failing is a disk that takes nothing while on is true, of files whose name has the part.
 type failing struct {
-	on   bool
+	on   atomic.Bool
 	part string
 }
 
 func (f *failing) fault(_, path string) error {
-	if f.on && strings.Contains(path, f.part) {
+	if f.on.Load() && strings.Contains(path, f.part) {
 		return errDisk
 	}
 	return nil
@@ -36,12 +37,12 @@ func TestOneRevertIsOneAttempt(t *testing.T) {
 		base := k.Dump()
 		_, err := g.Submit(context.Background(), submission(planA()))
 		must(t, err)
-		disk.on = true
+		disk.on.Store(true)
 		time.Sleep(30 * time.Second)
 		if k.Dump() != base || phase(g) != Reverting {
 			t.Errorf("phase %s on a full disk\n%s", phase(g), k.Dump())
 		}
-		disk.on = false
+		disk.on.Store(false)
 		time.Sleep(5 * time.Second)
 		st, _ := g.Status(context.Background())
 		if st.Phase != Idle || st.Refusals[planA().Digest()].Attempts != 1 {
@@ -55,7 +56,8 @@ func TestOneRevertIsOneAttempt(t *testing.T) {
 func TestADiskThatIsFullIsNotThePlansFault(t *testing.T) {
 	for _, part := range []string{journalName, "ledger"} {
 		synctest.Test(t, func(t *testing.T) {
-			disk := &failing{on: true, part: part}
+			disk := &failing{part: part}
+			disk.on.Store(true)
 			k := machine(t)
 			g := openGuard(t, scratch(t), k, "b", disk.fault)
 			writes := k.Writes()
@@ -63,15 +65,15 @@ func TestADiskThatIsFullIsNotThePlansFault(t *testing.T) {
 				if _, err := g.Submit(context.Background(), submission(planA())); !errors.Is(err, errDisk) {
 					t.Errorf("%s: %v", part, err)
 				}
-				disk.on = false
+				disk.on.Store(false)
 				time.Sleep(5 * time.Second)
-				disk.on = true
+				disk.on.Store(true)
 			}
 			st, _ := g.Status(context.Background())
 			if k.Writes() != writes || len(st.Refusals) > 0 || st.Phase != Idle {
 				t.Errorf("%s: %d writes, %+v, %s", part, k.Writes()-writes, st.Refusals, st.Phase)
 			}
-			disk.on = false
+			disk.on.Store(false)
 			confirmed(t, g, planA())
 			must(t, g.Close(context.Background()))
 		})
