@@ -39,15 +39,15 @@ test-unit: ## pure code, properties, goldens, the fake kernel
 .PHONY: test-kernel
 test-kernel: ## the real kernel, in namespaces that the tests make
 	@echo "== test-kernel"
-	@$(RUNNER) $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' ./...
+	@go run ./test/runner -named -- $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' ./...
 
 .PHONY: test-vm
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
 	@echo "== test-vm"
 	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || { \
-		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
+		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
 		./cni/attach ./cni/server ./node/link ./node/probe ./test/kernel ./test/lab && \
-		go run ./test/runner -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }
+		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }
 
 .PHONY: test-e2e
 test-e2e: build ## the demo, its sabotages, and every command of the documents

@@ -29,17 +29,19 @@ type event struct {
 type tally struct {
 	passed, failed, skipped int
 	output                  map[string][]string // "package.Test" → lines
+	named                   bool                // passed tests are told, too
 	failures                []string
 	skips                   []string // "package.Test: reason"
 }
 
 func main() {
 	skipFile := flag.String("skips", "test/skips.txt", "skips allowed as root, one `Test: reason` a line")
+	named := flag.Bool("named", false, "name each test that passed, and the first level below it")
 	flag.Parse()
-	os.Exit(run(*skipFile, flag.Args()))
+	os.Exit(run(*skipFile, *named, flag.Args()))
 }
 
-func run(skipFile string, args []string) int {
+func run(skipFile string, named bool, args []string) int {
 	allowed, err := readSkips(skipFile)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "read allowed skips:", err)
@@ -56,7 +58,7 @@ func run(skipFile string, args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	t := &tally{output: map[string][]string{}}
+	t := &tally{output: map[string][]string{}, named: named}
 	t.read(out, os.Stdout)
 	failedRun := cmd.Wait() != nil
 	unlisted := t.unlisted(allowed)
@@ -102,6 +104,9 @@ func (t *tally) take(e event, progress io.Writer) {
 			return
 		}
 		t.finishTest(e, id)
+		if t.named && e.Action == "pass" && strings.Count(e.Test, "/") <= 1 {
+			fmt.Fprintf(progress, "      %s\n", e.Test)
+		}
 	}
 }
 

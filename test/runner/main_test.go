@@ -22,7 +22,7 @@ not json
 `
 
 func TestTally(t *testing.T) {
-	tl := &tally{output: map[string][]string{}}
+	tl := &tally{output: map[string][]string{}, named: true}
 	var progress, report bytes.Buffer
 	tl.read(strings.NewReader(stream), &progress)
 	if tl.passed != 1 || tl.failed != 1 || tl.skipped != 2 {
@@ -37,6 +37,9 @@ func TestTally(t *testing.T) {
 		if !strings.Contains(report.String(), want) {
 			t.Errorf("report lacks %q:\n%s", want, report.String())
 		}
+	}
+	if !strings.Contains(progress.String(), "      TestA\n") || strings.Contains(progress.String(), "TestB") {
+		t.Errorf("passed tests are not named: %q", progress.String())
 	}
 	if !strings.Contains(progress.String(), "not json") || !strings.Contains(progress.String(), "fail") {
 		t.Errorf("progress: %q", progress.String())
