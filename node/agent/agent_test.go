@@ -593,3 +593,31 @@ func TestReport(t *testing.T) {
 		}
 	})
 }
+
+// TestProbesOfASleeperBlameNobody: an agent that was stopped in the middle of its probes finds them out of time when it
+// wakes; a plan is not guilty by that.
+func TestProbesOfASleeperBlameNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.write("r1", bridgePlan(1400), probes("gw"))
+		n.run(5 * time.Second)
+		slept := false
+		n.up = func(string) bool {
+			if slept || !strings.Contains(n.k.Dump(), "1300") {
+				return true
+			}
+			slept = true
+			time.Sleep(20 * time.Second) // past the window; the probe's own time is over, too
+			return false
+		}
+		n.write("r2", bridgePlan(1300), probes("gw"))
+		n.run(21 * time.Second)
+		if st := n.status(); !slept || st.Undone == nil || st.Undone.Verdict != guard.Inconclusive || st.Refusals[st.Undone.Digest].Guilty {
+			t.Fatalf("%+v, %+v", st.Undone, st.Refusals)
+		}
+		n.run(30 * time.Second)
+		if n.revision() != "r2" {
+			t.Error("not tried again")
+		}
+	})
+}

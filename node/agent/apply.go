@@ -111,7 +111,13 @@ func (a *Agent) window(ctx context.Context, st model.NodeState, deadline time.Ti
 
 // verdict is nil when all counting probes pass; without any, when the kernel is as the plan wants it.
 func (a *Agent) verdict(ctx context.Context, st model.NodeState) error {
-	for _, r := range a.probes(ctx, st, a.baseline) {
+	began := time.Now()
+	results := a.probes(ctx, st, a.baseline)
+	if took := time.Since(began); took > longest(a.baseline)+probeSlack {
+		// This process was stopped or starved: that probes ran out of time says nothing about the plan.
+		return fmt.Errorf("the probes took %s, no wonder that they fail", took.Round(time.Millisecond))
+	}
+	for _, r := range results {
 		if r.Err != nil {
 			a.m.probeFailures.WithLabelValues(r.Name).Inc()
 			a.failing = r.Name
@@ -140,6 +146,21 @@ func (a *Agent) verdict(ctx context.Context, st model.NodeState) error {
 		}
 	}
 	return nil
+}
+
+// probeSlack is how much longer than their timeouts the probes of a process that is awake take at most.
+const probeSlack = 250 * time.Millisecond
+
+// longest is the longest timeout; probes run at once.
+func longest(probes []model.Probe) time.Duration {
+	d := time.Duration(0)
+	for _, p := range probes {
+		if p.Timeout <= 0 {
+			p.Timeout = probe.DefaultTimeout
+		}
+		d = max(d, p.Timeout)
+	}
+	return d
 }
 
 func (a *Agent) confirm(ctx context.Context, st model.NodeState) error {
