@@ -115,6 +115,9 @@ func (n *node) probe(ctx context.Context, probes []model.Probe, env probe.Env) [
 		if !n.up(p.Name) {
 			r.Err = errors.New("no answer")
 		}
+		if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) { // as a dial does
+			r.Err = errors.New("i/o timeout")
+		}
 		out = append(out, r)
 	}
 	return out
@@ -618,6 +621,22 @@ func TestProbesOfASleeperBlameNobody(t *testing.T) {
 		n.run(30 * time.Second)
 		if n.revision() != "r2" {
 			t.Error("not tried again")
+		}
+	})
+}
+
+// TestTheWindowsEndIsNoAnswer: probes that pass all the time are cut off by the end of a window that is too short to
+// confirm in; nobody is blamed.
+func TestTheWindowsEndIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		n.write("r1", bridgePlan(1400), probes("gw"))
+		n.run(5 * time.Second)
+		n.up = func(string) bool { time.Sleep(500 * time.Millisecond); return true }
+		n.write("r2", bridgePlan(1300), probes("gw"), func(st *model.NodeState) { st.ConfirmTimeout = 2200 * time.Millisecond })
+		n.run(6 * time.Second)
+		if st := n.status(); st.Undone == nil || st.Undone.Verdict != guard.Inconclusive || st.Undone.Probe != "" {
+			t.Fatalf("%+v", st.Undone)
 		}
 	})
 }

@@ -113,6 +113,9 @@ func (a *Agent) window(ctx context.Context, st model.NodeState, deadline time.Ti
 func (a *Agent) verdict(ctx context.Context, st model.NodeState) error {
 	began := time.Now()
 	results := a.probes(ctx, st, a.baseline)
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded // cut off by the window's end, which is no answer
+	}
 	if took := time.Since(began); took > longest(a.baseline)+probeSlack {
 		// This process was stopped or starved: that probes ran out of time says nothing about the plan.
 		return fmt.Errorf("the probes took %s, no wonder that they fail", took.Round(time.Millisecond))
