@@ -25,7 +25,7 @@ demo: build ## from a Git commit to Pods that ping, on this machine, in network 
 	go run ./test/demo --bin bin
 
 .PHONY: test
-test: test-setup test-unit test-kernel test-vm test-e2e ## all tests
+test: test-setup test-unit test-kernel test-cluster test-vm test-e2e ## all tests
 
 .PHONY: test-setup
 test-setup:
@@ -34,12 +34,17 @@ test-setup:
 .PHONY: test-unit
 test-unit: ## pure code, properties, goldens, the fake kernel
 	@echo "== test-unit"
-	@$(RUNNER) $(RACE) $(TEST_FLAGS) -skip '^(TestKernel|TestE2E|TestVM|TestInside)' ./...
+	@$(RUNNER) $(RACE) $(TEST_FLAGS) -skip '^(TestKernel|TestCluster|TestE2E|TestVM|TestInside)' ./...
 
 .PHONY: test-kernel
 test-kernel: ## the real kernel, in namespaces that the tests make
 	@echo "== test-kernel"
 	@go run ./test/runner -named -- $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' ./...
+
+.PHONY: test-cluster
+test-cluster: build ## a real Kubernetes: etcd and the API server, controllers and nodes
+	@echo "== test-cluster"
+	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed go run ./test/runner -named -- $(TEST_FLAGS) -p 1 -count 1 -timeout 20m -run '^TestCluster' ./test/cluster/...
 
 .PHONY: test-vm
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link

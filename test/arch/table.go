@@ -31,6 +31,7 @@ var table = []row{
 	{Name: "bundle-types", Room: "spec/bundle/v1", May: []string{"spec/diag"}, Never: ioPackages, Reason: "documents are plain types"},
 	{Name: "bundle-gen", Room: "spec/bundle/v1/internal/...", May: []string{"spec/bundle/v1"}, Reason: "the generator reads sources; it is no part of a binary"},
 	{Name: "danm-types", Room: "spec/danm/v1", Never: join(ioPackages, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}), Reason: "API types need apimachinery only"},
+	{Name: "api-types", Room: "spec/api/v1alpha1", Never: join(ioPackages, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}), Reason: "API types need apimachinery only"},
 	{Name: "npwg-types", Room: "spec/npwg/v1", Never: join(ioPackages, []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"}), Reason: "API types need apimachinery only"},
 	{Name: "model", Room: "spec/model", May: []string{"spec/diag"}, Never: ioPackages, Reason: "the value everything shares must not pull anything in"},
 	{Name: "annotation", Room: "spec/annotation", May: []string{"spec/diag", "spec/model"}, Never: ioPackages, Reason: "annotations become requests, nothing more"},

@@ -3,6 +3,14 @@ package v1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // DanmEp is one interface of one Pod. Only DANM writes it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=danmeps,shortName={de,dep}
+// +kubebuilder:printcolumn:name=Pod,type=string,JSONPath=`.spec.Pod`
+// +kubebuilder:printcolumn:name=Network,type=string,JSONPath=`.spec.NetworkName`
+// +kubebuilder:printcolumn:name=Interface,type=string,JSONPath=`.spec.Interface.Name`
+// +kubebuilder:printcolumn:name=Address,type=string,JSONPath=`.spec.Interface.Address`
+// +kubebuilder:printcolumn:name=Host,type=string,JSONPath=`.spec.Host`
 type DanmEp struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -71,4 +79,13 @@ type DanmEpIface struct {
 	// Mtu in bytes (DANM 2026).
 	// +optional
 	Mtu int `json:"Mtu,omitempty"`
+}
+
+// DanmEpList is a list of them.
+//
+// +kubebuilder:object:root=true
+type DanmEpList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []DanmEp `json:"items"`
 }

@@ -3,6 +3,18 @@ package v1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // DanmNet is a network of one namespace, made by its users.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=danmnets,shortName={dn,dnet}
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name=Type,type=string,JSONPath=`.spec.NetworkType`
+// +kubebuilder:printcolumn:name=VLAN,type=integer,JSONPath=`.spec.Options.vlan`
+// +kubebuilder:printcolumn:name=VXLAN,type=integer,JSONPath=`.spec.Options.vxlan`
+// +kubebuilder:printcolumn:name=CIDR,type=string,JSONPath=`.spec.Options.cidr`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.AllowedTenants) || self.spec.AllowedTenants.size() == 0",message="AllowedTenants is for ClusterNetworks: a DanmNet belongs to its namespace"
 type DanmNet struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -15,6 +27,18 @@ type DanmNet struct {
 }
 
 // TenantNetwork is a network of one namespace whose physical side the cluster's administrator decides.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=tenantnetworks,shortName={tn,tnet}
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name=Type,type=string,JSONPath=`.spec.NetworkType`
+// +kubebuilder:printcolumn:name=VLAN,type=integer,JSONPath=`.spec.Options.vlan`
+// +kubebuilder:printcolumn:name=VXLAN,type=integer,JSONPath=`.spec.Options.vxlan`
+// +kubebuilder:printcolumn:name=CIDR,type=string,JSONPath=`.spec.Options.cidr`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.AllowedTenants) || self.spec.AllowedTenants.size() == 0",message="AllowedTenants is for ClusterNetworks: a TenantNetwork belongs to its namespace"
 type TenantNetwork struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -27,6 +51,17 @@ type TenantNetwork struct {
 }
 
 // ClusterNetwork is a network of the cluster, for the namespaces in AllowedTenants or for everyone.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,path=clusternetworks,shortName={cn,cnet}
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name=Type,type=string,JSONPath=`.spec.NetworkType`
+// +kubebuilder:printcolumn:name=VLAN,type=integer,JSONPath=`.spec.Options.vlan`
+// +kubebuilder:printcolumn:name=VXLAN,type=integer,JSONPath=`.spec.Options.vxlan`
+// +kubebuilder:printcolumn:name=CIDR,type=string,JSONPath=`.spec.Options.cidr`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type ClusterNetwork struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -42,13 +77,19 @@ type ClusterNetwork struct {
 type NetworkSpec struct {
 	// NetworkID names host links (vx_<NetworkID>, <NetworkID>.<vlan>) and, for static delegates, the CNI conf.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.contains('/') && self != '..'",message="a NetworkID names host links and files: it holds no slash"
+	// +kubebuilder:validation:MaxLength=253
 	NetworkID string `json:"NetworkID,omitempty"`
 	// NetworkType is ipvlan (also if empty), another native driver, or a CNI plugin's name.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.contains('/') && self != '..'",message="a NetworkType is a driver or the name of a CNI plugin: it holds no slash"
+	// +kubebuilder:validation:MaxLength=253
 	NetworkType string `json:"NetworkType,omitempty"`
 	// AllowedTenants lists the namespaces that may use a ClusterNetwork; empty is everyone.
 	// +optional
 	// +listType=set
+	// +kubebuilder:validation:MaxItems=4096
+	// +kubebuilder:validation:items:MaxLength=63
 	AllowedTenants []string `json:"AllowedTenants,omitempty"`
 	// Options are the network's parameters.
 	// +optional
@@ -59,18 +100,29 @@ type NetworkSpec struct {
 }
 
 // NetworkOptions are the parameters of a network. Stored objects of DANM hold "" where a value is absent.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.vlan) && self.vlan > 0 && has(self.vxlan) && self.vxlan > 0)",message="vlan and vxlan exclude each other"
+// +kubebuilder:validation:XValidation:rule="!(has(self.host_device) && self.host_device != \"\" && has(self.device_pool) && self.device_pool != \"\")",message="host_device and device_pool exclude each other"
+// +kubebuilder:validation:XValidation:rule="!has(self.routes) || self.routes.size() == 0 || (has(self.cidr) && self.cidr != \"\")",message="routes need a cidr"
+// +kubebuilder:validation:XValidation:rule="!has(self.routes6) || self.routes6.size() == 0 || (has(self.net6) && self.net6 != \"\")",message="routes6 need a net6"
 type NetworkOptions struct {
 	// Device is host_device: the parent on the host; not together with device_pool.
 	// +optional
+	// +kubebuilder:validation:MaxLength=253
 	Device string `json:"host_device,omitempty"`
 	// DevicePool is the extended resource whose devices are attached (sriov).
 	// +optional
+	// +kubebuilder:validation:MaxLength=316
 	DevicePool string `json:"device_pool,omitempty"`
 	// Vlan is the VLAN id of the host link, 1 to 4094; not together with vxlan.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
 	Vlan int `json:"vlan,omitempty"`
 	// Vxlan is the VNI of the host link.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=16777215
 	Vxlan int `json:"vxlan,omitempty"`
 	// Cidr is the IPv4 subnet; host bits are tolerated; empty is none.
 	// +optional
@@ -83,6 +135,7 @@ type NetworkOptions struct {
 	Alloc string `json:"alloc,omitempty"`
 	// Routes lead from a destination CIDR to a gateway inside cidr.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1024
 	Routes map[string]string `json:"routes,omitempty"`
 	// Net6 is the IPv6 subnet.
 	// +optional
@@ -95,15 +148,20 @@ type NetworkOptions struct {
 	Alloc6 string `json:"alloc6,omitempty"`
 	// Routes6 lead from an IPv6 destination to a gateway inside net6.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1024
 	Routes6 map[string]string `json:"routes6,omitempty"`
 	// Prefix is container_prefix: the beginning of the interface's name in the Pod.
 	// +optional
 	Prefix string `json:"container_prefix,omitempty"`
 	// RTables is rt_tables: the table for policy routes, 0 (none) or 1 to 2147483647.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
 	RTables int64 `json:"rt_tables,omitempty"`
 	// MTU in bytes (DANM 2026), 1280 to 9000 there.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=65535
 	MTU int `json:"mtu,omitempty"`
 }
 
@@ -217,4 +275,31 @@ type NetworkStatus struct {
 	// ObservedGeneration is the generation the conditions speak of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// DanmNetList is a list of them.
+//
+// +kubebuilder:object:root=true
+type DanmNetList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []DanmNet `json:"items"`
+}
+
+// TenantNetworkList is a list of them.
+//
+// +kubebuilder:object:root=true
+type TenantNetworkList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TenantNetwork `json:"items"`
+}
+
+// ClusterNetworkList is a list of them.
+//
+// +kubebuilder:object:root=true
+type ClusterNetworkList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ClusterNetwork `json:"items"`
 }

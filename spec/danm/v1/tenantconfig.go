@@ -4,12 +4,20 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // TenantConfig says which devices and ids tenants may use. Like DANM's it has no spec: its fields stand at the top. With
 // the label danm.io/tenant it speaks of that tenant, without one of everyone.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,path=tenantconfigs,shortName={tc,tconf}
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name=Tenant,type=string,JSONPath=`.metadata.labels.danm\.io/tenant`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 type TenantConfig struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	// HostDevices that tenants may use. One device may stand twice, with different vniTypes.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
 	HostDevices []IfaceProfile `json:"hostDevices,omitempty"`
 	// NetworkIds replace, by network type (case-insensitive), the NetworkID of tenants' networks.
 	// +optional
@@ -24,7 +32,44 @@ type TenantConfig struct {
 	Extension *TenantExtension `json:"extension,omitempty"`
 	// Status is what became of it.
 	// +optional
-	Status NetworkStatus `json:"status,omitzero"`
+	Status TenantStatus `json:"status,omitzero"`
+}
+
+// TenantStatus is what became of a TenantConfig, and the numbers given out under it.
+type TenantStatus struct {
+	// Conditions of the configuration.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// ObservedGeneration is the generation the conditions speak of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Reserved are the VLAN ids and VNIs of networks, written here before they are written into the network.
+	// +optional
+	// +listType=map
+	// +listMapKey=network
+	// +kubebuilder:validation:MaxItems=16384
+	Reserved []ReservedNumber `json:"reserved,omitempty"`
+}
+
+// ReservedNumber is the device and number of one network.
+type ReservedNumber struct {
+	// Network is "namespace/name".
+	// +required
+	Network string `json:"network"`
+	// UID of the network: another one of that name gets a number of its own.
+	// +required
+	UID string `json:"uid"`
+	// Device, or device pool, that was chosen.
+	// +required
+	Device string `json:"device"`
+	// VniType is vlan or vxlan, empty if the device has none.
+	// +optional
+	VniType string `json:"vniType,omitempty"`
+	// ID is the VLAN id or VNI, 0 if the device has none.
+	// +optional
+	ID int64 `json:"id,omitempty"`
 }
 
 // TenantExtension is what DANM's fields cannot say of a tenant.
@@ -75,15 +120,23 @@ type Quotas struct {
 const LabelTenant = "danm.io/tenant"
 
 // IfaceProfile is one device, or pool of devices, that tenants may use.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.vniType) && self.vniType != \"\") == (has(self.vniRange) && self.vniRange != \"\")",message="vniType and vniRange are given together"
 type IfaceProfile struct {
 	// Name of the interface, or of a device pool if it contains a slash.
 	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=316
 	Name string `json:"name"`
 	// VniType is vlan or vxlan; given together with vniRange.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'vlan', 'vxlan']",message="vniType is vlan or vxlan"
+	// +kubebuilder:validation:MaxLength=16
 	VniType string `json:"vniType,omitempty"`
 	// VniRange lists ids as in cpusets: "2000-2500,2601".
 	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:Pattern=`^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$`
 	VniRange string `json:"vniRange,omitempty"`
 	// Alloc is DANM's bitmap of ids in use, base64: read for import, never written.
 	// +optional
@@ -99,4 +152,13 @@ type AllowedClusterNetwork struct {
 	// +optional
 	// +listType=set
 	Privileges []string `json:"privileges,omitempty"`
+}
+
+// TenantConfigList is a list of them.
+//
+// +kubebuilder:object:root=true
+type TenantConfigList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []TenantConfig `json:"items"`
 }

@@ -1,0 +1,53 @@
+// Package v1alpha1 is danm.io/v1alpha1, the API of the cluster home: NetworkBundle says where a bundle comes from and what
+// became of it, NodePlan and PlanSegment carry to each node what its kernel should have, FabricPeers where the others are.
+//
+// Users write NetworkBundles; the rest is the controller's, and a NodePlan's status the node's. The types depend on
+// apimachinery alone. What a bundle's documents mean is not said here (spec/bundle/v1).
+//
+// +kubebuilder:object:generate=true
+// +groupName=danm.io
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// The API's group and version, and its kinds.
+const (
+	Group             = "danm.io"
+	Version           = "v1alpha1"
+	APIVersion        = Group + "/" + Version
+	KindNetworkBundle = "NetworkBundle"
+	KindNodePlan      = "NodePlan"
+	KindPlanSegment   = "PlanSegment"
+	KindFabricPeers   = "FabricPeers"
+)
+
+// GroupVersion of every kind in this package.
+var GroupVersion = schema.GroupVersion{Group: Group, Version: Version}
+
+// AddToScheme makes the kinds known to clients.
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &NetworkBundle{}, &NetworkBundleList{}, &NodePlan{}, &NodePlanList{},
+		&PlanSegment{}, &PlanSegmentList{}, &FabricPeers{}, &FabricPeersList{})
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}
+
+// What people and the controller write on objects.
+const (
+	// AnnotationRequestedAt asks for a round now; any new value does.
+	AnnotationRequestedAt = "reconcile.danm.io/requestedAt"
+	// AnnotationRetry lifts the quarantine of the plan digest it names.
+	AnnotationRetry = "danm.io/retry"
+	// LabelBundle on objects made from a bundle names the NetworkBundle, hashed if it is longer than a label value may be.
+	LabelBundle = "danm.io/bundle"
+	// AnnotationOrigin is "file:line" of the document an object was made from.
+	AnnotationOrigin = "danm.io/origin"
+	// Finalizer keeps a NetworkBundle until what it made is gone, or is left on purpose.
+	Finalizer = "danm.io/bundle"
+	// FieldManager owns the fields the controller applies.
+	FieldManager = "danm-controller"
+)

@@ -1,0 +1,279 @@
+// Package bed starts a real Kubernetes for tests: etcd and kube-apiserver on loopback, and (in nodes.go) whole nodes in
+// network namespaces. The programs come from test/cluster/build.sh; nothing is fetched here.
+package bed
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// ErrNotBuilt says that the programs are not there: make test-cluster builds them.
+var ErrNotBuilt = errors.New("the test bed's programs are not built: run test/cluster/build.sh")
+
+// Programs is the directory of the bed's programs.
+func Programs() (string, error) {
+	dir := os.Getenv("DANM_TEST_BED")
+	if dir == "" {
+		return "", ErrNotBuilt
+	}
+	if _, err := os.Stat(filepath.Join(dir, "kube-apiserver")); err != nil {
+		return "", ErrNotBuilt
+	}
+	return dir, nil
+}
+
+// API is etcd and kube-apiserver.
+type API struct {
+	Dir    string
+	Host   string // https://host:port
+	etcd   *process
+	server *process
+	argv   []string
+}
+
+// AdminToken and the users of the token file. Tests make others with service accounts.
+const AdminToken = "admintoken"
+
+// StartAPI starts both in dir and waits until the server is ready. Address is where it listens, "" for loopback; wrap may
+// change how a program is started (for a network namespace), nil leaves it.
+func StartAPI(dir, address string, wrap func(*exec.Cmd) error) (*API, error) {
+	bin, err := Programs()
+	if err != nil {
+		return nil, err
+	}
+	if address == "" {
+		address = "127.0.0.1"
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{Dir: dir, Host: fmt.Sprintf("https://%s:%d", address, ports[0])}
+	if err := a.files(); err != nil {
+		return nil, err
+	}
+	client := fmt.Sprintf("http://127.0.0.1:%d", ports[1])
+	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2])
+	a.etcd, err = start(dir, "etcd", wrap, filepath.Join(bin, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--listen-client-urls", client,
+		"--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer,
+		"--unsafe-no-fsync", "--log-level", "error", "--quota-backend-bytes", "4294967296")
+	if err != nil {
+		return nil, err
+	}
+	pki := filepath.Join(dir, "pki")
+	a.argv = []string{filepath.Join(bin, "kube-apiserver"), "--etcd-servers", client, "--bind-address", address, "--secure-port", fmt.Sprint(ports[0]),
+		"--advertise-address", address, "--cert-dir", pki, "--service-account-key-file", filepath.Join(pki, "sa.key"),
+		"--service-account-signing-key-file", filepath.Join(pki, "sa.key"), "--service-account-issuer", "https://kubernetes.default.svc",
+		"--token-auth-file", filepath.Join(pki, "tokens.csv"), "--authorization-mode", "Node,RBAC", "--service-cluster-ip-range", "10.96.0.0/16",
+		"--allow-privileged", "--enable-admission-plugins", "NodeRestriction", "--endpoint-reconciler-type", "none"}
+	if err := a.Restart(wrap); err != nil {
+		return nil, errors.Join(err, a.Stop())
+	}
+	return a, nil
+}
+
+// Restart starts the API server (again) with the same storage.
+func (a *API) Restart(wrap func(*exec.Cmd) error) (err error) {
+	if a.server != nil {
+		a.server.stop()
+	}
+	if a.server, err = start(a.Dir, "kube-apiserver", wrap, a.argv[0], a.argv[1:]...); err != nil {
+		return err
+	}
+	return a.waitReady(wrap)
+}
+
+// Freeze and Thaw stop the API server's process without ending it.
+func (a *API) Freeze() error { return a.server.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw is the opposite of Freeze.
+func (a *API) Thaw() error { return a.server.cmd.Process.Signal(syscall.SIGCONT) }
+
+// StopServer ends the API server; Restart starts it again.
+func (a *API) StopServer() { a.server.stop() }
+
+func (a *API) waitReady(wrap func(*exec.Cmd) error) error {
+	var last []byte
+	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if a.server.ended() {
+			return fmt.Errorf("kube-apiserver ended: %s", a.server.tail())
+		}
+		out, err := a.Kubectl(wrap, "get", "--raw", "/readyz")
+		if last = out; err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("kube-apiserver is not ready: %s %s", last, a.server.tail())
+}
+
+// Stop ends both.
+func (a *API) Stop() error {
+	if a.server != nil {
+		a.server.stop()
+	}
+	if a.etcd != nil {
+		a.etcd.stop()
+	}
+	return nil
+}
+
+// Config of a client with a token.
+func (a *API) Config(token string) *rest.Config {
+	return &rest.Config{Host: a.Host, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 2000}
+}
+
+// Kubeconfig writes one for a token and returns its path.
+func (a *API) Kubeconfig(name, token string) (string, error) {
+	c := clientcmdapi.NewConfig()
+	c.Clusters["c"] = &clientcmdapi.Cluster{Server: a.Host, InsecureSkipTLSVerify: true}
+	c.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: token}
+	c.Contexts["c"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
+	c.CurrentContext = "c"
+	path := filepath.Join(a.Dir, name+".kubeconfig")
+	return path, clientcmd.WriteToFile(*c, path)
+}
+
+// Kubectl runs the bed's kubectl as the administrator.
+func (a *API) Kubectl(wrap func(*exec.Cmd) error, args ...string) ([]byte, error) {
+	return a.KubectlInput(wrap, "", args...)
+}
+
+// KubectlInput is Kubectl with something to read.
+func (a *API) KubectlInput(wrap func(*exec.Cmd) error, input string, args ...string) ([]byte, error) {
+	bin, err := Programs()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kubectl"), append([]string{"--server", a.Host, "--token", AdminToken, "--insecure-skip-tls-verify"}, args...)...)
+	cmd.Env = append(os.Environ(), "HOME="+a.Dir, "KUBECONFIG=/dev/null")
+	cmd.Stdin = strings.NewReader(input)
+	if wrap != nil {
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := wrap(cmd); err != nil {
+			return nil, err
+		}
+		err := cmd.Wait()
+		return out.Bytes(), err
+	}
+	return cmd.CombinedOutput()
+}
+
+func (a *API) files() error {
+	pki := filepath.Join(a.Dir, "pki")
+	if err := os.MkdirAll(pki, 0o700); err != nil {
+		return err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	tokens := AdminToken + ",admin,admin,system:masters\n"
+	for i := range 8 {
+		tokens += fmt.Sprintf("node%dtoken,system:node:n%d,n%d,system:nodes\n", i+1, i+1, i+1)
+	}
+	return errors.Join(os.WriteFile(filepath.Join(pki, "sa.key"), block, 0o600), os.WriteFile(filepath.Join(pki, "tokens.csv"), []byte(tokens), 0o600))
+}
+
+func freePorts(n int) ([]int, error) {
+	var out []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		out = append(out, l.Addr().(*net.TCPAddr).Port)
+	}
+	return out, nil
+}
+
+// process is a program of the bed; it ends with the test.
+type process struct {
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{}
+}
+
+func start(dir, name string, wrap func(*exec.Cmd) error, path string, args ...string) (*process, error) {
+	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p := &process{cmd: exec.Command(path, args...), log: log.Name(), done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if wrap == nil {
+		wrap = forkThread
+	}
+	if err := wrap(p.cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.done) }()
+	return p, nil
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGCONT)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+func (p *process) tail() string {
+	b, _ := os.ReadFile(p.log)
+	return string(b[max(0, len(b)-2000):])
+}
+
+// forks starts programs on one thread that lives as long as the process: Pdeathsig (prctl(2)) is about the thread.
+var forks = func() chan func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+}()
+
+func forkThread(cmd *exec.Cmd) error {
+	done := make(chan error)
+	forks <- func() { done <- cmd.Start() }
+	return <-done
+}

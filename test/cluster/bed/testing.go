@@ -1,0 +1,70 @@
+package bed
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var shared struct {
+	sync.Once
+	api *API
+	err error
+}
+
+// Main runs a package's tests and ends the API server that they share.
+func Main(m *testing.M) {
+	code := m.Run()
+	if shared.api != nil {
+		_ = shared.api.Stop()
+		_ = os.RemoveAll(shared.api.Dir)
+	}
+	os.Exit(code)
+}
+
+// Shared is an API server with DANM's definitions for all tests of a package; TestMain must call Main. Without the programs
+// the test is skipped.
+func Shared(t *testing.T) *API {
+	t.Helper()
+	shared.Do(func() {
+		dir, err := os.MkdirTemp("", "danm-bed-")
+		if err != nil {
+			shared.err = err
+			return
+		}
+		if shared.api, shared.err = StartAPI(dir, "", nil); shared.err == nil {
+			shared.err = shared.api.InstallCRDs(nil)
+		}
+	})
+	if errors.Is(shared.err, ErrNotBuilt) {
+		t.Skip(shared.err)
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.api
+}
+
+// Root is the project's directory.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..")
+}
+
+// InstallCRDs applies deploy/crd and the foreign definitions that tests need, and waits until they are served.
+func (a *API) InstallCRDs(wrap func(*exec.Cmd) error) error {
+	for _, dir := range []string{filepath.Join(Root(), "deploy", "crd"), filepath.Join(Root(), "test", "cluster", "testdata", "crd")} {
+		if out, err := a.Kubectl(wrap, "apply", "--server-side", "-f", dir); err != nil {
+			return errors.Join(err, errors.New(strings.TrimSpace(string(out))))
+		}
+	}
+	if out, err := a.Kubectl(wrap, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
+		return errors.Join(err, errors.New(strings.TrimSpace(string(out))))
+	}
+	return nil
+}
