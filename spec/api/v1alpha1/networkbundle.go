@@ -236,10 +236,13 @@ type RolloutStatus struct {
 	// Total of nodes that the rollout changes.
 	// +optional
 	Total int `json:"total,omitempty"`
-	// Silent nodes did not report in time and were passed over.
+	// Late nodes did not confirm in time and were passed over; they follow when they come back.
 	// +optional
 	// +listType=set
-	Silent []string `json:"silent,omitempty"`
+	Late []string `json:"late,omitempty"`
+	// LastComplete is the number of the newest complete rollout: layers of it, and of those before it, are good.
+	// +optional
+	LastComplete int64 `json:"lastComplete,omitempty"`
 	// Complete says that every node has confirmed, or was passed over.
 	// +optional
 	Complete bool `json:"complete,omitempty"`

@@ -128,6 +128,9 @@ type NodePlanStatus struct {
 	// Refused is the plan that the node undid, or does not try, with the verdict.
 	// +optional
 	Refused *RefusedPlan `json:"refused,omitempty"`
+	// HandledRetry is the newest danm.io/retry annotation that was acted upon.
+	// +optional
+	HandledRetry string `json:"handledRetry,omitempty"`
 	// Drift counts the objects repaired since the agent started.
 	// +optional
 	Drift int64 `json:"drift,omitempty"`

@@ -726,8 +726,8 @@ func (in *RolloutStatus) DeepCopyInto(out *RolloutStatus) {
 	}
 	in.WaveStarted.DeepCopyInto(&out.WaveStarted)
 	in.WaveDone.DeepCopyInto(&out.WaveDone)
-	if in.Silent != nil {
-		in, out := &in.Silent, &out.Silent
+	if in.Late != nil {
+		in, out := &in.Late, &out.Late
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}

@@ -1,0 +1,318 @@
+package publish
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/model"
+)
+
+// cluster is nodes in memory: what the API would hold, and how each node takes a plan.
+type cluster struct {
+	plans    map[string]*v1alpha1.NodePlan
+	labels   map[string]map[string]string
+	wanted   map[string]string // node → digest
+	revision string
+	bad      map[string]bool // digests that cut a node off
+	dead     map[string]bool // nodes that never report
+	status   v1alpha1.RolloutStatus
+	quarant  []v1alpha1.QuarantinedPlan
+	rollout  model.Rollout
+	now      time.Time
+	most     int // nodes seen unconfirmed at once, dead ones apart
+}
+
+func newCluster(n int) *cluster {
+	c := &cluster{plans: map[string]*v1alpha1.NodePlan{}, labels: map[string]map[string]string{}, wanted: map[string]string{}, bad: map[string]bool{}, dead: map[string]bool{},
+		rollout: model.Rollout{MaxUnavailable: model.IntOrPercent{Int: 2}}, now: time.Unix(1e9, 0)}
+	for i := range n {
+		c.labels[fmt.Sprintf("n%02d", i)] = map[string]string{"zone": fmt.Sprint(i % 3)}
+	}
+	return c
+}
+
+func (c *cluster) commit(revision, digest string) {
+	c.revision = revision
+	for n := range c.labels {
+		c.wanted[n] = digest
+	}
+}
+
+func (c *cluster) decide() Decision {
+	in := Input{Bundle: "b", Revision: c.revision, Rollout: c.rollout, Previous: &c.status, Quarantined: c.quarant, Now: c.now, Patience: time.Minute}
+	for _, n := range slices.Sorted(maps.Keys(c.labels)) {
+		in.Nodes = append(in.Nodes, Node{Name: n, Labels: c.labels[n], Plan: c.plans[n].DeepCopy(), Wanted: v1alpha1.Layer{Revision: c.revision, Digest: c.wanted[n]}})
+	}
+	rand.Shuffle(len(in.Nodes), func(i, j int) { in.Nodes[i], in.Nodes[j] = in.Nodes[j], in.Nodes[i] })
+	return Decide(in)
+}
+
+// act carries a decision out, up to upTo writes: less is a process that was killed.
+func (c *cluster) act(d Decision, upTo int) {
+	d.Rollout.DeepCopyInto(&c.status)
+	c.quarant = d.Quarantined
+	for i, w := range d.Writes {
+		if i >= upTo {
+			return
+		}
+		p := c.plans[w.Node]
+		if p == nil {
+			p = &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: w.Node}, Spec: v1alpha1.NodePlanSpec{Bundle: "b"}}
+			c.plans[w.Node] = p
+		}
+		p.Spec.Layers.Bundle, p.Spec.LastGood = w.Layer.DeepCopy(), w.LastGood
+	}
+	unconfirmed := 0
+	for n, p := range c.plans {
+		if !c.dead[n] && !slices.Contains(c.status.Late, n) {
+			unconfirmed += Node{Plan: p}.inAir()
+		}
+	}
+	c.most = max(c.most, unconfirmed)
+}
+
+// report lets one node say what became of its plan.
+func (c *cluster) report(n string) {
+	p := c.plans[n]
+	if p == nil || c.dead[n] {
+		return
+	}
+	l := p.Spec.Layers.Bundle
+	if c.bad[l.Digest] {
+		p.Status.Refused = &v1alpha1.RefusedPlan{Digest: l.Digest, Revision: l.Revision, Guilty: true, Reason: "gateway 10.0.0.1 silent"}
+		return
+	}
+	p.Status.Applied = &v1alpha1.AppliedPlan{Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}
+}
+
+// run goes on until nothing changes any more, and returns the last decision.
+func (c *cluster) run(t *testing.T) Decision {
+	t.Helper()
+	for range 1000 {
+		d := c.decide()
+		if len(d.Writes) == 0 && (d.Phase == Complete || d.Phase == Quarantined) {
+			c.act(d, 0)
+			return d
+		}
+		c.act(d, len(d.Writes))
+		for n := range c.plans {
+			if rand.IntN(2) == 0 {
+				c.report(n)
+			}
+		}
+		c.now = c.now.Add(time.Second)
+	}
+	t.Fatalf("no end: %+v", c.status)
+	return Decision{}
+}
+
+func (c *cluster) digests() map[string]int {
+	out := map[string]int{}
+	for _, p := range c.plans {
+		out[p.Spec.Layers.Bundle.Digest]++
+	}
+	return out
+}
+
+func TestWavesReachEveryNodeWithinTheBound(t *testing.T) {
+	c := newCluster(11)
+	c.commit("r1", "d1")
+	if d := c.run(t); d.Phase != Complete || d.Confirmed != 11 || c.most > 2 || c.status.Wave != 6 {
+		t.Fatalf("%+v, at most %d at once, %d waves", d, c.most, c.status.Wave)
+	}
+	writes := c.status
+	if d := c.decide(); len(d.Writes) != 0 || d.Rollout.Number != writes.Number {
+		t.Errorf("a second look writes: %+v", d)
+	}
+	c.commit("r2", "d1") // no node is concerned
+	if d := c.run(t); d.Rollout.Revision != "r2" || d.Rollout.Number != 1 || c.plans["n00"].Spec.Layers.Bundle.Revision != "r1" {
+		t.Errorf("a commit that changes nothing: %+v", d)
+	}
+}
+
+func TestCanariesAndSoak(t *testing.T) {
+	c := newCluster(9)
+	c.rollout = model.Rollout{CanarySelector: map[string]string{"zone": "1"}, CanaryCount: 2, MaxUnavailable: model.IntOrPercent{Percent: 100}, Soak: time.Minute}
+	c.commit("r1", "d1")
+	d := c.decide()
+	if len(d.Writes) != 2 || d.Writes[0].Node != "n01" || d.Writes[1].Node != "n04" {
+		t.Fatalf("canaries: %+v", d.Writes)
+	}
+	c.act(d, 2)
+	if d = c.decide(); len(d.Writes) != 0 || d.Phase != Rolling {
+		t.Fatalf("went on before the canaries said anything: %+v", d)
+	}
+	c.report("n01")
+	if d = c.decide(); len(d.Writes) != 0 {
+		t.Fatalf("went on with one canary of two: %+v", d)
+	}
+	c.report("n04")
+	d = c.decide()
+	c.act(d, 0)
+	if d.Phase != Soaking || d.After != time.Minute {
+		t.Fatalf("no soak: %+v", d)
+	}
+	c.now = c.now.Add(59 * time.Second)
+	if d = c.decide(); d.Phase != Soaking || d.After != time.Second {
+		t.Fatalf("soak ended early: %+v", d)
+	}
+	c.now = c.now.Add(time.Second)
+	if d = c.decide(); len(d.Writes) != 7 {
+		t.Fatalf("after the soak: %+v", d)
+	}
+	c.act(d, 3) // killed
+	if d = c.decide(); len(d.Writes) != 0 {
+		t.Fatalf("a restart tells more nodes than the wave has: %+v", d)
+	}
+	if d = c.run(t); d.Phase != Complete || d.Confirmed != 9 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+func TestACutHaltsOrReverts(t *testing.T) {
+	for _, revert := range []bool{false, true} {
+		c := newCluster(8)
+		c.rollout.RevertOnFailure = revert
+		c.commit("r1", "d1")
+		c.run(t)
+		c.commit("r2", "d2")
+		c.wanted["n05"], c.bad["cut"] = "cut", true
+		d := c.run(t)
+		if d.Phase != Quarantined || d.Culprit == nil || d.Culprit.Node != "n05" || d.Culprit.Digest != "cut" || d.Culprit.Revision != "r2" {
+			t.Fatalf("revert %v: %+v", revert, d)
+		}
+		if got := c.digests(); revert && got["d1"] != 8 || !revert && (got["cut"] != 1 || got["d1"] != 2) {
+			t.Fatalf("revert %v: %v", revert, got)
+		}
+		if got := c.plans["n07"].Spec.Layers.Bundle; got.Revision != "r1" {
+			t.Errorf("a later wave was told: %+v", got)
+		}
+		c.commit("r3", "d2") // another commit, the same for that node
+		c.wanted["n05"] = "cut"
+		if d = c.run(t); d.Phase != Quarantined {
+			t.Fatalf("the quarantine is of the plan, not of the commit: %+v", d)
+		}
+		c.commit("r4", "d4")
+		if d = c.run(t); d.Phase != Complete || d.Confirmed != 8 {
+			t.Fatalf("a mended commit: %+v", d)
+		}
+		c.commit("r5", "d5")
+		c.wanted["n05"] = "cut"
+		if d = c.run(t); d.Phase != Quarantined || c.digests()["cut"] != 0 {
+			t.Fatalf("tried again though quarantined: %+v", d)
+		}
+		c.bad["cut"], c.quarant = false, nil // people said retry
+		if d = c.run(t); d.Phase != Complete {
+			t.Fatalf("after retry: %+v", d)
+		}
+	}
+}
+
+func TestAVerdictToForgetIsNone(t *testing.T) {
+	c := newCluster(1)
+	c.commit("r1", "cut")
+	c.bad["cut"] = true
+	c.run(t)
+	c.quarant = nil
+	p := c.plans["n00"]
+	p.Annotations = map[string]string{v1alpha1.AnnotationRetry: "cut"}
+	if d := c.decide(); d.Phase != Rolling || len(d.Quarantined) != 0 {
+		t.Fatalf("%+v", d)
+	}
+	p.Status.HandledRetry = "cut"
+	if d := c.decide(); d.Phase != Quarantined {
+		t.Fatalf("handled, and still guilty: %+v", d)
+	}
+}
+
+func TestASilentNodeHoldsNobodyUp(t *testing.T) {
+	c := newCluster(5)
+	c.rollout.CanaryCount = 1
+	c.dead["n00"] = true
+	c.commit("r1", "d1")
+	d := c.run(t)
+	if d.Phase != Complete || d.Confirmed != 4 || !slices.Equal(c.status.Late, []string{"n00"}) {
+		t.Fatalf("%+v", d)
+	}
+	number := c.status.Number
+	for range 3 {
+		c.run(t)
+	}
+	if c.status.Number != number {
+		t.Error("a silent node begins rollouts")
+	}
+	c.dead["n00"] = false
+	c.report("n00")
+	if d = c.run(t); d.Confirmed != 5 || len(c.status.Late) != 0 {
+		t.Errorf("it came back: %+v", d)
+	}
+}
+
+func TestNodesOfAnotherBundleAreLeftAlone(t *testing.T) {
+	c := newCluster(3)
+	c.plans["n01"] = &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Bundle: "other", Layers: v1alpha1.Layers{Bundle: &v1alpha1.Layer{Digest: "theirs"}}}}
+	c.commit("r1", "d1")
+	if d := c.run(t); d.Planned != 2 || !slices.Equal(d.Others, []string{"n01"}) || c.digests()["theirs"] != 1 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// TestRandomCommitsAndKills: whatever comes when, no more nodes than allowed are in the air, a bad plan reaches one wave at
+// most, and what is last wanted and good is what all have in the end.
+func TestRandomCommitsAndKills(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		c := newCluster(1 + r.IntN(12))
+		most := 1 + r.IntN(4)
+		c.rollout.MaxUnavailable = model.IntOrPercent{Int: most}
+		c.rollout.RevertOnFailure = r.IntN(2) == 0
+		c.rollout.CanaryCount = r.IntN(2)
+		c.rollout.CanarySelector = map[string]string{"zone": "0"}
+		for step := range 60 {
+			switch r.IntN(6) {
+			case 0:
+				digest := fmt.Sprintf("d%d", r.IntN(4))
+				c.commit(fmt.Sprintf("r%d", step), digest)
+				c.bad[digest] = c.bad[digest] || r.IntN(4) == 0
+			case 1:
+				n := slices.Sorted(maps.Keys(c.labels))[r.IntN(len(c.labels))]
+				if c.revision != "" {
+					c.wanted[n] = fmt.Sprintf("d%d", r.IntN(4)) // its label changed
+				}
+			}
+			if c.revision == "" {
+				continue
+			}
+			d := c.decide()
+			if len(d.Writes) > most && d.Phase == Rolling {
+				t.Fatalf("seed %d: %d nodes in one wave of %d", seed, len(d.Writes), most)
+			}
+			for _, w := range d.Writes {
+				if slices.ContainsFunc(d.Quarantined, func(q v1alpha1.QuarantinedPlan) bool { return q.Digest == w.Layer.Digest }) {
+					t.Fatalf("seed %d: a quarantined plan is handed out: %+v", seed, w)
+				}
+			}
+			c.act(d, r.IntN(len(d.Writes)+1))
+			for n := range c.plans {
+				if r.IntN(2) == 0 {
+					c.report(n)
+				}
+			}
+			c.now = c.now.Add(time.Duration(r.IntN(20)) * time.Second)
+		}
+		c.commit("end", "good")
+		if d := c.run(t); d.Phase != Complete || d.Confirmed != len(c.labels) || c.digests()["good"] != len(c.labels) {
+			t.Fatalf("seed %d: %+v %v", seed, d, c.digests())
+		}
+		if !c.rollout.RevertOnFailure && c.most > most+c.rollout.CanaryCount { // all go back at once; a canary of a new commit beside a wave of the one before
+			t.Fatalf("seed %d: %d nodes in the air, %d allowed", seed, c.most, most)
+		}
+	}
+}
