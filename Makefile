@@ -14,10 +14,11 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/danm, bin/danm-node and bin/danmctl
+build: ## build bin/danm, bin/danm-node, bin/danm-controller and bin/danmctl
 	@mkdir -p bin
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danm ./cni/cmd/danm
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danm-node ./node/cmd/danm-node
+	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danm-controller ./reconcile/cmd/danm-controller
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/danmctl ./reconcile/cmd/danmctl
 
 .PHONY: demo
@@ -44,7 +45,7 @@ test-kernel: ## the real kernel, in namespaces that the tests make
 .PHONY: test-cluster
 test-cluster: build ## a real Kubernetes: etcd and the API server, controllers and nodes
 	@echo "== test-cluster"
-	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed go run ./test/runner -named -- $(TEST_FLAGS) -p 1 -count 1 -timeout 20m -run '^TestCluster' ./test/cluster/...
+	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed go run ./test/runner -named -- $(TEST_FLAGS) -p 1 -count 1 -timeout 20m -run '^TestCluster' ./test/cluster/... ./reconcile/sync/...
 
 .PHONY: test-vm
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link

@@ -9,6 +9,10 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -51,3 +55,27 @@ const (
 	// FieldManager owns the fields the controller applies.
 	FieldManager = "danm-controller"
 )
+
+// LabelValue is a name as a label may hold it: itself if it has at most 63 bytes, else 16 hexadecimal digits of its digest.
+func LabelValue(name string) string {
+	if len(name) <= 63 {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:8])
+}
+
+// ShortRevision is a revision for people: "main@3f2c9d1" of "main@sha1:3f2c9d1…".
+func ShortRevision(revision string) string {
+	name, id, ok := strings.Cut(revision, "@")
+	if !ok {
+		name, id = "", revision
+	}
+	if _, digits, ok := strings.Cut(id, ":"); ok {
+		id = digits
+	}
+	if id = id[:min(7, len(id))]; name == "" {
+		return id
+	}
+	return name + "@" + id
+}

@@ -51,6 +51,9 @@ type NetworkBundleSpec struct {
 	// Suspend stops fetching and publishing; what is rolled out stays.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
+	// AllowEmpty lets a bundle without any network or host link take everything away.
+	// +optional
+	AllowEmpty bool `json:"allowEmpty,omitempty"`
 	// Prune deletes objects that the bundle no longer has, and all of them when the NetworkBundle is deleted. Nodes keep
 	// their host links in either case.
 	// +optional

@@ -1,0 +1,207 @@
+package sync
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"danm.io/danm/reconcile/apply"
+	"danm.io/danm/reconcile/fail"
+	"danm.io/danm/reconcile/overlay"
+	"danm.io/danm/reconcile/publish"
+	"danm.io/danm/reconcile/source"
+	"danm.io/danm/render"
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/decode"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/segment"
+)
+
+// world is what the cluster says besides the source: all that rendering depends on.
+type world struct {
+	nodes       []corev1.Node
+	assignments map[string]uint32
+	hardware    map[string][]model.NIC
+}
+
+// rendering is a revision made into what the API should hold.
+type rendering struct {
+	bundle      model.Bundle
+	revision    string
+	rendered    publish.Rendered
+	nodes       []model.Node
+	objects     []*unstructured.Unstructured // networks, tenants, definitions, peers
+	references  []v1alpha1.ObjectReference   // of objects
+	assignments []v1alpha1.Assignment        // numbers that networks left open, old and new; sorted
+	diags       diag.List
+}
+
+// decide turns a snapshot into what the cluster should have. It is pure. Diagnostics are returned with an error, too.
+func decide(snap source.Snapshot, from publish.Origin, w world) (rendering, error) {
+	files := make([]decode.File, len(snap.Files))
+	for i, f := range snap.Files {
+		files[i] = decode.File{Path: f.Path, Data: f.Data}
+	}
+	bundle, found := overlay.Validate(files, snap.Dir)
+	out := rendering{bundle: bundle, revision: snap.Revision, diags: slices.Concat(snap.Warnings, found).Sorted()}
+	if err := out.diags.Err(); err != nil {
+		return out, invalid(err)
+	}
+	wish := wishes(bundle.Networks)
+	bundle.Nodes = nodesOf(bundle.Nodes, w.nodes)
+	result := render.Render(bundle, model.Inventory{Assignments: w.assignments, Hardware: w.hardware})
+	out.diags = slices.Concat(out.diags, result.Diagnostics).Sorted()
+	if err := out.diags.Err(); err != nil {
+		return out, invalid(err)
+	}
+	var err error
+	if out.rendered, err = publish.Render(result, from); err != nil {
+		if errors.Is(err, segment.ErrTooBig) {
+			return out, fail.Terminal(string(diag.ObjectTooLarge), err)
+		}
+		return out, err
+	}
+	for i := range result.Networks {
+		if n := &result.Networks[i]; wish[n.Key()] {
+			out.assignments = append(out.assignments, v1alpha1.Assignment{Network: n.Key(), ID: int64(n.ID())})
+		}
+	}
+	slices.SortFunc(out.assignments, func(a, b v1alpha1.Assignment) int { return cmp.Compare(a.Network, b.Network) })
+	out.nodes = bundle.Nodes
+	out.objects, err = objects(result, out.rendered.Peers, bundle, from)
+	for _, o := range out.objects {
+		out.references = append(out.references, apply.Reference(o))
+	}
+	slices.SortFunc(out.references, publish.Compare)
+	return out, err
+}
+
+func invalid(err error) error { return fail.Terminal(string(diag.BundleInvalid), err) }
+
+// wishes are the networks that leave their number open.
+func wishes(networks []model.Network) map[string]bool {
+	out := map[string]bool{}
+	for i := range networks {
+		if n := &networks[i]; (n.VXLAN || n.VLANAuto) && n.ID() == 0 {
+			out[n.Key()] = true
+		}
+	}
+	return out
+}
+
+// nodesOf are the cluster's nodes: labels are the API's, on top of those in the bundle; addresses the bundle's. A node that
+// only the bundle knows has no plan: nobody would read it.
+func nodesOf(bundle []model.Node, nodes []corev1.Node) []model.Node {
+	var out []model.Node
+	for i := range nodes {
+		n := model.Node{Name: nodes[i].Name, Labels: map[string]string{}, Slot: -1}
+		for _, b := range bundle {
+			if b.Name == n.Name {
+				maps.Copy(n.Labels, b.Labels)
+				n.Interfaces = b.Interfaces
+			}
+		}
+		maps.Copy(n.Labels, nodes[i].Labels)
+		out = append(out, n)
+	}
+	slices.SortFunc(out, func(a, b model.Node) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// objects are the manifests to apply, labelled with the bundle and with the document they come from.
+func objects(r render.Result, peers []v1alpha1.FabricPeers, b model.Bundle, from publish.Origin) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
+	for _, o := range r.Objects {
+		u, err := manifest(o.Value, from.Bundle, originOf(b, o))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	for i := range peers {
+		u, err := manifest(&peers[i], from.Bundle, "")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+func originOf(b model.Bundle, o render.Object) string {
+	key := o.Name
+	if o.Namespace != "" {
+		key = o.Namespace + "/" + o.Name
+	}
+	for _, kind := range []string{"Network/", "Tenant/"} {
+		if at, ok := b.Origins[kind+key]; ok && (kind == "Tenant/") == (o.Kind == "TenantConfig") {
+			return fmt.Sprintf("%s:%d", at.File, at.Line)
+		}
+	}
+	return ""
+}
+
+func manifest(value any, bundle, origin string) (*unstructured.Unstructured, error) {
+	u, err := apply.Object(value)
+	if err != nil {
+		return nil, err
+	}
+	labels := u.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[v1alpha1.LabelBundle] = v1alpha1.LabelValue(bundle)
+	u.SetLabels(labels)
+	if origin != "" {
+		a := u.GetAnnotations()
+		a[v1alpha1.AnnotationOrigin] = origin
+		u.SetAnnotations(a)
+	}
+	return u, nil
+}
+
+// acceptable refuses a rendering that is whole and still not to be published, before anything is written.
+func acceptable(nb *v1alpha1.NetworkBundle, r rendering) error {
+	if !nb.Spec.AllowEmpty && len(nb.Status.Inventory) > 0 && empty(r) {
+		return fail.Terminal(string(diag.EmptyRender), errors.New("the revision has neither networks nor host links, the one before had"))
+	}
+	if nb.Spec.Prune == nil || *nb.Spec.Prune {
+		if err := publish.Limits(publish.Gone(nb.Status.Inventory, r.references), r.bundle.Prune); err != nil {
+			return fail.Terminal(string(diag.PruneLimit), err)
+		}
+	}
+	if r.bundle.Monotonic && nb.Status.Version != "" && r.bundle.Version != "" {
+		was, errWas := semver.NewVersion(nb.Status.Version)
+		is, errIs := semver.NewVersion(r.bundle.Version)
+		if errWas == nil && errIs == nil && is.LessThan(was) {
+			return fail.Terminal(string(diag.VersionWentBack), fmt.Errorf("version %s after %s", is, was))
+		}
+	}
+	return nil
+}
+
+// empty says whether nothing is left that would be missed.
+func empty(r rendering) bool {
+	nothing := model.NodePlan{}.Digest()
+	for _, l := range r.rendered.Layers {
+		if l.Digest != nothing {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(r.references, func(o v1alpha1.ObjectReference) bool { return o.Kind != "TenantConfig" })
+}
+
+func revision(name string, now metav1.Time, old *v1alpha1.Revision) *v1alpha1.Revision {
+	if old != nil && old.Name == name {
+		return old
+	}
+	return &v1alpha1.Revision{Name: name, Short: v1alpha1.ShortRevision(name), At: now}
+}

@@ -1,0 +1,237 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"danm.io/danm/reconcile/apply"
+	"danm.io/danm/reconcile/fail"
+	"danm.io/danm/reconcile/publish"
+	"danm.io/danm/reconcile/status"
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/diag"
+)
+
+// publish takes one step towards the rendering. What a later step needs is recorded before it: the inventory before objects,
+// the wave before node plans.
+func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering) (status.Outcome, time.Duration) {
+	known, err := r.plans(ctx)
+	if err != nil {
+		return failed(err, string(diag.APIUnavailable)), 0
+	}
+	decision := publish.Decide(r.input(nb, d, known))
+	nb.Status.Rollout, nb.Status.Quarantined = &decision.Rollout, decision.Quarantined
+	nb.Status.Nodes = fmt.Sprintf("%d/%d", decision.Confirmed, decision.Planned)
+	r.Metrics.rollout(nb.Name, decision)
+	if decision.Phase != publish.Quarantined {
+		nb.Status.Inventory = publish.Union(nb.Status.Inventory, d.references)
+	}
+	if err := r.save(ctx, nb); err != nil {
+		return failed(apply.Reason("NetworkBundle "+nb.Name, err), string(diag.APIUnavailable)), 0
+	}
+	if len(decision.Writes) > 0 {
+		if err := publish.Segments(ctx, r.Client, d.rendered.Segments); err != nil {
+			return failed(err, string(diag.APIUnavailable)), 0
+		}
+		if err := publish.Plans(ctx, r.Client, nb.Name, known, decision.Writes); err != nil {
+			return failed(err, string(diag.APIUnavailable)), 0
+		}
+		r.Metrics.published(nb.Name, len(decision.Writes))
+	}
+	if decision.Phase == publish.Complete {
+		if err := r.complete(ctx, nb, d, known); err != nil {
+			return failed(err, string(diag.APIUnavailable)), 0
+		}
+	}
+	return conclude(nb, d, decision), decision.After
+}
+
+func (r *Reconciler) plans(ctx context.Context) (map[string]*v1alpha1.NodePlan, error) {
+	var list v1alpha1.NodePlanList
+	if err := r.Client.List(ctx, &list); err != nil {
+		return nil, apply.Reason("list NodePlans", err)
+	}
+	out := make(map[string]*v1alpha1.NodePlan, len(list.Items))
+	for i := range list.Items {
+		out[list.Items[i].Name] = &list.Items[i]
+	}
+	return out, nil
+}
+
+func (r *Reconciler) input(nb *v1alpha1.NetworkBundle, d *rendering, known map[string]*v1alpha1.NodePlan) publish.Input {
+	in := publish.Input{
+		Bundle: nb.Name, Revision: d.revision, Rollout: d.bundle.Rollout, Previous: nb.Status.Rollout, Quarantined: nb.Status.Quarantined,
+		Now: r.Now(), Patience: d.bundle.ConfirmTimeout + r.Patience,
+	}
+	for _, n := range d.nodes {
+		in.Nodes = append(in.Nodes, publish.Node{Name: n.Name, Labels: n.Labels, Plan: known[n.Name], Wanted: d.rendered.Layers[n.Name]})
+	}
+	return in
+}
+
+// complete brings the objects that users see, takes away what is gone, and says so.
+func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering, known map[string]*v1alpha1.NodePlan) error {
+	written, err := publish.Objects(ctx, r.Client, d.objects)
+	r.Metrics.published(nb.Name, written)
+	if err != nil {
+		return err
+	}
+	gone := publish.Gone(nb.Status.Inventory, d.references)
+	if nb.Spec.Prune == nil || *nb.Spec.Prune {
+		left, err := publish.Prune(ctx, r.Client, nb.Name, gone)
+		nb.Status.Inventory = publish.Union(d.references, left)
+		if err != nil {
+			return err
+		}
+		if err := r.prunePlans(ctx, nb, d, known); err != nil {
+			return err
+		}
+	} else {
+		nb.Status.Inventory = d.references
+	}
+	nb.Status.Assignments = d.assignments
+	if nb.Status.RolledOut == nil || nb.Status.RolledOut.Name != d.revision {
+		if err := r.collect(ctx, nb, d); err != nil {
+			return err
+		}
+	}
+	nb.Status.RolledOut = revision(d.revision, metav1.NewTime(r.Now()), nb.Status.RolledOut)
+	nb.Status.Version = d.bundle.Version
+	return nil
+}
+
+// prunePlans deletes plans of nodes that have left the cluster.
+func (r *Reconciler) prunePlans(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering, known map[string]*v1alpha1.NodePlan) error {
+	for name, p := range known {
+		if _, here := d.rendered.Layers[name]; here || p.Spec.Bundle != nb.Name {
+			continue
+		}
+		err := r.APIReader.Get(ctx, client.ObjectKey{Name: name}, &corev1.Node{}) // the cache may be young
+		if err == nil {
+			continue
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return apply.Reason("Node "+name, err)
+		}
+		if err := client.IgnoreNotFound(r.Client.Delete(ctx, p)); err != nil {
+			return apply.Reason("NodePlan "+name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) collect(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering) error {
+	var list v1alpha1.NodePlanList
+	if err := r.APIReader.List(ctx, &list); err != nil {
+		return apply.Reason("list NodePlans", err)
+	}
+	return publish.CollectSegments(ctx, r.Client, nb.Name, list.Items, d.rendered.Segments)
+}
+
+// conclude is what a decision means for people.
+func conclude(nb *v1alpha1.NetworkBundle, d *rendering, decision publish.Decision) status.Outcome {
+	rollout := decision.Rollout
+	progress := fmt.Sprintf("%s: wave %d, %d of %d nodes done", v1alpha1.ShortRevision(d.revision), rollout.Wave, rollout.Done, rollout.Total)
+	late := len(rollout.Late) > 0
+	reason, message := string(diag.RolledOut), fmt.Sprintf("%s on %s nodes", v1alpha1.ShortRevision(d.revision), nb.Status.Nodes)
+	switch {
+	case decision.Phase != publish.Complete:
+		reason, message = string(decision.Phase), progress
+	case late:
+		reason, message = string(diag.NodesLate), message+"; late: "+some(rollout.Late)
+	}
+	status.Set(&nb.Status.Conditions, nb.Generation, ConditionRolledOut, decision.Phase == publish.Complete && !late, reason, message)
+	switch decision.Phase {
+	case publish.Quarantined, publish.Reverting:
+		q := decision.Culprit
+		err := fmt.Errorf("%s cut off node %s: %s", v1alpha1.ShortRevision(q.Revision), q.Node, q.Reason)
+		if decision.Phase == publish.Reverting {
+			return status.Outcome{Failure: &fail.Failure{Reason: string(diag.Reverting), After: time.Second, Err: err}}
+		}
+		return status.Outcome{Failure: &fail.Failure{Reason: string(diag.RevisionQuarantined), Terminal: true, Err: err}}
+	case publish.Rolling, publish.Soaking:
+		return status.Outcome{Progress: string(decision.Phase), Message: progress}
+	}
+	if len(decision.Others) > 0 {
+		return status.Outcome{Failure: &fail.Failure{Reason: string(diag.NodeOwnedByOther), Terminal: true,
+			Err: errors.New("nodes of another NetworkBundle: " + some(decision.Others))}}
+	}
+	return status.Outcome{Reason: reason, Message: message}
+}
+
+func some(names []string) string {
+	const shown = 5
+	if len(names) <= shown {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:shown], ", ") + fmt.Sprintf(" and %d more", len(names)-shown)
+}
+
+// lift forgets a quarantine that people named, and lets the node forget it, too.
+func (r *Reconciler) lift(ctx context.Context, nb *v1alpha1.NetworkBundle) error {
+	digest, ok := nb.Annotations[v1alpha1.AnnotationRetry]
+	if !ok {
+		return nil
+	}
+	for _, q := range nb.Status.Quarantined {
+		if q.Digest != digest {
+			continue
+		}
+		p := &v1alpha1.NodePlan{}
+		err := r.Client.Get(ctx, client.ObjectKey{Name: q.Node}, p)
+		if err == nil {
+			if p.Annotations == nil {
+				p.Annotations = map[string]string{}
+			}
+			// Another try of the same plan is another request.
+			p.Annotations[v1alpha1.AnnotationRetry] = digest + " " + r.Now().UTC().Format(time.RFC3339)
+			err = r.Client.Update(ctx, p, client.FieldOwner(v1alpha1.FieldManager))
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return apply.Reason("NodePlan "+q.Node, err)
+		}
+	}
+	nb.Status.Quarantined = slices.DeleteFunc(nb.Status.Quarantined, func(q v1alpha1.QuarantinedPlan) bool { return q.Digest == digest })
+	if err := r.save(ctx, nb); err != nil {
+		return err
+	}
+	delete(nb.Annotations, v1alpha1.AnnotationRetry)
+	return r.Client.Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager))
+}
+
+// tell makes events of what is new: what people look for with kubectl describe.
+func (r *Reconciler) tell(nb *v1alpha1.NetworkBundle, old *v1alpha1.NetworkBundleStatus, o status.Outcome) {
+	if r.Recorder == nil {
+		return
+	}
+	if name(nb.Status.Fetched) != name(old.Fetched) {
+		r.Recorder.Eventf(nb, nil, corev1.EventTypeNormal, "Fetched", "Fetch", "revision %s", nb.Status.Fetched.Short)
+	}
+	if name(nb.Status.RolledOut) != name(old.RolledOut) {
+		r.Recorder.Eventf(nb, nil, corev1.EventTypeNormal, string(diag.RolledOut), "RollOut", "revision %s on %s nodes", nb.Status.RolledOut.Short, nb.Status.Nodes)
+	}
+	if o.Failure == nil {
+		return
+	}
+	for _, c := range old.Conditions {
+		if c.Type == status.Ready && c.Reason == o.Failure.Reason && c.Message == nb.Status.Conditions[slices.IndexFunc(nb.Status.Conditions, func(c metav1.Condition) bool { return c.Type == status.Ready })].Message {
+			return
+		}
+	}
+	r.Recorder.Eventf(nb, nil, corev1.EventTypeWarning, o.Failure.Reason, "Sync", "%.900s", o.Failure.Error())
+}
+
+func name(r *v1alpha1.Revision) string {
+	if r == nil {
+		return ""
+	}
+	return r.Name
+}

@@ -1,0 +1,56 @@
+package diag
+
+// Codes of the cluster home; they are the reasons of conditions on NetworkBundles, NodePlans and networks.
+const (
+	RolledOut           Code = "RolledOut"
+	RollingOut          Code = "RollingOut"
+	Soaking             Code = "Soaking"
+	RevisionQuarantined Code = "RevisionQuarantined"
+	Reverting           Code = "Reverting"
+	NodesLate           Code = "NodesLate"
+	NodeOwnedByOther    Code = "NodeOwnedByOther"
+	Suspended           Code = "Suspended"
+	BundleInvalid       Code = "BundleInvalid"
+	EmptyRender         Code = "EmptyRender"
+	PruneLimit          Code = "PruneLimit"
+	VersionWentBack     Code = "VersionWentBack"
+	FieldConflict       Code = "FieldConflict"
+	DefinitionMissing   Code = "DefinitionMissing"
+	NamespaceMissing    Code = "NamespaceMissing"
+	SecretMissing       Code = "SecretMissing"
+	ObjectRefused       Code = "ObjectRefused"
+	ObjectTooLarge      Code = "ObjectTooLarge"
+	APIUnavailable      Code = "APIUnavailable"
+	Deleting            Code = "Deleting"
+	SegmentMissing      Code = "SegmentMissing"
+	IPAMNotInCluster    Code = "IPAMNotInCluster"
+	HomeSwitch          Code = "HomeSwitch"
+	NoPlan              Code = "NoPlan"
+)
+
+var clusterCodes = []Explanation{
+	{RolledOut, "every node has the revision", "All plans are confirmed by their nodes and the objects are in the cluster.", "Nothing is to be done."},
+	{RollingOut, "a wave is under way", "The nodes of the wave apply their plan and confirm it. The next wave begins when they have.", "Wait, or see the nodes of the wave in status.rollout."},
+	{Soaking, "a wave is done and watched", "spec.rollout.soak of the bundle is the pause between two waves.", "Wait, or shorten the soak in the bundle."},
+	{RevisionQuarantined, "a plan cut a node off, so the revision goes no further", "The node undid the plan by itself; its probes failed while it was applied and passed again afterwards. The plan's digest is not rolled out again, whatever commit asks for it.", "Correct the bundle, or, if the cause was elsewhere, lift the quarantine with danmctl retry."},
+	{Reverting, "nodes go back to the last good revision", "A plan cut a node off and the bundle says onFailure: Revert.", "Wait; then correct the bundle."},
+	{NodesLate, "nodes have not confirmed in time", "They did not report, or tried and could not say whether the plan is good. Nobody waits for them; they follow when they come back.", "See the NodePlans of the named nodes and the danm-node agents there."},
+	{NodeOwnedByOther, "a node belongs to another NetworkBundle", "A node takes its plan from one bundle. Two would undo each other's work.", "Make the selectors of the two topologies exclude each other, or delete the node's NodePlan once the other bundle has let it go."},
+	{Suspended, "the NetworkBundle is suspended", "Nothing is fetched or published; what is rolled out stays.", "Set spec.suspend to false."},
+	{BundleInvalid, "the revision does not validate", "The cluster keeps the last good revision. status.diagnostics has the first ten problems with file and line.", "Run danmctl validate on the commit, and mend it."},
+	{EmptyRender, "the bundle has become empty", "It had networks or host links and now has none. That is more often a wrong path than a wish, and it would take everything away.", "Mend the path or the commit; if it is meant, set spec.allowEmpty, or delete the NetworkBundle."},
+	{PruneLimit, "the revision would delete more than allowed", "spec.prune of the bundle bounds what one revision may delete.", "Raise the limit in the same commit if the deletion is meant."},
+	{VersionWentBack, "the bundle's version is below the one rolled out", "spec.versionPolicy is Monotonic. Without it going back is a warning, since git revert is a rescue.", "Raise spec.version, or drop the policy."},
+	{FieldConflict, "another program owns a field", "Server-side apply refuses to take fields from another manager, and we do not force it.", "Let the other manager give up the field, or delete the object so that it is made anew."},
+	{DefinitionMissing, "the API server does not know a kind", "A custom resource definition is not installed.", "kubectl apply --server-side -k deploy/crd; for NetworkAttachmentDefinitions install the working group's definition."},
+	{NamespaceMissing, "a namespace does not exist", "Networks of a tenant stand in the tenant's namespaces, which DANM does not make.", "Create the namespace; the rest follows by itself."},
+	{SecretMissing, "a Secret, or a key in it, is missing", "spec.git.secretRef and spec.git.verify.secretRef name Secrets in the controller's namespace.", "Create it there with the keys that the reference names."},
+	{ObjectRefused, "the API server refused an object", "A definition's rule or an admission webhook says no.", "See the message, and mend the bundle or the policy."},
+	{ObjectTooLarge, "a node's part or an item does not fit into an object", "A part has at most 32 KiB, a segment 512 KiB; etcd takes 1.5 MiB in one request.", "Move what many nodes share into a group, or split the network."},
+	{APIUnavailable, "the API server did not answer", "The last good state stays; the loop tries again with growing pauses.", "Nothing, if it passes."},
+	{Deleting, "the NetworkBundle is being deleted", "Objects it made are deleted first, if spec.prune says so. Nodes keep their links.", "Wait."},
+	{SegmentMissing, "a node plan names a segment that is not there", "The node keeps what it has until the controller has written it again.", "See whether the controller runs."},
+	{IPAMNotInCluster, "addresses are not handed out in the cluster home yet", "Cluster-wide address blocks are not there yet. A network without ipv4 and ipv6 attaches.", "Use networks without IPAM, or the local home."},
+	{HomeSwitch, "the state directory belongs to the other home", "Local and cluster home own address blocks by different rules; switching while a record exists could give one address two holders.", "Drain the node of Pods with addresses, then start the agent again."},
+	{NoPlan, "there is no NodePlan for this node", "A plan that is gone is no empty plan: the node keeps what it has.", "Give the node a group in the bundle; to empty it on purpose, set spec.teardown on its NodePlan."},
+}
