@@ -103,6 +103,10 @@ type Agent struct {
 	fights   fights
 	awayFor  time.Duration
 
+	seen     atomic.Pointer[seen] // by the newest round, for whoever reports
+	cards    atomic.Pointer[[]model.NIC]
+	repaired atomic.Int64
+
 	bootID           string // as the guard told it last
 	hardwareAt       time.Time
 	reportProblem    string
@@ -125,6 +129,13 @@ func New(opts Options) (*Agent, error) {
 		a.confirmed.Store(st)
 	}
 	return a, nil
+}
+
+// seen is what a round looked at.
+type seen struct {
+	guard    guard.Status
+	guardErr error
+	wanted   *model.NodeState
 }
 
 func nodeError(want, got string) error {

@@ -39,6 +39,7 @@ func (a *Agent) drift(ctx context.Context, gs guard.Status, wanted *model.NodeSt
 	out, err := a.opts.Guard.Repair(ctx, desired, fighting)
 	for _, s := range out.Steps {
 		a.m.repairs.Inc()
+		a.repaired.Add(1)
 		if a.fights.note(s.ID, time.Now()) {
 			a.log.Error("another program fights over it, left alone for a while", "object", s.ID, "reason", string(diag.DriftFight))
 		}

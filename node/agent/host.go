@@ -13,8 +13,11 @@ import (
 	"danm.io/danm/cni/server"
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/guard"
+	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
+	"k8s.io/client-go/rest"
 )
 
 // Settings are the agent's command line.
@@ -24,6 +27,7 @@ type Settings struct {
 	Socket      string
 	CNIConfDir  string
 	MetricsAddr string
+	API         *rest.Config // the cluster home's API server, nil = local home
 }
 
 // JournalDir is where IPAM's journal stands below the state directory.
@@ -59,7 +63,50 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		return err
 	}
 	a.opts.Attachments = cni
-	return a.Run(ctx)
+	if s.API == nil {
+		return a.Run(ctx)
+	}
+	release, err := a.dir.Lock()
+	if err != nil {
+		return fmt.Errorf("the cluster home writes %s: %w", s.StateDir, err)
+	}
+	defer release()
+	ctx, cancel := context.WithCancel(ctx)
+	mirrored := make(chan error, 1)
+	go func() {
+		defer cancel()
+		mirrored <- mirror.Run(ctx, mirror.Options{Node: s.Node, Config: s.API, Dir: a.dir, View: a.view, Retry: guard.Client{Dir: s.StateDir}.Retry,
+			NoRecords: func() error { return noRecords(addresses) }, Log: log})
+	}()
+	err = a.Run(ctx)
+	cancel()
+	return errors.Join(err, <-mirrored)
+}
+
+// noRecords is nil when no Pod has anything from this node's journal.
+func noRecords(addresses *ipam.Service) error {
+	records, err := addresses.List()
+	if err == nil && len(records) > 0 {
+		err = fmt.Errorf("%d Pods have records in the address journal (%s)", len(records), diag.HomeSwitch)
+	}
+	return err
+}
+
+// view is what the cluster home's mirror reports.
+func (a *Agent) view(context.Context) mirror.View {
+	v := mirror.View{Confirmed: a.confirmed.Load(), Repairs: a.repaired.Load()}
+	if s := a.seen.Load(); s != nil {
+		v.Guard, v.GuardErr, v.Wanted = s.guard, s.guardErr, s.wanted
+	} else {
+		v.GuardErr = errors.New("not asked yet")
+	}
+	if p := a.problem.Load(); p != nil {
+		v.Problem = *p
+	}
+	if cards := a.cards.Load(); cards != nil {
+		v.Hardware = *cards
+	}
+	return v
 }
 
 // cniCall counts one call of the CNI binary.

@@ -22,6 +22,7 @@ func (a *Agent) report(ctx context.Context, problem string) {
 	a.hardwareAt = time.Now()
 	cards, err := a.opts.Hardware(ctx)
 	if err == nil {
+		a.cards.Store(&cards)
 		err = a.dir.WriteInventory(model.Inventory{Hardware: map[string][]model.NIC{a.opts.Node: cards}})
 	}
 	if err != nil {

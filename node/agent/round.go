@@ -35,6 +35,7 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 func (a *Agent) step(ctx context.Context) (time.Duration, string) {
 	wanted, problem := a.wanted()
 	st, err := a.opts.Guard.Status(ctx)
+	a.seen.Store(&seen{guard: st, guardErr: err, wanted: wanted})
 	if err != nil {
 		a.m.guardUp.Set(0)
 		a.awayFor = min(max(2*a.awayFor, soon), maxAway)

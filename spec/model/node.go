@@ -31,7 +31,16 @@ type NodeState struct {
 	Pools          []SRIOVPool   `json:"pools,omitempty"` // whose selector matches the node
 	Probes         []Probe       `json:"probes,omitempty"`
 	ConfirmTimeout time.Duration `json:"confirmTimeout"`       // nanoseconds
+	Layers         []LayerRef    `json:"layers,omitempty"`     // cluster home: what the plan was put together from; part of no digest
 	Disruptive     bool          `json:"disruptive,omitempty"` // steps that take links of attached Pods down run; those that destroy Pods' links never do
+}
+
+// LayerRef names one layer of a node's plan as the API has it.
+type LayerRef struct {
+	Name     string   `json:"name"` // "bundle" or "api"
+	Revision string   `json:"revision"`
+	Digest   string   `json:"digest"` // of the layer's own plan
+	Segments []string `json:"segments,omitempty"`
 }
 
 // NodePlan is the declared part of one node's kernel: nothing that is not named here is touched.

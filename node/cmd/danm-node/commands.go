@@ -10,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
 	"danm.io/danm/node/agent"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/link"
@@ -28,6 +31,25 @@ func (c *common) logger() (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
 	}
 	return nil, fmt.Errorf("--log-format %q: text or json", c.logFormat)
+}
+
+// apiConfig is how the API server is reached, nil for a node without one.
+func apiConfig(kubeconfig string) (*rest.Config, error) {
+	switch kubeconfig {
+	case "":
+		return nil, nil
+	case "in-cluster":
+		c, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("--kubeconfig in-cluster: %w", err)
+		}
+		return c, nil
+	}
+	c, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	return c, nil
 }
 
 func (c *common) kernel() (*link.Kernel, error) { return link.New(c.sysRoot) }

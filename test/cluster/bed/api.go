@@ -40,6 +40,10 @@ func Programs() (string, error) {
 	return dir, nil
 }
 
+// Fork starts a program and returns what waits for its end; nil starts it as a child of this process. One that starts it in a
+// network namespace is what whole nodes need.
+type Fork func(*exec.Cmd) (wait func() error, err error)
+
 // API is etcd and kube-apiserver.
 type API struct {
 	Dir    string
@@ -52,9 +56,9 @@ type API struct {
 // AdminToken and the users of the token file. Tests make others with service accounts.
 const AdminToken = "admintoken"
 
-// StartAPI starts both in dir and waits until the server is ready. Address is where it listens, "" for loopback; wrap may
-// change how a program is started (for a network namespace), nil leaves it.
-func StartAPI(dir, address string, wrap func(*exec.Cmd) error) (*API, error) {
+// StartAPI starts both in dir and waits until the server is ready. Address is where it listens, "" for
+// loopback.
+func StartAPI(dir, address string, fork Fork) (*API, error) {
 	bin, err := Programs()
 	if err != nil {
 		return nil, err
@@ -72,7 +76,7 @@ func StartAPI(dir, address string, wrap func(*exec.Cmd) error) (*API, error) {
 	}
 	client := fmt.Sprintf("http://127.0.0.1:%d", ports[1])
 	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2])
-	a.etcd, err = start(dir, "etcd", wrap, filepath.Join(bin, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--listen-client-urls", client,
+	a.etcd, err = start(dir, "etcd", fork, filepath.Join(bin, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--listen-client-urls", client,
 		"--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer,
 		"--unsafe-no-fsync", "--log-level", "error", "--quota-backend-bytes", "4294967296")
 	if err != nil {
@@ -84,21 +88,21 @@ func StartAPI(dir, address string, wrap func(*exec.Cmd) error) (*API, error) {
 		"--service-account-signing-key-file", filepath.Join(pki, "sa.key"), "--service-account-issuer", "https://kubernetes.default.svc",
 		"--token-auth-file", filepath.Join(pki, "tokens.csv"), "--authorization-mode", "Node,RBAC", "--service-cluster-ip-range", "10.96.0.0/16",
 		"--allow-privileged", "--enable-admission-plugins", "NodeRestriction", "--endpoint-reconciler-type", "none"}
-	if err := a.Restart(wrap); err != nil {
+	if err := a.Restart(fork); err != nil {
 		return nil, errors.Join(err, a.Stop())
 	}
 	return a, nil
 }
 
 // Restart starts the API server (again) with the same storage.
-func (a *API) Restart(wrap func(*exec.Cmd) error) (err error) {
+func (a *API) Restart(fork Fork) (err error) {
 	if a.server != nil {
 		a.server.stop()
 	}
-	if a.server, err = start(a.Dir, "kube-apiserver", wrap, a.argv[0], a.argv[1:]...); err != nil {
+	if a.server, err = start(a.Dir, "kube-apiserver", fork, a.argv[0], a.argv[1:]...); err != nil {
 		return err
 	}
-	return a.waitReady(wrap)
+	return a.waitReady(fork)
 }
 
 // Freeze and Thaw stop the API server's process without ending it.
@@ -110,13 +114,13 @@ func (a *API) Thaw() error { return a.server.cmd.Process.Signal(syscall.SIGCONT)
 // StopServer ends the API server; Restart starts it again.
 func (a *API) StopServer() { a.server.stop() }
 
-func (a *API) waitReady(wrap func(*exec.Cmd) error) error {
+func (a *API) waitReady(fork Fork) error {
 	var last []byte
 	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if a.server.ended() {
 			return fmt.Errorf("kube-apiserver ended: %s", a.server.tail())
 		}
-		out, err := a.Kubectl(wrap, "get", "--raw", "/readyz")
+		out, err := a.Kubectl(fork, "get", "--raw", "/readyz")
 		if last = out; err == nil {
 			return nil
 		}
@@ -152,12 +156,12 @@ func (a *API) Kubeconfig(name, token string) (string, error) {
 }
 
 // Kubectl runs the bed's kubectl as the administrator.
-func (a *API) Kubectl(wrap func(*exec.Cmd) error, args ...string) ([]byte, error) {
-	return a.KubectlInput(wrap, "", args...)
+func (a *API) Kubectl(fork Fork, args ...string) ([]byte, error) {
+	return a.KubectlInput(fork, "", args...)
 }
 
 // KubectlInput is Kubectl with something to read.
-func (a *API) KubectlInput(wrap func(*exec.Cmd) error, input string, args ...string) ([]byte, error) {
+func (a *API) KubectlInput(fork Fork, input string, args ...string) ([]byte, error) {
 	bin, err := Programs()
 	if err != nil {
 		return nil, err
@@ -167,13 +171,13 @@ func (a *API) KubectlInput(wrap func(*exec.Cmd) error, input string, args ...str
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kubectl"), append([]string{"--server", a.Host, "--token", AdminToken, "--insecure-skip-tls-verify"}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+a.Dir, "KUBECONFIG=/dev/null")
 	cmd.Stdin = strings.NewReader(input)
-	if wrap != nil {
+	if fork != nil {
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := wrap(cmd); err != nil {
-			return nil, err
+		wait, err := fork(cmd)
+		if err == nil {
+			err = wait()
 		}
-		err := cmd.Wait()
 		return out.Bytes(), err
 	}
 	return cmd.CombinedOutput()
@@ -216,7 +220,7 @@ type process struct {
 	done chan struct{}
 }
 
-func start(dir, name string, wrap func(*exec.Cmd) error, path string, args ...string) (*process, error) {
+func start(dir, name string, fork Fork, path string, args ...string) (*process, error) {
 	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -225,13 +229,14 @@ func start(dir, name string, wrap func(*exec.Cmd) error, path string, args ...st
 	p := &process{cmd: exec.Command(path, args...), log: log.Name(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if wrap == nil {
-		wrap = forkThread
+	if fork == nil {
+		fork = forkThread
 	}
-	if err := wrap(p.cmd); err != nil {
+	wait, err := fork(p.cmd)
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
+	go func() { _ = wait(); close(p.done) }()
 	return p, nil
 }
 
@@ -272,8 +277,8 @@ var forks = func() chan func() {
 	return work
 }()
 
-func forkThread(cmd *exec.Cmd) error {
+func forkThread(cmd *exec.Cmd) (func() error, error) {
 	done := make(chan error)
 	forks <- func() { done <- cmd.Start() }
-	return <-done
+	return cmd.Wait, <-done
 }

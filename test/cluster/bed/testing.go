@@ -3,7 +3,6 @@ package bed
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -57,13 +56,13 @@ func Root() string {
 }
 
 // InstallCRDs applies deploy/crd and the foreign definitions that tests need, and waits until they are served.
-func (a *API) InstallCRDs(wrap func(*exec.Cmd) error) error {
+func (a *API) InstallCRDs(fork Fork) error {
 	for _, dir := range []string{filepath.Join(Root(), "deploy", "crd"), filepath.Join(Root(), "test", "cluster", "testdata", "crd")} {
-		if out, err := a.Kubectl(wrap, "apply", "--server-side", "-f", dir); err != nil {
+		if out, err := a.Kubectl(fork, "apply", "--server-side", "-f", dir); err != nil {
 			return errors.Join(err, errors.New(strings.TrimSpace(string(out))))
 		}
 	}
-	if out, err := a.Kubectl(wrap, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
+	if out, err := a.Kubectl(fork, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
 		return errors.Join(err, errors.New(strings.TrimSpace(string(out))))
 	}
 	return nil

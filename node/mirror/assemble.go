@@ -1,0 +1,140 @@
+package mirror
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/segment"
+)
+
+// The names of layers.
+const (
+	LayerBundle = "bundle"
+	LayerAPI    = "api"
+)
+
+// ErrSegments says that segments of a plan are not there.
+var ErrSegments = errors.New(string(diag.SegmentMissing))
+
+// ErrNoLayer says that a NodePlan has nothing to say yet.
+var ErrNoLayer = errors.New("the NodePlan has no layer yet")
+
+// assemble makes a node's state of its plan, the segments that the plan names, and the peers. It is pure. endpoint is where the
+// API server is reached: the way that a plan of the cluster home must not cut.
+func assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v1alpha1.FabricPeersSpec, endpoint string) (model.NodeState, error) {
+	if p.Spec.Teardown {
+		st := model.NodeState{Home: model.ClusterHome, Node: p.Name, Slot: -1, Bundle: p.Spec.Bundle, Revision: "teardown", Digest: model.NodePlan{}.Digest()}
+		return finish(st, endpoint), nil
+	}
+	l := p.Spec.Layers.Bundle
+	if l == nil {
+		return model.NodeState{}, ErrNoLayer
+	}
+	st, links, err := layer(p.Name, l, segments)
+	if err != nil {
+		return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerBundle, err)
+	}
+	st.Bundle, st.Revision, st.ConfirmTimeout, st.Disruptive = p.Spec.Bundle, l.Revision, l.ConfirmTimeout.Duration, l.Disruptive
+	st.Layers = []model.LayerRef{{Name: LayerBundle, Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}}
+	if api := p.Spec.Layers.API; api != nil {
+		more, moreLinks, err := layer(p.Name, api, segments)
+		if err != nil {
+			return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerAPI, err)
+		}
+		st = join(st, more)
+		links = append(links, moreLinks...)
+		st.Layers = append(st.Layers, model.LayerRef{Name: LayerAPI, Revision: api.Revision, Digest: api.Digest, Segments: api.Segments})
+	}
+	st.Peers = peersOf(p.Name, links, peers)
+	return finish(st, endpoint), nil
+}
+
+// layer is one layer's plan, held to its digest, with its links as many nodes share them.
+func layer(node string, l *v1alpha1.Layer, segments map[string]model.Segment) (model.NodeState, []model.SharedLink, error) {
+	part := model.NodePart{Node: node, Digest: l.Digest, Segments: l.Segments}
+	if err := convert(map[string]any{"addresses": l.Addresses, "underlays": l.Underlays}, &part); err != nil {
+		return model.NodeState{}, nil, err
+	}
+	var pieces []model.Segment
+	var links []model.SharedLink
+	for _, name := range l.Segments {
+		s, ok := segments[name]
+		if !ok {
+			return model.NodeState{}, nil, fmt.Errorf("%w: %s", ErrSegments, name)
+		}
+		pieces = append(pieces, s)
+		links = append(links, s.Links...)
+	}
+	st, err := segment.Assemble(part, pieces)
+	return st, links, err
+}
+
+// convert parses addresses where they come in; nobody behind does.
+func convert(from, to any) error {
+	b, err := json.Marshal(from)
+	if err == nil {
+		err = json.Unmarshal(b, to)
+	}
+	if err != nil {
+		return fmt.Errorf("read the node's own part: %w", err)
+	}
+	return nil
+}
+
+// join puts the leaves of the api layer onto the bundle's plan: links and networks, nothing else.
+func join(st, more model.NodeState) model.NodeState {
+	for _, l := range more.Plan.Links {
+		if !slices.ContainsFunc(st.Plan.Links, func(x model.Link) bool { return x.Name == l.Name }) {
+			st.Plan.Links = append(st.Plan.Links, l)
+		}
+	}
+	slices.SortFunc(st.Plan.Links, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
+	st.Networks = append(st.Networks, more.Networks...)
+	slices.SortFunc(st.Networks, func(a, b model.Network) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	st.Digest = st.Plan.Digest()
+	return st
+}
+
+// peersOf lists where each unicast VXLAN floods: every other node of its fabric.
+func peersOf(node string, links []model.SharedLink, shards []v1alpha1.FabricPeersSpec) []model.Peer {
+	var out []model.Peer
+	for _, l := range links {
+		if l.Underlay == "" || l.VXLAN == nil || l.VXLAN.Group.IsValid() {
+			continue
+		}
+		for _, s := range shards {
+			if s.Fabric != l.Underlay {
+				continue
+			}
+			for _, n := range s.Nodes {
+				if a, err := netip.ParseAddr(n.Address); err == nil && n.Node != node {
+					out = append(out, model.Peer{Link: l.Name, Addr: a})
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b model.Peer) int { return cmp.Or(cmp.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr)) })
+	return slices.Compact(out)
+}
+
+// finish adds what every state of the cluster home has: the API server's endpoint, and the probe of it.
+func finish(st model.NodeState, endpoint string) model.NodeState {
+	st.Home, st.Slot, st.Source = model.ClusterHome, -1, endpoint
+	if st.ConfirmTimeout == 0 {
+		st.ConfirmTimeout = defaultConfirmTimeout
+	}
+	if !slices.ContainsFunc(st.Probes, func(p model.Probe) bool { return p.Kind == model.ProbeSource }) {
+		st.Probes = append(slices.Clone(st.Probes), model.Probe{Name: "apiserver", Kind: model.ProbeSource, Timeout: probeTimeout})
+		slices.SortFunc(st.Probes, func(a, b model.Probe) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	return st
+}
