@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -28,7 +29,7 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 		Watches(&v1alpha1.NodePlan{}, handler.EnqueueRequestsFromMapFunc(r.bundleOfPlan)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.everyBundle), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.bundlesOfConfigMap)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4, ReconciliationTimeout: 2 * time.Minute}).
 		Complete(r)
 }
 

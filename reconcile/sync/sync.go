@@ -89,11 +89,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	if controllerutil.AddFinalizer(nb, v1alpha1.Finalizer) {
 		if err := r.Client.Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(ignoreConflict(err))
+			return again(err)
 		}
 	}
 	if err := r.lift(ctx, nb); err != nil {
-		return ctrl.Result{}, err
+		return again(err)
 	}
 	old := nb.Status.DeepCopy()
 	outcome, after := r.round(ctx, nb)
@@ -101,7 +101,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	nb.Status.ObservedGeneration = nb.Generation
 	r.tell(nb, old, outcome)
 	if err := r.save(ctx, nb); err != nil {
-		return ctrl.Result{}, ignoreConflict(err)
+		return again(err)
 	}
 	f := outcome.Failure
 	switch {
@@ -113,13 +113,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{RequeueAfter: max(after, 100*time.Millisecond)}, nil
 }
 
-// ignoreConflict: the object changed meanwhile, and its event is on the way.
-func ignoreConflict(err error) error {
+// again looks once more soon when the object changed meanwhile: the cache was behind, and its event may have come already.
+func again(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
-		return nil
+		return ctrl.Result{RequeueAfter: soon}, nil
 	}
-	return err
+	return ctrl.Result{}, client.IgnoreNotFound(err)
 }
+
+const soon = 200 * time.Millisecond
 
 // save writes the status if it is another one than the API has; nb carries the version it was read with.
 func (r *Reconciler) save(ctx context.Context, nb *v1alpha1.NetworkBundle) error {
@@ -383,7 +385,7 @@ func (r *Reconciler) remove(ctx context.Context, nb *v1alpha1.NetworkBundle) (ct
 		log.FromContext(ctx).Info("cache not removed", "reason", err.Error())
 	}
 	controllerutil.RemoveFinalizer(nb, v1alpha1.Finalizer)
-	return ctrl.Result{}, client.IgnoreNotFound(ignoreConflict(r.Client.Update(ctx, nb)))
+	return again(r.Client.Update(ctx, nb))
 }
 
 func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) error {

@@ -128,7 +128,7 @@ func (s *site) run(ns *lab.NS, log, program string, args ...string) *lab.Proc {
 		p.Stop(syscall.SIGTERM, 5*time.Second)
 		if s.t.Failed() {
 			b, _ := os.ReadFile(out.Name())
-			s.t.Logf("%s:\n%s", log, b[max(0, len(b)-3000):])
+			s.t.Logf("%s:\n%s", log, b[max(0, len(b)-6000):])
 		}
 	})
 	return p
@@ -262,7 +262,7 @@ func TestClusterHomeEndToEnd(t *testing.T) {
 	s.api.StopServer()
 	s.must(s.api.Restart(s.fork(s.cp)))
 	s.commit(1300, "")
-	s.until("rolled out after the outage", 2*time.Minute, s.rolledOut(first))
+	s.until("rolled out after the outage", 40*time.Second, s.rolledOut(first))
 	for name, ns := range s.nodes {
 		if ns.LinkMTU("eth9") != 1300 {
 			t.Errorf("%s: eth9 %d", name, ns.LinkMTU("eth9"))
