@@ -160,15 +160,24 @@ func (a *API) Kubectl(fork Fork, args ...string) ([]byte, error) {
 	return a.KubectlInput(fork, "", args...)
 }
 
+// KubectlAs runs kubectl with a token other than the administrator's.
+func (a *API) KubectlAs(token string, args ...string) ([]byte, error) {
+	return a.kubectl(nil, token, "", args)
+}
+
 // KubectlInput is Kubectl with something to read.
 func (a *API) KubectlInput(fork Fork, input string, args ...string) ([]byte, error) {
+	return a.kubectl(fork, AdminToken, input, args)
+}
+
+func (a *API) kubectl(fork Fork, token, input string, args []string) ([]byte, error) {
 	bin, err := Programs()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kubectl"), append([]string{"--server", a.Host, "--token", AdminToken, "--insecure-skip-tls-verify"}, args...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "kubectl"), append([]string{"--server", a.Host, "--token", token, "--insecure-skip-tls-verify"}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+a.Dir, "KUBECONFIG=/dev/null")
 	cmd.Stdin = strings.NewReader(input)
 	if fork != nil {

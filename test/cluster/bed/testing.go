@@ -57,8 +57,8 @@ func Root() string {
 
 // InstallCRDs applies deploy/crd and the foreign definitions that tests need, and waits until they are served.
 func (a *API) InstallCRDs(fork Fork) error {
-	for _, dir := range []string{filepath.Join(Root(), "deploy", "crd"), filepath.Join(Root(), "test", "cluster", "testdata", "crd")} {
-		if out, err := a.Kubectl(fork, "apply", "--server-side", "-f", dir); err != nil {
+	for _, from := range [][]string{{"-k", filepath.Join(Root(), "deploy", "crd")}, {"-f", filepath.Join(Root(), "test", "cluster", "testdata", "crd")}} {
+		if out, err := a.Kubectl(fork, append([]string{"apply", "--server-side"}, from...)...); err != nil {
 			return errors.Join(err, errors.New(strings.TrimSpace(string(out))))
 		}
 	}

@@ -43,6 +43,8 @@ type site struct {
 	api        *bed.API
 	controller *lab.Proc
 	agents     map[string]*lab.Proc
+
+	kubeconfigs map[string]string
 }
 
 const apiAddress = "10.99.0.1"
@@ -52,7 +54,7 @@ func newSite(t *testing.T) *site {
 	if _, err := bed.Programs(); errors.Is(err, bed.ErrNotBuilt) {
 		t.Skip(err)
 	}
-	s := &site{t: t, dir: t.TempDir(), bin: filepath.Join(bed.Root(), "bin"), nodes: map[string]*lab.NS{}, agents: map[string]*lab.Proc{}}
+	s := &site{t: t, dir: t.TempDir(), bin: filepath.Join(bed.Root(), "bin"), nodes: map[string]*lab.NS{}, agents: map[string]*lab.Proc{}, kubeconfigs: map[string]string{}}
 	if _, err := os.Stat(filepath.Join(s.bin, "danm-controller")); err != nil {
 		t.Fatal("make build comes first: ", err)
 	}
@@ -76,13 +78,12 @@ func newSite(t *testing.T) *site {
 	s.must(err)
 	t.Cleanup(func() { _ = s.api.Stop() })
 	s.must(s.api.InstallCRDs(s.fork(s.cp)))
-	s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: danm-system}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: acme}\n")
+	s.kubectl("apply", "--server-side", "--force-conflicts", "-k", filepath.Join(bed.Root(), "deploy", "overlays", "production"))
+	s.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: acme}\n")
 	for name := range s.nodes {
 		s.apply(fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata: {name: %s, labels: {role: edge}}\n", name))
 	}
-	admin, err := s.api.Kubeconfig("admin", bed.AdminToken)
-	s.must(err)
-	s.controller = s.run(s.cp, "controller", "danm-controller", "--kubeconfig", admin, "--cache-dir", filepath.Join(s.dir, "cache"), "--leader-elect=false", "--metrics-addr", "0", "--health-addr", "0")
+	s.controller = s.run(s.cp, "controller", "danm-controller", "--kubeconfig", s.credentials("danm-controller"), "--cache-dir", filepath.Join(s.dir, "cache"), "--metrics-addr", "0", "--health-addr", "0")
 	for name, ns := range s.nodes {
 		s.run(ns, "guard-"+name, "danm-node", "guard", "--state-dir", s.state(name))
 		s.startAgent(name)
@@ -92,10 +93,25 @@ func newSite(t *testing.T) *site {
 
 func (s *site) startAgent(name string) {
 	s.t.Helper()
-	kubeconfig, err := s.api.Kubeconfig("admin", bed.AdminToken)
-	s.must(err)
+	s.kubeconfigs[name] = s.credentials("danm-node", "--bound-object-kind", "Node", "--bound-object-name", name)
+	s.restartAgent(name)
+}
+
+// restartAgent needs no API.
+func (s *site) restartAgent(name string) {
+	s.t.Helper()
+	kubeconfig := s.kubeconfigs[name]
 	s.agents[name] = s.run(s.nodes[name], "agent-"+name, "danm-node", "agent", "--node-name", name, "--state-dir", s.state(name), "--kubeconfig", kubeconfig,
 		"--socket", filepath.Join(s.dir, name+".sock"), "--cni-conf-dir", filepath.Join(s.dir, name+"-net.d"), "--metrics-addr", "0")
+}
+
+// credentials are those of a service account of deploy/, as its Pods have them: nothing here runs as the administrator.
+func (s *site) credentials(account string, bound ...string) string {
+	s.t.Helper()
+	token := strings.TrimSpace(s.kubectl(append([]string{"create", "token", account, "-n", "danm-system"}, bound...)...))
+	path, err := s.api.Kubeconfig(strings.Join(append([]string{account}, bound...), ""), token)
+	s.must(err)
+	return path
 }
 
 func (s *site) state(name string) string { return filepath.Join(s.dir, name) }
@@ -251,7 +267,7 @@ func TestClusterHomeEndToEnd(t *testing.T) {
 	s.must(s.api.Freeze())
 	s.must(s.nodes["n1"].DeleteLink("vx_voice"))
 	s.agents["n2"].Stop(syscall.SIGKILL, time.Second)
-	s.startAgent("n2")
+	s.restartAgent("n2")
 	s.must(s.nodes["n2"].DeleteLink("vx_voice"))
 	for deadline := time.Now().Add(20 * time.Second); s.nodes["n1"].LinkMTU("vx_voice") != 1350 || s.nodes["n2"].LinkMTU("vx_voice") != 1350; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
