@@ -24,12 +24,11 @@ import (
 	"danm.io/danm/node/state"
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/nodeplan"
 	"danm.io/danm/spec/segment"
 )
 
 const (
-	defaultConfirmTimeout = 15 * time.Second
-	probeTimeout          = 2 * time.Second
 	// every is how often the NodePlan is read when nothing wakes the mirror, and the status looked at.
 	every = time.Second
 	// relist is how often the API is asked although no event came.
@@ -203,8 +202,8 @@ func (m *mirror) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st, err := assemble(p, m.segments, peers, m.endpoint)
-	if errors.Is(err, ErrNoLayer) {
+	st, err := nodeplan.Assemble(p, m.segments, peers, m.endpoint)
+	if errors.Is(err, nodeplan.ErrNoLayer) {
 		return nil
 	}
 	if err != nil {
@@ -243,7 +242,7 @@ func (m *mirror) fetch(ctx context.Context, p *v1alpha1.NodePlan) error {
 			o := &v1alpha1.PlanSegment{}
 			if err := m.get(ctx, segments, name, o); err != nil {
 				if apierrors.IsNotFound(err) {
-					err = ErrSegments
+					err = nodeplan.ErrSegments
 				}
 				return fmt.Errorf("segment %s: %w", name, err)
 			}

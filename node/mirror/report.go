@@ -12,6 +12,7 @@ import (
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/nodeplan"
 )
 
 // View is what the node knows of itself, as the agent tells it.
@@ -59,7 +60,7 @@ func applied(st *model.NodeState, old *v1alpha1.AppliedPlan) *v1alpha1.AppliedPl
 }
 
 func bundleLayer(st *model.NodeState) *model.LayerRef {
-	i := slices.IndexFunc(st.Layers, func(l model.LayerRef) bool { return l.Name == LayerBundle })
+	i := slices.IndexFunc(st.Layers, func(l model.LayerRef) bool { return l.Name == nodeplan.LayerBundle })
 	if i < 0 {
 		return nil
 	}
@@ -99,7 +100,7 @@ func blamed(wanted, confirmed *model.NodeState) *model.LayerRef {
 	}
 	if c := bundleLayer(confirmed); c != nil && c.Digest == l.Digest {
 		for i := range wanted.Layers {
-			if wanted.Layers[i].Name == LayerAPI {
+			if wanted.Layers[i].Name == nodeplan.LayerAPI {
 				return &wanted.Layers[i]
 			}
 		}

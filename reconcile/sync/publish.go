@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"danm.io/danm/reconcile/apply"
+	"danm.io/danm/reconcile/desired"
 	"danm.io/danm/reconcile/fail"
 	"danm.io/danm/reconcile/publish"
 	"danm.io/danm/reconcile/status"
@@ -22,7 +23,7 @@ import (
 
 // publish takes one step towards the rendering. What a later step needs is recorded before it: the inventory before objects,
 // the wave before node plans.
-func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering) (status.Outcome, time.Duration) {
+func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering) (status.Outcome, time.Duration) {
 	known, err := r.plans(ctx)
 	if err != nil {
 		return failed(err, string(diag.APIUnavailable)), 0
@@ -32,13 +33,13 @@ func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d 
 	nb.Status.Nodes = fmt.Sprintf("%d/%d", decision.Confirmed, decision.Planned)
 	r.Metrics.rollout(nb.Name, decision)
 	if decision.Phase != publish.Quarantined {
-		nb.Status.Inventory = publish.Union(nb.Status.Inventory, d.references)
+		nb.Status.Inventory = publish.Union(nb.Status.Inventory, d.References)
 	}
 	if err := r.save(ctx, nb); err != nil {
 		return failed(apply.Reason("NetworkBundle "+nb.Name, err), string(diag.APIUnavailable)), 0
 	}
 	if len(decision.Writes) > 0 {
-		if err := publish.Segments(ctx, r.Client, d.rendered.Segments); err != nil {
+		if err := publish.Segments(ctx, r.Client, d.Rendered.Segments); err != nil {
 			return failed(err, string(diag.APIUnavailable)), 0
 		}
 		if err := publish.Plans(ctx, r.Client, nb.Name, known, decision.Writes); err != nil {
@@ -66,28 +67,28 @@ func (r *Reconciler) plans(ctx context.Context) (map[string]*v1alpha1.NodePlan, 
 	return out, nil
 }
 
-func (r *Reconciler) input(nb *v1alpha1.NetworkBundle, d *rendering, known map[string]*v1alpha1.NodePlan) publish.Input {
+func (r *Reconciler) input(nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) publish.Input {
 	in := publish.Input{
-		Bundle: nb.Name, Revision: d.revision, Rollout: d.bundle.Rollout, Previous: nb.Status.Rollout, Quarantined: nb.Status.Quarantined,
-		Now: r.Now(), Patience: d.bundle.ConfirmTimeout + r.Patience,
+		Bundle: nb.Name, Revision: d.Revision, Rollout: d.Bundle.Rollout, Previous: nb.Status.Rollout, Quarantined: nb.Status.Quarantined,
+		Now: r.Now(), Patience: d.Bundle.ConfirmTimeout + r.Patience,
 	}
-	for _, n := range d.nodes {
-		in.Nodes = append(in.Nodes, publish.Node{Name: n.Name, Labels: n.Labels, Plan: known[n.Name], Wanted: d.rendered.Layers[n.Name]})
+	for _, n := range d.Nodes {
+		in.Nodes = append(in.Nodes, publish.Node{Name: n.Name, Labels: n.Labels, Plan: known[n.Name], Wanted: d.Rendered.Layers[n.Name]})
 	}
 	return in
 }
 
 // complete brings the objects that users see, takes away what is gone, and says so.
-func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering, known map[string]*v1alpha1.NodePlan) error {
-	written, err := publish.Objects(ctx, r.Client, d.objects)
+func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) error {
+	written, err := publish.Objects(ctx, r.Client, d.Objects)
 	r.Metrics.published(nb.Name, written)
 	if err != nil {
 		return err
 	}
-	gone := publish.Gone(nb.Status.Inventory, d.references)
+	gone := publish.Gone(nb.Status.Inventory, d.References)
 	if nb.Spec.Prune == nil || *nb.Spec.Prune {
 		left, err := publish.Prune(ctx, r.Client, nb.Name, gone)
-		nb.Status.Inventory = publish.Union(d.references, left)
+		nb.Status.Inventory = publish.Union(d.References, left)
 		if err != nil {
 			return err
 		}
@@ -95,23 +96,23 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 			return err
 		}
 	} else {
-		nb.Status.Inventory = d.references
+		nb.Status.Inventory = d.References
 	}
-	nb.Status.Assignments = d.assignments
-	if nb.Status.RolledOut == nil || nb.Status.RolledOut.Name != d.revision {
+	nb.Status.Assignments = d.Assignments
+	if nb.Status.RolledOut == nil || nb.Status.RolledOut.Name != d.Revision {
 		if err := r.collect(ctx, nb, d); err != nil {
 			return err
 		}
 	}
-	nb.Status.RolledOut = revision(d.revision, metav1.NewTime(r.Now()), nb.Status.RolledOut)
-	nb.Status.Version = d.bundle.Version
+	nb.Status.RolledOut = revision(d.Revision, metav1.NewTime(r.Now()), nb.Status.RolledOut)
+	nb.Status.Version = d.Bundle.Version
 	return nil
 }
 
 // prunePlans deletes plans of nodes that have left the cluster.
-func (r *Reconciler) prunePlans(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering, known map[string]*v1alpha1.NodePlan) error {
+func (r *Reconciler) prunePlans(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) error {
 	for name, p := range known {
-		if _, here := d.rendered.Layers[name]; here || p.Spec.Bundle != nb.Name {
+		if _, here := d.Rendered.Layers[name]; here || p.Spec.Bundle != nb.Name {
 			continue
 		}
 		err := r.APIReader.Get(ctx, client.ObjectKey{Name: name}, &corev1.Node{}) // the cache may be young
@@ -128,20 +129,20 @@ func (r *Reconciler) prunePlans(ctx context.Context, nb *v1alpha1.NetworkBundle,
 	return nil
 }
 
-func (r *Reconciler) collect(ctx context.Context, nb *v1alpha1.NetworkBundle, d *rendering) error {
+func (r *Reconciler) collect(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering) error {
 	var list v1alpha1.NodePlanList
 	if err := r.APIReader.List(ctx, &list); err != nil {
 		return apply.Reason("list NodePlans", err)
 	}
-	return publish.CollectSegments(ctx, r.Client, nb.Name, list.Items, d.rendered.Segments)
+	return publish.CollectSegments(ctx, r.Client, nb.Name, list.Items, d.Rendered.Segments)
 }
 
 // conclude is what a decision means for people.
-func conclude(nb *v1alpha1.NetworkBundle, d *rendering, decision publish.Decision) status.Outcome {
+func conclude(nb *v1alpha1.NetworkBundle, d *desired.Rendering, decision publish.Decision) status.Outcome {
 	rollout := decision.Rollout
-	progress := fmt.Sprintf("%s: wave %d, %d of %d nodes done", v1alpha1.ShortRevision(d.revision), rollout.Wave, rollout.Done, rollout.Total)
+	progress := fmt.Sprintf("%s: wave %d, %d of %d nodes done", v1alpha1.ShortRevision(d.Revision), rollout.Wave, rollout.Done, rollout.Total)
 	late := len(rollout.Late) > 0
-	reason, message := string(diag.RolledOut), fmt.Sprintf("%s on %s nodes", v1alpha1.ShortRevision(d.revision), nb.Status.Nodes)
+	reason, message := string(diag.RolledOut), fmt.Sprintf("%s on %s nodes", v1alpha1.ShortRevision(d.Revision), nb.Status.Nodes)
 	switch {
 	case decision.Phase != publish.Complete:
 		reason, message = string(decision.Phase), progress

@@ -3,8 +3,6 @@ package sync
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,15 +22,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"danm.io/danm/reconcile/apply"
+	"danm.io/danm/reconcile/desired"
 	"danm.io/danm/reconcile/fail"
 	"danm.io/danm/reconcile/publish"
 	"danm.io/danm/reconcile/source"
 	"danm.io/danm/reconcile/source/snapshot"
 	"danm.io/danm/reconcile/status"
 	"danm.io/danm/spec/api/v1alpha1"
-	danmv1 "danm.io/danm/spec/danm/v1"
 	"danm.io/danm/spec/diag"
-	"danm.io/danm/spec/model"
 )
 
 // Condition types of a NetworkBundle beside status.Ready and its companions.
@@ -73,9 +69,9 @@ type memory struct {
 	fetchErr   error
 	fetchedAt  time.Time
 	worldSum   [32]byte
-	rendering  rendering
+	rendering  desired.Rendering
 	err        error
-	good       *rendering // the newest without an error
+	good       *desired.Rendering // the newest without an error
 }
 
 // Reconcile is one round of one NetworkBundle.
@@ -220,15 +216,15 @@ func (r *Reconciler) fetch(ctx context.Context, nb *v1alpha1.NetworkBundle, m *m
 }
 
 // render returns the newest rendering that can be published, and why it is not that of the newest revision.
-func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *memory) (*rendering, error) {
+func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *memory) (*desired.Rendering, error) {
 	w, err := r.world(ctx, r.Client, nb)
 	if err != nil {
 		return m.good, err
 	}
 	from := publish.Origin{Bundle: nb.Name, Revision: m.snap.Revision, Endpoint: m.endpoint}
-	if sum := w.sum(from); sum != m.worldSum || m.err != nil && m.rendering.revision == "" {
+	if sum := w.Sum(from); sum != m.worldSum || m.err != nil && m.rendering.Revision == "" {
 		start := time.Now()
-		m.rendering, m.err = decide(*m.snap, from, w)
+		m.rendering, m.err = desired.Decide(*m.snap, from, w)
 		m.worldSum = sum
 		r.Metrics.rendered(nb.Name, m.err, time.Since(start))
 	}
@@ -238,10 +234,10 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 			return m.good, err
 		}
 	}
-	r.diagnose(nb, m.rendering.diags)
+	r.diagnose(nb, m.rendering.Diags)
 	err = m.err
 	if err == nil {
-		err = acceptable(nb, m.rendering)
+		err = desired.Acceptable(nb, m.rendering)
 	}
 	if err != nil {
 		status.Set(&nb.Status.Conditions, nb.Generation, ConditionRendered, false, fail.Of(err, string(diag.BundleInvalid)).Reason, err.Error())
@@ -255,8 +251,8 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 }
 
 // newNumbers says whether the rendering gives numbers that are not on record yet.
-func newNumbers(nb *v1alpha1.NetworkBundle, d rendering) bool {
-	return slices.ContainsFunc(d.assignments, func(a v1alpha1.Assignment) bool { return !slices.Contains(nb.Status.Assignments, a) })
+func newNumbers(nb *v1alpha1.NetworkBundle, d desired.Rendering) bool {
+	return slices.ContainsFunc(d.Assignments, func(a v1alpha1.Assignment) bool { return !slices.Contains(nb.Status.Assignments, a) })
 }
 
 // choose renders again upon what the API has this moment, with nobody else choosing, and records the numbers by a write that
@@ -275,10 +271,10 @@ func (r *Reconciler) choose(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 	if err != nil {
 		return err
 	}
-	if m.rendering, m.err = decide(*m.snap, from, w); m.err != nil {
+	if m.rendering, m.err = desired.Decide(*m.snap, from, w); m.err != nil {
 		return nil // told by the caller
 	}
-	nb.Status.Assignments = merge(nb.Status.Assignments, m.rendering.assignments)
+	nb.Status.Assignments = merge(nb.Status.Assignments, m.rendering.Assignments)
 	return apply.Reason("record numbers", r.Client.Status().Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)))
 }
 
@@ -295,64 +291,14 @@ func merge(old, now []v1alpha1.Assignment) []v1alpha1.Assignment {
 }
 
 // world reads what rendering depends on.
-func (r *Reconciler) world(ctx context.Context, c client.Reader, nb *v1alpha1.NetworkBundle) (world, error) {
-	w := world{assignments: map[string]uint32{}, hardware: map[string][]model.NIC{}}
-	var nodes corev1.NodeList
-	var plans v1alpha1.NodePlanList
-	var bundles v1alpha1.NetworkBundleList
-	var tenants danmv1.TenantConfigList
-	for _, list := range []client.ObjectList{&nodes, &plans, &bundles, &tenants} {
+func (r *Reconciler) world(ctx context.Context, c client.Reader, nb *v1alpha1.NetworkBundle) (desired.World, error) {
+	var in desired.Lists
+	for _, list := range []client.ObjectList{&in.Nodes, &in.Plans, &in.Bundles, &in.Tenants} {
 		if err := c.List(ctx, list); err != nil {
-			return w, apply.Reason(fmt.Sprintf("list %T", list), err)
+			return desired.World{}, apply.Reason(fmt.Sprintf("list %T", list), err)
 		}
 	}
-	w.nodes = nodes.Items
-	for i := range plans.Items {
-		if cards := plans.Items[i].Status.Hardware; len(cards) > 0 {
-			w.hardware[plans.Items[i].Name] = hardware(cards)
-		}
-	}
-	for _, t := range tenants.Items {
-		for _, n := range t.Status.Reserved {
-			w.assignments["tenant "+t.Name+" "+n.Network] = uint32(n.ID)
-		}
-	}
-	for i := range bundles.Items {
-		b := &bundles.Items[i]
-		for _, a := range b.Status.Assignments {
-			key := a.Network
-			if b.Name != nb.Name {
-				key = "bundle " + b.Name + " " + key
-			}
-			w.assignments[key] = uint32(a.ID)
-		}
-	}
-	for _, a := range nb.Status.Assignments { // newer than any cache
-		w.assignments[a.Network] = uint32(a.ID)
-	}
-	return w, nil
-}
-
-func hardware(cards []v1alpha1.NIC) []model.NIC {
-	var out []model.NIC
-	for _, c := range cards {
-		out = append(out, model.NIC(c))
-	}
-	return out
-}
-
-// sum stands for everything that a rendering depends on.
-func (w world) sum(from publish.Origin) [32]byte {
-	type node struct {
-		Name   string
-		Labels map[string]string
-	}
-	var nodes []node
-	for i := range w.nodes {
-		nodes = append(nodes, node{w.nodes[i].Name, w.nodes[i].Labels})
-	}
-	b, _ := json.Marshal([]any{from, nodes, w.assignments, w.hardware})
-	return sha256.Sum256(b)
+	return in.World(nb), nil
 }
 
 // diagnose puts the first ten problems into the status.
@@ -410,4 +356,11 @@ func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) erro
 		}
 	}
 	return publish.CollectSegments(ctx, r.Client, nb.Name, rest, nil)
+}
+
+func revision(name string, now metav1.Time, old *v1alpha1.Revision) *v1alpha1.Revision {
+	if old != nil && old.Name == name {
+		return old
+	}
+	return &v1alpha1.Revision{Name: name, Short: v1alpha1.ShortRevision(name), At: now}
 }

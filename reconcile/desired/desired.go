@@ -1,4 +1,6 @@
-package sync
+// Package desired decides what a cluster should have: a snapshot of a bundle and the API's objects in, a rendering out. The
+// controller publishes it, danmctl shows what it would change. It is pure: it fetches, lists and writes nothing.
+package desired
 
 import (
 	"cmp"
@@ -9,7 +11,6 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"danm.io/danm/reconcile/apply"
@@ -25,45 +26,38 @@ import (
 	"danm.io/danm/spec/segment"
 )
 
-// world is what the cluster says besides the source: all that rendering depends on.
-type world struct {
-	nodes       []corev1.Node
-	assignments map[string]uint32
-	hardware    map[string][]model.NIC
+// Rendering is a revision made into what the API should hold.
+type Rendering struct {
+	Bundle      model.Bundle
+	Revision    string
+	Rendered    publish.Rendered
+	Nodes       []model.Node
+	Objects     []*unstructured.Unstructured // networks, tenants, definitions, peers
+	References  []v1alpha1.ObjectReference   // of objects
+	Assignments []v1alpha1.Assignment        // numbers that networks left open, old and new; sorted
+	Diags       diag.List
 }
 
-// rendering is a revision made into what the API should hold.
-type rendering struct {
-	bundle      model.Bundle
-	revision    string
-	rendered    publish.Rendered
-	nodes       []model.Node
-	objects     []*unstructured.Unstructured // networks, tenants, definitions, peers
-	references  []v1alpha1.ObjectReference   // of objects
-	assignments []v1alpha1.Assignment        // numbers that networks left open, old and new; sorted
-	diags       diag.List
-}
-
-// decide turns a snapshot into what the cluster should have. It is pure. Diagnostics are returned with an error, too.
-func decide(snap source.Snapshot, from publish.Origin, w world) (rendering, error) {
+// Decide turns a snapshot into what the cluster should have. It is pure. Diagnostics are returned with an error, too.
+func Decide(snap source.Snapshot, from publish.Origin, w World) (Rendering, error) {
 	files := make([]decode.File, len(snap.Files))
 	for i, f := range snap.Files {
 		files[i] = decode.File{Path: f.Path, Data: f.Data}
 	}
 	bundle, found := overlay.Validate(files, snap.Dir)
-	out := rendering{bundle: bundle, revision: snap.Revision, diags: slices.Concat(snap.Warnings, found).Sorted()}
-	if err := out.diags.Err(); err != nil {
+	out := Rendering{Bundle: bundle, Revision: snap.Revision, Diags: slices.Concat(snap.Warnings, found).Sorted()}
+	if err := out.Diags.Err(); err != nil {
 		return out, invalid(err)
 	}
 	wish := wishes(bundle.Networks)
-	bundle.Nodes = nodesOf(bundle.Nodes, w.nodes)
-	result := render.Render(bundle, model.Inventory{Assignments: w.assignments, Hardware: w.hardware})
-	out.diags = slices.Concat(out.diags, result.Diagnostics).Sorted()
-	if err := out.diags.Err(); err != nil {
+	bundle.Nodes = nodesOf(bundle.Nodes, w.Nodes)
+	result := render.Render(bundle, model.Inventory{Assignments: w.Assignments, Hardware: w.Hardware})
+	out.Diags = slices.Concat(out.Diags, result.Diagnostics).Sorted()
+	if err := out.Diags.Err(); err != nil {
 		return out, invalid(err)
 	}
 	var err error
-	if out.rendered, err = publish.Render(result, from); err != nil {
+	if out.Rendered, err = publish.Render(result, from); err != nil {
 		if errors.Is(err, segment.ErrTooBig) {
 			return out, fail.Terminal(string(diag.ObjectTooLarge), err)
 		}
@@ -71,16 +65,16 @@ func decide(snap source.Snapshot, from publish.Origin, w world) (rendering, erro
 	}
 	for i := range result.Networks {
 		if n := &result.Networks[i]; wish[n.Key()] {
-			out.assignments = append(out.assignments, v1alpha1.Assignment{Network: n.Key(), ID: int64(n.ID())})
+			out.Assignments = append(out.Assignments, v1alpha1.Assignment{Network: n.Key(), ID: int64(n.ID())})
 		}
 	}
-	slices.SortFunc(out.assignments, func(a, b v1alpha1.Assignment) int { return cmp.Compare(a.Network, b.Network) })
-	out.nodes = bundle.Nodes
-	out.objects, err = objects(result, out.rendered.Peers, bundle, from)
-	for _, o := range out.objects {
-		out.references = append(out.references, apply.Reference(o))
+	slices.SortFunc(out.Assignments, func(a, b v1alpha1.Assignment) int { return cmp.Compare(a.Network, b.Network) })
+	out.Nodes = bundle.Nodes
+	out.Objects, err = objects(result, out.Rendered.Peers, bundle, from)
+	for _, o := range out.Objects {
+		out.References = append(out.References, apply.Reference(o))
 	}
-	slices.SortFunc(out.references, publish.Compare)
+	slices.SortFunc(out.References, publish.Compare)
 	return out, err
 }
 
@@ -168,19 +162,19 @@ func manifest(value any, bundle, origin string) (*unstructured.Unstructured, err
 	return u, nil
 }
 
-// acceptable refuses a rendering that is whole and still not to be published, before anything is written.
-func acceptable(nb *v1alpha1.NetworkBundle, r rendering) error {
+// Acceptable refuses a rendering that is whole and still not to be published, before anything is written.
+func Acceptable(nb *v1alpha1.NetworkBundle, r Rendering) error {
 	if !nb.Spec.AllowEmpty && len(nb.Status.Inventory) > 0 && empty(r) {
 		return fail.Terminal(string(diag.EmptyRender), errors.New("the revision has neither networks nor host links, the one before had"))
 	}
 	if nb.Spec.Prune == nil || *nb.Spec.Prune {
-		if err := publish.Limits(publish.Gone(nb.Status.Inventory, r.references), r.bundle.Prune); err != nil {
+		if err := publish.Limits(publish.Gone(nb.Status.Inventory, r.References), r.Bundle.Prune); err != nil {
 			return fail.Terminal(string(diag.PruneLimit), err)
 		}
 	}
-	if r.bundle.Monotonic && nb.Status.Version != "" && r.bundle.Version != "" {
+	if r.Bundle.Monotonic && nb.Status.Version != "" && r.Bundle.Version != "" {
 		was, errWas := semver.NewVersion(nb.Status.Version)
-		is, errIs := semver.NewVersion(r.bundle.Version)
+		is, errIs := semver.NewVersion(r.Bundle.Version)
 		if errWas == nil && errIs == nil && is.LessThan(was) {
 			return fail.Terminal(string(diag.VersionWentBack), fmt.Errorf("version %s after %s", is, was))
 		}
@@ -189,19 +183,12 @@ func acceptable(nb *v1alpha1.NetworkBundle, r rendering) error {
 }
 
 // empty says whether nothing is left that would be missed.
-func empty(r rendering) bool {
+func empty(r Rendering) bool {
 	nothing := model.NodePlan{}.Digest()
-	for _, l := range r.rendered.Layers {
+	for _, l := range r.Rendered.Layers {
 		if l.Digest != nothing {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(r.references, func(o v1alpha1.ObjectReference) bool { return o.Kind != "TenantConfig" })
-}
-
-func revision(name string, now metav1.Time, old *v1alpha1.Revision) *v1alpha1.Revision {
-	if old != nil && old.Name == name {
-		return old
-	}
-	return &v1alpha1.Revision{Name: name, Short: v1alpha1.ShortRevision(name), At: now}
+	return !slices.ContainsFunc(r.References, func(o v1alpha1.ObjectReference) bool { return o.Kind != "TenantConfig" })
 }

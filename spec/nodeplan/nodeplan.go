@@ -1,4 +1,6 @@
-package mirror
+// Package nodeplan puts a node's state together from its NodePlan, the PlanSegments that the plan names, and FabricPeers: what
+// the mirror writes on the node, and what danmctl shows of it. It is pure and reads no API.
+package nodeplan
 
 import (
 	"cmp"
@@ -7,11 +9,17 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"danm.io/danm/spec/segment"
+)
+
+const (
+	defaultConfirmTimeout = 15 * time.Second
+	probeTimeout          = 2 * time.Second
 )
 
 // The names of layers.
@@ -26,9 +34,9 @@ var ErrSegments = errors.New(string(diag.SegmentMissing))
 // ErrNoLayer says that a NodePlan has nothing to say yet.
 var ErrNoLayer = errors.New("the NodePlan has no layer yet")
 
-// assemble makes a node's state of its plan, the segments that the plan names, and the peers. It is pure. endpoint is where the
+// Assemble makes a node's state of its plan, the segments that the plan names, and the peers. It is pure. endpoint is where the
 // API server is reached: the way that a plan of the cluster home must not cut.
-func assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v1alpha1.FabricPeersSpec, endpoint string) (model.NodeState, error) {
+func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v1alpha1.FabricPeersSpec, endpoint string) (model.NodeState, error) {
 	if p.Spec.Teardown {
 		st := model.NodeState{Home: model.ClusterHome, Node: p.Name, Slot: -1, Bundle: p.Spec.Bundle, Revision: "teardown", Digest: model.NodePlan{}.Digest()}
 		return finish(st, endpoint), nil

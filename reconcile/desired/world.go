@@ -1,0 +1,79 @@
+package desired
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"danm.io/danm/reconcile/publish"
+	"danm.io/danm/spec/api/v1alpha1"
+	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/model"
+)
+
+// World is what the cluster says besides the source: all that rendering depends on.
+type World struct {
+	Nodes       []corev1.Node
+	Assignments map[string]uint32
+	Hardware    map[string][]model.NIC
+}
+
+// Lists are the API's objects that a World is made of.
+type Lists struct {
+	Nodes   corev1.NodeList
+	Plans   v1alpha1.NodePlanList
+	Bundles v1alpha1.NetworkBundleList
+	Tenants danmv1.TenantConfigList
+}
+
+// World is what a NetworkBundle is rendered upon. nb may be newer than the one listed.
+func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
+	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}}
+	for i := range l.Plans.Items {
+		if cards := l.Plans.Items[i].Status.Hardware; len(cards) > 0 {
+			w.Hardware[l.Plans.Items[i].Name] = hardware(cards)
+		}
+	}
+	for _, t := range l.Tenants.Items {
+		for _, n := range t.Status.Reserved {
+			w.Assignments["tenant "+t.Name+" "+n.Network] = uint32(n.ID)
+		}
+	}
+	for i := range l.Bundles.Items {
+		b := &l.Bundles.Items[i]
+		for _, a := range b.Status.Assignments {
+			key := a.Network
+			if b.Name != nb.Name {
+				key = "bundle " + b.Name + " " + key
+			}
+			w.Assignments[key] = uint32(a.ID)
+		}
+	}
+	for _, a := range nb.Status.Assignments { // newer than any cache
+		w.Assignments[a.Network] = uint32(a.ID)
+	}
+	return w
+}
+
+func hardware(cards []v1alpha1.NIC) []model.NIC {
+	var out []model.NIC
+	for _, c := range cards {
+		out = append(out, model.NIC(c))
+	}
+	return out
+}
+
+// Sum stands for everything that a rendering depends on.
+func (w World) Sum(from publish.Origin) [32]byte {
+	type node struct {
+		Name   string
+		Labels map[string]string
+	}
+	var nodes []node
+	for i := range w.Nodes {
+		nodes = append(nodes, node{w.Nodes[i].Name, w.Nodes[i].Labels})
+	}
+	b, _ := json.Marshal([]any{from, nodes, w.Assignments, w.Hardware})
+	return sha256.Sum256(b)
+}
