@@ -17,8 +17,9 @@ import (
 type renderer struct {
 	bundle   model.Bundle
 	networks []model.Network
-	nodes    []model.Node // sorted by name
-	domains  []*domain    // sorted by name
+	reported map[string]map[string]netip.Addr // nil outside a cluster
+	nodes    []model.Node                     // sorted by name
+	domains  []*domain                        // sorted by name
 	classes  map[string]*class
 	order    []*class // by first node
 	diags    diag.List
@@ -30,6 +31,7 @@ type class struct {
 	nodes   []int // indexes into renderer.nodes, ascending
 	base    []model.Link
 	domains []*domain
+	fabrics []model.Fabric // the class is on, without groups
 
 	links    []slot // sorted by link name
 	routes   []model.Route
@@ -72,7 +74,7 @@ func (r *renderer) place() {
 		if c == nil {
 			c = &class{groups: groups}
 			r.hostConfig(c)
-			c.domains = r.domainsOf(c)
+			c.domains, c.fabrics = r.domainsOf(c), r.fabricsOf(c)
 			r.classes[string(key)] = c
 			r.order = append(r.order, c)
 		}

@@ -157,6 +157,18 @@ func (r *renderer) domainsOf(c *class) []*domain {
 	return out
 }
 
+// fabricsOf lists the fabrics that reach a class, whether a network is on them or not.
+func (r *renderer) fabricsOf(c *class) []model.Fabric {
+	var out []model.Fabric
+	for _, f := range r.bundle.Fabrics {
+		if _, declared := c.link(f.Device); declared && slices.ContainsFunc(c.groups, func(g int) bool { return slices.Contains(f.Groups, r.bundle.Groups[g].Name) }) {
+			f.Groups = nil
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 func (c *class) link(name string) (model.Link, bool) {
 	i, ok := slices.BinarySearchFunc(c.base, name, func(l model.Link, n string) int { return cmp.Compare(l.Name, n) })
 	if !ok {
@@ -216,9 +228,13 @@ func (r *renderer) checkPeers(d *domain) {
 		return
 	}
 	for _, n := range d.nodes {
-		if !d.local[n].IsValid() {
+		if !d.local[n].IsValid() && !r.reported[r.nodes[n].Name][d.device].IsValid() {
+			severity := diag.Error
+			if r.reported != nil { // a node that has just come reports soon; all others must not wait for it
+				severity = diag.Warning
+			}
 			r.diags = append(r.diags, diag.Diagnostic{
-				Severity: diag.Error, Code: diag.UnderlayAddressMissing,
+				Severity: severity, Code: diag.UnderlayAddressMissing,
 				Summary: fmt.Sprintf("node %s declares no %s address on %s, so the other nodes of %s cannot send VXLAN packets to it",
 					r.nodes[n].Name, map[bool]string{false: "IPv4", true: "IPv6"}[d.v6], d.device, d.name),
 				Hint: "give the node an address there (nodes[].interfaces), or set a multicast group in the fabric's vxlan",

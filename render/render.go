@@ -30,6 +30,7 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	r := &renderer{
 		bundle:   b,
 		networks: networks,
+		reported: inv.Underlays,
 		nodes:    mergeNodes(b.Nodes, inv.Nodes),
 		domains:  makeWires(b.Fabrics, networks),
 		classes:  map[string]*class{},

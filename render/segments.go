@@ -3,16 +3,13 @@ package render
 import (
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"danm.io/danm/spec/model"
 	"danm.io/danm/spec/segment"
 )
-
-// peersPerShard bounds a FabricPeers object to about 10 KB, so that a change of one node writes little.
-const peersPerShard = 128
 
 // Segments cuts the node states into what many nodes share and each node's own part: what a cluster's API stores. Names
 // are those of segment.Encode. Nothing is cut from a result with errors. segment.ErrTooBig, with the node's or the item's
@@ -66,7 +63,7 @@ func cut(s model.Segment, all map[string]model.Segment) ([]string, error) {
 
 // shared is what every node of the class with the pools of n has.
 func (c *class) shared(n model.NodeState) model.Segment {
-	s := model.Segment{Routes: c.routes, Rules: c.rules, Sysctls: c.sysctls, Networks: c.networks, Tenants: n.Tenants, Pools: n.Pools, Probes: n.Probes}
+	s := model.Segment{Routes: c.routes, Rules: c.rules, Sysctls: c.sysctls, Networks: c.networks, Tenants: n.Tenants, Pools: n.Pools, Probes: n.Probes, Fabrics: c.fabrics}
 	for _, l := range c.links {
 		link := model.SharedLink{Link: l.Link}
 		if l.domain != nil {
@@ -98,31 +95,19 @@ func put[V any](m *map[string]V, key string, value V) {
 	(*m)[key] = value
 }
 
-// FabricPeers lists, for each fabric that floods by unicast, the declared underlay address of each node, in shards by the
-// hash of the node's name: a node that comes or goes changes one shard.
+// FabricPeers lists, for each fabric that floods by unicast, the declared underlay address of each node, in the shards that the
+// API stores.
 func (r Result) FabricPeers() []model.FabricPeers {
 	var out []model.FabricPeers
 	for _, d := range r.domains {
 		if d.group.IsValid() || !slices.ContainsFunc(d.wires, func(s *wire) bool { return s.vxlan }) {
 			continue
 		}
-		count := 1
-		for len(d.nodes) > count*peersPerShard {
-			count *= 2
-		}
-		shards := make([]model.FabricPeers, count)
+		addresses := map[string]netip.Addr{}
 		for _, i := range d.nodes {
-			h := fnv.New32a()
-			h.Write([]byte(r.nodes[i].Name))
-			k := int(h.Sum32()) % count
-			shards[k].Nodes = append(shards[k].Nodes, model.FabricPeer{Node: r.nodes[i].Name, Address: d.local[i]})
+			addresses[r.nodes[i].Name] = d.local[i]
 		}
-		for k, s := range shards {
-			if len(s.Nodes) > 0 {
-				s.Fabric, s.Shard = d.name, k
-				out = append(out, s)
-			}
-		}
+		out = append(out, segment.Shard(d.name, addresses)...)
 	}
 	return out
 }

@@ -103,9 +103,10 @@ type Agent struct {
 	fights   fights
 	awayFor  time.Duration
 
-	seen     atomic.Pointer[seen] // by the newest round, for whoever reports
-	cards    atomic.Pointer[[]model.NIC]
-	repaired atomic.Int64
+	seen      atomic.Pointer[seen] // by the newest round, for whoever reports
+	cards     atomic.Pointer[[]model.NIC]
+	underlays atomic.Pointer[map[string]string] // addresses by device
+	repaired  atomic.Int64
 
 	bootID           string // as the guard told it last
 	hardwareAt       time.Time

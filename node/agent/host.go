@@ -106,6 +106,9 @@ func (a *Agent) view(context.Context) mirror.View {
 	if cards := a.cards.Load(); cards != nil {
 		v.Hardware = *cards
 	}
+	if u := a.underlays.Load(); u != nil {
+		v.Underlays = *u
+	}
 	return v
 }
 

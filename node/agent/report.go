@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"time"
 
+	"danm.io/danm/node/plan"
 	"danm.io/danm/node/state"
 	"danm.io/danm/spec/model"
 )
@@ -25,9 +28,35 @@ func (a *Agent) report(ctx context.Context, problem string) {
 		a.cards.Store(&cards)
 		err = a.dir.WriteInventory(model.Inventory{Hardware: map[string][]model.NIC{a.opts.Node: cards}})
 	}
+	if observed, failed := a.opts.Kernel.Observe(ctx); failed == nil {
+		addresses := underlays(observed)
+		a.underlays.Store(&addresses)
+	}
 	if err != nil {
 		a.sayOnce(&a.inventoryProblem, "inventory not written", err)
 	}
+}
+
+// maxUnderlays bounds what a node reports of its addresses.
+const maxUnderlays = 64
+
+// underlays are the addresses at which other nodes may reach this one's VXLANs: the first of each link that can carry one,
+// IPv4 before IPv6. Links in Pods, and those on other networks' wires, carry none.
+func underlays(o plan.Observed) map[string]string {
+	out := map[string]string{}
+	for _, l := range o.Links {
+		if l.Name == "lo" || l.Kind != model.Physical && l.Kind != model.Bond && l.Kind != model.VLAN && l.Kind != model.Bridge || len(out) == maxUnderlays {
+			continue
+		}
+		for _, v4 := range []bool{true, false} {
+			i := slices.IndexFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == v4 && p.Addr().IsGlobalUnicast() })
+			if i >= 0 {
+				out[l.Name] = l.Addresses[i].Addr().String()
+				break
+			}
+		}
+	}
+	return out
 }
 
 // sayOnce logs an error when it is another one than before.

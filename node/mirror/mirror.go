@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 
 	"danm.io/danm/node/state"
 	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"danm.io/danm/spec/nodeplan"
 	"danm.io/danm/spec/segment"
@@ -202,6 +204,9 @@ func (m *mirror) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.keepsBundle(p); err != nil {
+		return err
+	}
 	st, err := nodeplan.Assemble(p, m.segments, peers, m.endpoint)
 	if errors.Is(err, nodeplan.ErrNoLayer) {
 		return nil
@@ -217,6 +222,18 @@ func (m *mirror) round(ctx context.Context) error {
 		m.Log.Info("state", "revision", st.Revision, "digest", st.Digest)
 	}
 	return nil
+}
+
+// keepsBundle refuses a plan that has lost the bundle's layer: like a plan that is gone it is no wish to take everything away.
+func (m *mirror) keepsBundle(p *v1alpha1.NodePlan) error {
+	if p.Spec.Teardown || p.Spec.Layers.Bundle != nil {
+		return nil
+	}
+	have, err := m.Dir.Read()
+	if err != nil || !slices.ContainsFunc(have.Layers, func(l model.LayerRef) bool { return l.Name == nodeplan.LayerBundle }) {
+		return nil // nothing is lost
+	}
+	return fmt.Errorf("%s: the NodePlan has no layer of a bundle any more; the node keeps that of %s. spec.teardown gives it up", diag.NoPlan, have.Revision)
 }
 
 func (m *mirror) get(ctx context.Context, kind schema.GroupVersionResource, name string, into any) error {

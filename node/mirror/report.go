@@ -24,6 +24,7 @@ type View struct {
 	Problem   string           // why the agent's last round did not come to its end
 	Repairs   int64
 	Hardware  []model.NIC
+	Underlays map[string]string // addresses by device
 }
 
 // The phases of a NodePlan's status.
@@ -41,6 +42,7 @@ const (
 func report(p *v1alpha1.NodePlan, v View, mirrorErr error) v1alpha1.NodePlanStatus {
 	out := *p.Status.DeepCopy()
 	out.ObservedGeneration, out.Drift, out.Hardware = p.Generation, v.Repairs, hardware(v.Hardware)
+	out.Underlays = v.Underlays
 	out.Observed, out.Applied = applied(v.Wanted, out.Observed), applied(v.Confirmed, out.Applied)
 	out.Refused = refused(v, out.Refused)
 	out.Phase, out.Reason = phase(v, out, mirrorErr)

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"danm.io/danm/reconcile/hostlinks"
 	bundlesync "danm.io/danm/reconcile/sync"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
@@ -116,11 +117,17 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 	if err := loop.Setup(m); err != nil {
 		return nil, fmt.Errorf("set up the loop of NetworkBundles: %w", err)
 	}
+	links := &hostlinks.Reconciler{Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Metrics: sharedLinkMetrics()}
+	if err := links.Setup(m); err != nil {
+		return nil, fmt.Errorf("set up the loop of host links: %w", err)
+	}
 	return m, nil
 }
 
 // sharedMetrics registers once a process: tests run several managers.
 var sharedMetrics = sync.OnceValue(func() *bundlesync.Metrics { return bundlesync.NewMetrics(metrics.Registry) })
+
+var sharedLinkMetrics = sync.OnceValue(func() *hostlinks.Metrics { return hostlinks.NewMetrics(metrics.Registry) })
 
 // slim drops what no loop looks at: a Node's status is most of it.
 func slim(o any) (any, error) {

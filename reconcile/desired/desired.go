@@ -32,7 +32,7 @@ type Rendering struct {
 	Revision    string
 	Rendered    publish.Rendered
 	Nodes       []model.Node
-	Objects     []*unstructured.Unstructured // networks, tenants, definitions, peers
+	Objects     []*unstructured.Unstructured // networks, tenants, definitions
 	References  []v1alpha1.ObjectReference   // of objects
 	Assignments []v1alpha1.Assignment        // numbers that networks left open, old and new; sorted
 	Diags       diag.List
@@ -51,7 +51,7 @@ func Decide(snap source.Snapshot, from publish.Origin, w World) (Rendering, erro
 	}
 	wish := wishes(bundle.Networks)
 	bundle.Nodes = nodesOf(bundle.Nodes, w.Nodes)
-	result := render.Render(bundle, model.Inventory{Assignments: w.Assignments, Hardware: w.Hardware})
+	result := render.Render(bundle, model.Inventory{Assignments: w.Assignments, Hardware: w.Hardware, Underlays: w.Underlays})
 	out.Diags = slices.Concat(out.Diags, result.Diagnostics).Sorted()
 	if err := out.Diags.Err(); err != nil {
 		return out, invalid(err)
@@ -70,7 +70,7 @@ func Decide(snap source.Snapshot, from publish.Origin, w World) (Rendering, erro
 	}
 	slices.SortFunc(out.Assignments, func(a, b v1alpha1.Assignment) int { return cmp.Compare(a.Network, b.Network) })
 	out.Nodes = bundle.Nodes
-	out.Objects, err = objects(result, out.Rendered.Peers, bundle, from)
+	out.Objects, err = objects(result, bundle, from)
 	for _, o := range out.Objects {
 		out.References = append(out.References, apply.Reference(o))
 	}
@@ -111,17 +111,10 @@ func nodesOf(bundle []model.Node, nodes []corev1.Node) []model.Node {
 }
 
 // objects are the manifests to apply, labelled with the bundle and with the document they come from.
-func objects(r render.Result, peers []v1alpha1.FabricPeers, b model.Bundle, from publish.Origin) ([]*unstructured.Unstructured, error) {
+func objects(r render.Result, b model.Bundle, from publish.Origin) ([]*unstructured.Unstructured, error) {
 	var out []*unstructured.Unstructured
 	for _, o := range r.Objects {
 		u, err := manifest(o.Value, from.Bundle, originOf(b, o))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, u)
-	}
-	for i := range peers {
-		u, err := manifest(&peers[i], from.Bundle, "")
 		if err != nil {
 			return nil, err
 		}

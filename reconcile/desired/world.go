@@ -3,6 +3,7 @@ package desired
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -17,6 +18,7 @@ type World struct {
 	Nodes       []corev1.Node
 	Assignments map[string]uint32
 	Hardware    map[string][]model.NIC
+	Underlays   map[string]map[string]netip.Addr // node → device → address it reports
 }
 
 // Lists are the API's objects that a World is made of.
@@ -29,10 +31,13 @@ type Lists struct {
 
 // World is what a NetworkBundle is rendered upon. nb may be newer than the one listed.
 func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
-	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}}
+	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}}
 	for i := range l.Plans.Items {
 		if cards := l.Plans.Items[i].Status.Hardware; len(cards) > 0 {
 			w.Hardware[l.Plans.Items[i].Name] = hardware(cards)
+		}
+		if u := underlays(l.Plans.Items[i].Status.Underlays); len(u) > 0 {
+			w.Underlays[l.Plans.Items[i].Name] = u
 		}
 	}
 	for _, t := range l.Tenants.Items {
@@ -56,6 +61,16 @@ func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
 	return w
 }
 
+func underlays(texts map[string]string) map[string]netip.Addr {
+	out := map[string]netip.Addr{}
+	for device, text := range texts {
+		if a, err := netip.ParseAddr(text); err == nil {
+			out[device] = a
+		}
+	}
+	return out
+}
+
 func hardware(cards []v1alpha1.NIC) []model.NIC {
 	var out []model.NIC
 	for _, c := range cards {
@@ -74,6 +89,6 @@ func (w World) Sum(from publish.Origin) [32]byte {
 	for i := range w.Nodes {
 		nodes = append(nodes, node{w.Nodes[i].Name, w.Nodes[i].Labels})
 	}
-	b, _ := json.Marshal([]any{from, nodes, w.Assignments, w.Hardware})
+	b, _ := json.Marshal([]any{from, nodes, w.Assignments, w.Hardware, w.Underlays})
 	return sha256.Sum256(b)
 }

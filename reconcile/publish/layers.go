@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"fmt"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,11 +11,10 @@ import (
 	"danm.io/danm/spec/segment"
 )
 
-// Rendered is what a revision means for the API: what many nodes share, each node's layer, and where they find each other.
+// Rendered is what a revision means for the API: what many nodes share, and each node's layer.
 type Rendered struct {
 	Segments []v1alpha1.PlanSegment // sorted by name
 	Layers   map[string]v1alpha1.Layer
-	Peers    []v1alpha1.FabricPeers
 }
 
 // Origin is where a revision came from.
@@ -47,9 +45,6 @@ func Render(r render.Result, from Origin) (Rendered, error) {
 	for i, p := range parts {
 		out.Layers[p.Node] = layer(p, r.Nodes[i], from)
 	}
-	for _, p := range r.FabricPeers() {
-		out.Peers = append(out.Peers, peers(p, labels))
-	}
 	return out, nil
 }
 
@@ -76,16 +71,4 @@ func set[V any](m *map[string]V, key string, value V) {
 		*m = map[string]V{}
 	}
 	(*m)[key] = value
-}
-
-func peers(p model.FabricPeers, labels map[string]string) v1alpha1.FabricPeers {
-	out := v1alpha1.FabricPeers{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.KindFabricPeers},
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", p.Fabric, p.Shard), Labels: labels},
-		Spec:       v1alpha1.FabricPeersSpec{Fabric: p.Fabric, Shard: p.Shard},
-	}
-	for _, n := range p.Nodes {
-		out.Spec.Nodes = append(out.Spec.Nodes, v1alpha1.FabricPeer{Node: n.Node, Address: n.Address.String()})
-	}
-	return out
 }

@@ -26,6 +26,10 @@ const (
 	IPAMNotInCluster    Code = "IPAMNotInCluster"
 	HomeSwitch          Code = "HomeSwitch"
 	NoPlan              Code = "NoPlan"
+	Published           Code = "Published"
+	NetworkRefused      Code = "NetworkRefused"
+	NotAssigned         Code = "NotAssigned"
+	NoNode              Code = "NoNode"
 )
 
 var clusterCodes = []Explanation{
@@ -52,5 +56,9 @@ var clusterCodes = []Explanation{
 	{SegmentMissing, "a node plan names a segment that is not there", "The node keeps what it has until the controller has written it again.", "See whether the controller runs."},
 	{IPAMNotInCluster, "addresses are not handed out in the cluster home yet", "Cluster-wide address blocks are not there yet. A network without ipv4 and ipv6 attaches.", "Use networks without IPAM, or the local home."},
 	{HomeSwitch, "the state directory belongs to the other home", "Local and cluster home own address blocks by different rules; switching while a record exists could give one address two holders.", "Drain the node of Pods with addresses, then start the agent again."},
+	{Published, "nodes have been told of the network", "The network goes together with all others; the nodes it reaches make its link and attach Pods.", "Nothing is to be done; NodePlans say how far each node is."},
+	{NetworkRefused, "a network made with kubectl cannot be used", "Its object stands for no network that DANM knows, or does not go together with older ones.", "See the message, and correct the object."},
+	{NotAssigned, "a tenant's network has no device or number yet, or another than was reserved", "TenantNetworks get device and VLAN or VNI from a TenantConfig; what they say themselves counts only if it is what was reserved.", "See the condition Assigned; remove host_device, vlan and vxlan from the object to get new ones."},
+	{NoNode, "no node has what the network stands on", "A network reaches the nodes whose bundle declares its fabric or device, or that have the card.", "Correct host_device or the fabric, or declare the device in the bundle."},
 	{NoPlan, "there is no NodePlan for this node", "A plan that is gone is no empty plan: the node keeps what it has.", "Give the node a group in the bundle; to empty it on purpose, set spec.teardown on its NodePlan."},
 }

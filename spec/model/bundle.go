@@ -86,19 +86,19 @@ type NodeGroup struct {
 
 // Fabric is a device on which networks get their VLANs or VNIs, on every node of its groups.
 type Fabric struct {
-	Name       string
-	Groups     []string
-	Device     string // name of an interface declared in the groups
-	VLANRanges []Range32
-	VNIRanges  []Range32
-	VXLAN      *Underlay // nil: no VXLAN on this fabric
+	Name       string    `json:"name"`
+	Groups     []string  `json:"groups,omitempty"`
+	Device     string    `json:"device"` // name of an interface declared in the groups
+	VLANRanges []Range32 `json:"vlanRanges,omitempty"`
+	VNIRanges  []Range32 `json:"vniRanges,omitempty"`
+	VXLAN      *Underlay `json:"vxlan,omitempty"` // nil: no VXLAN on this fabric
 }
 
 // Underlay says how VXLAN packets find the other nodes: Multicast, or (if invalid) unicast to the declared addresses of Device.
 type Underlay struct {
-	Port      int
-	Multicast netip.Addr
-	PerVNI    bool // each VNI has a group of its own: Multicast and the VNI added up
+	Port      int        `json:"port"`
+	Multicast netip.Addr `json:"multicast,omitzero"`
+	PerVNI    bool       `json:"perVNI,omitempty"` // each VNI has a group of its own: Multicast and the VNI added up
 }
 
 // Range32 is an inclusive range of VLAN ids or VNIs.
@@ -192,4 +192,7 @@ type Inventory struct {
 	Assignments map[string]uint32 `json:"assignments,omitempty"` // Network.Key() → VLAN or VNI given earlier
 	Nodes       []Node            `json:"nodes,omitempty"`       // cluster home: nodes and labels from the API
 	Hardware    map[string][]NIC  `json:"hardware,omitempty"`    // by node, as far as nodes have reported it; sorted by name
+	// Underlays are addresses that nodes report, by node and device: not nil in the cluster home, where a node without a declared
+	// address is reached at that one.
+	Underlays map[string]map[string]netip.Addr `json:"underlays,omitempty"`
 }

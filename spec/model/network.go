@@ -36,6 +36,8 @@ const (
 	DanmNet        APIKind = "DanmNet"
 	TenantNetwork  APIKind = "TenantNetwork"
 	ClusterNetwork APIKind = "ClusterNetwork"
+	// Definition is the NPWG's: a definition that was made by hand, not rendered from a bundle.
+	Definition APIKind = "NetworkAttachmentDefinition"
 )
 
 // Network is a logical network as Pods see it. In a NodeState, Device is the host link Pods attach to on that node.

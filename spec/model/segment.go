@@ -13,6 +13,7 @@ type Segment struct {
 	Tenants  []Tenant     `json:"tenants,omitempty"`
 	Pools    []SRIOVPool  `json:"pools,omitempty"`
 	Probes   []Probe      `json:"probes,omitempty"`
+	Fabrics  []Fabric     `json:"fabrics,omitempty"` // the nodes are on, without groups: no part of a node's state
 }
 
 // SharedLink is a link as many nodes have it. Underlay names the fabric in which a VXLAN link's local address is the node's.

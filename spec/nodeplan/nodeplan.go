@@ -41,16 +41,19 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 		st := model.NodeState{Home: model.ClusterHome, Node: p.Name, Slot: -1, Bundle: p.Spec.Bundle, Revision: "teardown", Digest: model.NodePlan{}.Digest()}
 		return finish(st, endpoint), nil
 	}
-	l := p.Spec.Layers.Bundle
-	if l == nil {
+	if p.Spec.Layers.Bundle == nil && p.Spec.Layers.API == nil {
 		return model.NodeState{}, ErrNoLayer
 	}
-	st, links, err := layer(p.Name, l, segments)
-	if err != nil {
-		return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerBundle, err)
+	st := model.NodeState{Node: p.Name, Digest: model.NodePlan{}.Digest()}
+	var links []model.SharedLink
+	if l := p.Spec.Layers.Bundle; l != nil {
+		var err error
+		if st, links, err = layer(p.Name, l, segments); err != nil {
+			return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerBundle, err)
+		}
+		st.Bundle, st.Revision, st.ConfirmTimeout, st.Disruptive = p.Spec.Bundle, l.Revision, l.ConfirmTimeout.Duration, l.Disruptive
+		st.Layers = []model.LayerRef{{Name: LayerBundle, Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}}
 	}
-	st.Bundle, st.Revision, st.ConfirmTimeout, st.Disruptive = p.Spec.Bundle, l.Revision, l.ConfirmTimeout.Duration, l.Disruptive
-	st.Layers = []model.LayerRef{{Name: LayerBundle, Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}}
 	if api := p.Spec.Layers.API; api != nil {
 		more, moreLinks, err := layer(p.Name, api, segments)
 		if err != nil {
@@ -58,6 +61,7 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 		}
 		st = join(st, more)
 		links = append(links, moreLinks...)
+		st.Revision = cmp.Or(st.Revision, api.Revision)
 		st.Layers = append(st.Layers, model.LayerRef{Name: LayerAPI, Revision: api.Revision, Digest: api.Digest, Segments: api.Segments})
 	}
 	st.Peers = peersOf(p.Name, links, peers)
@@ -96,20 +100,44 @@ func convert(from, to any) error {
 	return nil
 }
 
-// join puts the leaves of the api layer onto the bundle's plan: links and networks, nothing else.
+// join puts the leaves of the api layer onto the bundle's plan: links, networks and tenants, nothing else. For a moment the
+// two layers may be of different times: what the bundle has by now, by name or by tag, is the bundle's.
 func join(st, more model.NodeState) model.NodeState {
+	moved := map[string]string{}
 	for _, l := range more.Plan.Links {
-		if !slices.ContainsFunc(st.Plan.Links, func(x model.Link) bool { return x.Name == l.Name }) {
+		switch i := slices.IndexFunc(st.Plan.Links, func(x model.Link) bool { return x.Name == l.Name || sameTag(x, l) }); {
+		case i < 0:
 			st.Plan.Links = append(st.Plan.Links, l)
+		case st.Plan.Links[i].Name != l.Name:
+			moved[l.Name] = st.Plan.Links[i].Name
 		}
 	}
 	slices.SortFunc(st.Plan.Links, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
-	st.Networks = append(st.Networks, more.Networks...)
+	for _, n := range more.Networks {
+		n.Device = cmp.Or(moved[n.Device], n.Device)
+		st.Networks = append(st.Networks, n)
+	}
+	for _, t := range more.Tenants {
+		if !slices.ContainsFunc(st.Tenants, func(x model.Tenant) bool { return x.Name == t.Name }) {
+			st.Tenants = append(slices.Clip(st.Tenants), t)
+		}
+	}
 	slices.SortFunc(st.Networks, func(a, b model.Network) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	st.Digest = st.Plan.Digest()
 	return st
+}
+
+// sameTag says whether two links are one VLAN of one device, or one VNI: the kernel has each once.
+func sameTag(a, b model.Link) bool {
+	switch {
+	case a.Kind != b.Kind:
+		return false
+	case a.Kind == model.VLAN:
+		return a.Parent == b.Parent && a.VLANID == b.VLANID
+	}
+	return a.VXLAN != nil && b.VXLAN != nil && a.VXLAN.VNI == b.VXLAN.VNI && a.VXLAN.Port == b.VXLAN.Port
 }
 
 // peersOf lists where each unicast VXLAN floods: every other node of its fabric.

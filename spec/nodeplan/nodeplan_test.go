@@ -64,8 +64,12 @@ func TestAssembledAsRendered(t *testing.T) {
 			}
 		}
 		var peers []v1alpha1.FabricPeersSpec
-		for _, p := range published.Peers {
-			peers = append(peers, p.Spec)
+		for _, p := range r.FabricPeers() {
+			spec := v1alpha1.FabricPeersSpec{Fabric: p.Fabric, Shard: p.Shard}
+			for _, n := range p.Nodes {
+				spec.Nodes = append(spec.Nodes, v1alpha1.FabricPeer{Node: n.Node, Address: n.Address.String()})
+			}
+			peers = append(peers, spec)
 		}
 		for _, want := range r.Nodes {
 			l := published.Layers[want.Node]
@@ -105,6 +109,10 @@ func TestAssembleRefuses(t *testing.T) {
 	if _, err := Assemble(p, map[string]model.Segment{name: s}, nil, ""); !errors.Is(err, segment.ErrDigest) {
 		t.Errorf("another digest: %v", err)
 	}
+	alone := &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Layers: v1alpha1.Layers{API: &v1alpha1.Layer{Revision: "api@sha256:1", Digest: plan.Digest(), Segments: []string{name}}}}}
+	if st, err := Assemble(alone, map[string]model.Segment{name: s}, nil, ""); err != nil || len(st.Plan.Links) != 1 || st.Revision != "api@sha256:1" {
+		t.Errorf("the api layer alone: %+v %v", st, err)
+	}
 	if _, err := Assemble(&v1alpha1.NodePlan{}, nil, nil, ""); !errors.Is(err, ErrNoLayer) {
 		t.Errorf("no layer: %v", err)
 	}
@@ -128,10 +136,17 @@ func TestTheAPILayerOnlyAdds(t *testing.T) {
 		segments[name] = s
 		return &v1alpha1.Layer{Revision: "r", Digest: p.Digest(), Segments: []string{name}}
 	}
-	p := &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Layers: v1alpha1.Layers{Bundle: layerOf(base), API: layerOf(leaf, model.Network{Name: "n"})}}}
+	p := &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Layers: v1alpha1.Layers{Bundle: layerOf(base), API: layerOf(leaf, model.Network{Name: "n", Device: "x.5"})}}}
 	st, err := Assemble(p, segments, nil, "")
 	if err != nil {
 		t.Fatal(err)
+	}
+	// The bundle has got the tag itself: its link it is, and the network moves there.
+	later := model.NodePlan{Links: append(base.Links, model.Link{Name: "y.5", Kind: model.VLAN, Parent: "eth9", VLANID: 5})}
+	p.Spec.Layers.Bundle = layerOf(later)
+	moved, err := Assemble(p, segments, nil, "")
+	if err != nil || len(moved.Plan.Links) != 2 || moved.Plan.Links[1].Name != "y.5" || moved.Networks[0].Device != "y.5" {
+		t.Errorf("%+v %v", moved, err)
 	}
 	if len(st.Plan.Links) != 2 || st.Plan.Links[0].MTU != 1500 || len(st.Networks) != 1 || st.Digest != st.Plan.Digest() || len(st.Layers) != 2 {
 		t.Errorf("%+v", st)

@@ -99,7 +99,7 @@ func fits(pieces []model.Segment) bool {
 func empty(s model.Segment) bool { return items(s) == 0 }
 
 func items(s model.Segment) int {
-	return len(s.Links) + len(s.Routes) + len(s.Rules) + len(s.Sysctls) + len(s.Networks) + len(s.Tenants) + len(s.Pools) + len(s.Probes)
+	return len(s.Links) + len(s.Routes) + len(s.Rules) + len(s.Sysctls) + len(s.Networks) + len(s.Tenants) + len(s.Pools) + len(s.Probes) + len(s.Fabrics)
 }
 
 // spread puts each item into the piece that its key's hash says.
@@ -142,6 +142,10 @@ func spread(s model.Segment, n uint64) []model.Segment {
 		p := piece("probe", x.Name)
 		p.Probes = append(p.Probes, x)
 	}
+	for _, x := range s.Fabrics {
+		p := piece("fabric", x.Name)
+		p.Fabrics = append(p.Fabrics, x)
+	}
 	return out
 }
 
@@ -164,6 +168,7 @@ func sortAll(s *model.Segment) {
 	s.Tenants = sorted(s.Tenants, func(a, b model.Tenant) int { return cmp.Compare(a.Name, b.Name) })
 	s.Pools = sorted(s.Pools, func(a, b model.SRIOVPool) int { return cmp.Compare(a.Name, b.Name) })
 	s.Probes = sorted(s.Probes, func(a, b model.Probe) int { return cmp.Compare(a.Name, b.Name) })
+	s.Fabrics = sorted(s.Fabrics, func(a, b model.Fabric) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func sorted[T any](list []T, less func(a, b T) int) []T {

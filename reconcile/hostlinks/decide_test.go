@@ -1,0 +1,410 @@
+package hostlinks
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"danm.io/danm/reconcile/publish"
+	"danm.io/danm/render"
+	"danm.io/danm/spec/api/v1alpha1"
+	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/decode"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/nodeplan"
+	npwgv1 "danm.io/danm/spec/npwg/v1"
+	"danm.io/danm/spec/segment"
+	"danm.io/danm/spec/validate"
+)
+
+const bundle = `apiVersion: bundle.danm.io/v1
+kind: Bundle
+metadata: {name: site}
+---
+apiVersion: bundle.danm.io/v1
+kind: Topology
+metadata: {name: site}
+spec:
+  nodes:
+  - {name: n1, labels: {role: edge}, interfaces: [{name: eth9, addresses: [10.0.0.1/24]}]}
+  - {name: n2, labels: {role: edge}, interfaces: [{name: eth9, addresses: [10.0.0.2/24]}]}
+  - {name: n3, labels: {role: core}}
+  groups:
+  - {name: edge, selector: {role: edge}, interfaces: [{name: eth9, mtu: 1500}]}
+  - {name: core, selector: {role: core}, interfaces: [{name: eth8}]}
+  fabrics:
+  - {name: f, groups: [edge], device: eth9, vlanRanges: ["100-199"], vniRanges: ["5000-5999"], vxlan: {port: 4789}}
+---
+apiVersion: bundle.danm.io/v1
+kind: Network
+metadata: {name: data}
+spec: {type: macvlan, fabric: f, vlan: 110}
+---
+apiVersion: bundle.danm.io/v1
+kind: Network
+metadata: {name: tunnel}
+spec: {type: macvlan, fabric: f, vxlan: 5001}
+`
+
+// site is the input that a bundle makes, with what is made with kubectl on top.
+func site(t *testing.T, objects ...Object) Input {
+	t.Helper()
+	b, problems := validate.Files([]decode.File{{Path: "b.yaml", Data: []byte(bundle)}})
+	if problems.HasErrors() {
+		t.Fatal(problems)
+	}
+	r := render.Render(b, model.Inventory{})
+	published, err := publish.Render(r, publish.Origin{Bundle: "site", Revision: "main@sha1:1"})
+	if err != nil || r.Diagnostics.HasErrors() {
+		t.Fatal(err, r.Diagnostics)
+	}
+	in := Input{Segments: map[string]model.Segment{}, Objects: objects}
+	for _, s := range published.Segments {
+		in.Segments[s.Name], err = segment.Decode(s.Name, []byte(s.Data))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		l := published.Layers[name]
+		in.Plans = append(in.Plans, v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.NodePlanSpec{Bundle: "site", Layers: v1alpha1.Layers{Bundle: &l}},
+			Status: v1alpha1.NodePlanStatus{Hardware: []v1alpha1.NIC{{Name: "eth0"}, {Name: "eth7"}}}})
+	}
+	return in
+}
+
+var clock = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
+// made is an object, younger than those made before it.
+func made(kind, namespace, name string, spec danmv1.NetworkSpec) Object {
+	clock = clock.Add(time.Second)
+	m := metav1.ObjectMeta{Namespace: namespace, Name: name, UID: "uid-1"}
+	o := Object{Kind: kind, Namespace: namespace, Name: name, UID: "uid-1", Created: clock}
+	switch kind {
+	case danmv1.KindDanmNet:
+		o.Value = &danmv1.DanmNet{ObjectMeta: m, Spec: spec}
+	case danmv1.KindTenantNetwork:
+		o.Value = &danmv1.TenantNetwork{ObjectMeta: m, Spec: spec}
+	case danmv1.KindClusterNetwork:
+		o.Value = &danmv1.ClusterNetwork{ObjectMeta: m, Spec: spec}
+	}
+	return o
+}
+
+func options(id, device string, vlan, vxlan int) danmv1.NetworkSpec {
+	return danmv1.NetworkSpec{NetworkID: id, NetworkType: "macvlan", Options: danmv1.NetworkOptions{Device: device, Vlan: vlan, Vxlan: vxlan}}
+}
+
+func decide(t *testing.T, in Input) Decision {
+	t.Helper()
+	d, err := Decide(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// state is what a node makes of the decision, by the code that nodes run.
+func state(t *testing.T, in Input, d Decision, name string) model.NodeState {
+	t.Helper()
+	i := slices.IndexFunc(in.Plans, func(p v1alpha1.NodePlan) bool { return p.Name == name })
+	p := in.Plans[i].DeepCopy()
+	if want, ok := d.Layers[name]; ok {
+		p.Spec.Layers.API = want
+	}
+	all := map[string]model.Segment{}
+	for _, m := range []map[string]model.Segment{in.Segments, d.Segments} {
+		for k, v := range m {
+			all[k] = v
+		}
+	}
+	var peers []v1alpha1.FabricPeersSpec
+	for _, s := range d.Peers {
+		peers = append(peers, peersObject(s).Spec)
+	}
+	st, err := nodeplan.Assemble(p, all, peers, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func linkOf(st model.NodeState, name string) *model.Link {
+	for i := range st.Plan.Links {
+		if st.Plan.Links[i].Name == name {
+			return &st.Plan.Links[i]
+		}
+	}
+	return nil
+}
+
+func networkOf(st model.NodeState, kind model.APIKind, key string) *model.Network {
+	for i := range st.Networks {
+		if n := &st.Networks[i]; n.Key() == key && n.Kind == kind {
+			return n
+		}
+	}
+	return nil
+}
+
+func TestNetworksGetTheirLinks(t *testing.T) {
+	nad := Object{Kind: npwgv1.Kind, Namespace: "multus", Name: "video", Created: clock, Value: &npwgv1.NetworkAttachmentDefinition{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "multus", Name: "video"}, Spec: npwgv1.Spec{Config: `{"cniVersion":"0.3.1","name":"vid","type":"macvlan","master":"eth9","vxlan":5007}`}}}
+	plugin := Object{Kind: npwgv1.Kind, Namespace: "multus", Name: "other", Created: clock, Value: &npwgv1.NetworkAttachmentDefinition{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "multus", Name: "other"}, Spec: npwgv1.Spec{Config: `{"cniVersion":"0.3.1","name":"oth","type":"ptp","master":"eth7","vlan":44,"hairpin":true}`}}}
+	in := site(t,
+		made(danmv1.KindDanmNet, "acme", "vlan", options("v", "eth9", 120, 0)),
+		made(danmv1.KindDanmNet, "acme", "again", options("v", "eth9", 120, 0)), // DANM lets two stand on one
+		made(danmv1.KindDanmNet, "acme", "vxlan", options("x", "eth9", 0, 5003)),
+		made(danmv1.KindClusterNetwork, "", "bridged", danmv1.NetworkSpec{NetworkID: "b", NetworkType: "bridge", AllowedTenants: []string{"acme"}, Options: danmv1.NetworkOptions{Device: "eth9", Vlan: 130}}),
+		made(danmv1.KindClusterNetwork, "", "card", options("c", "eth7", 0, 77)),
+		made(danmv1.KindDanmNet, "acme", "plain", options("p", "eth8", 0, 0)),
+		nad, plugin)
+	d := decide(t, in)
+	for _, c := range classes(in.Plans, in.Segments, nil) {
+		if j := newJudge(c, nil); len(j.own) != len(c.networks) {
+			t.Error("the bundle's networks do not pass for themselves")
+		}
+	}
+	for key, v := range d.Verdicts {
+		if v.Code != "" {
+			t.Errorf("%s: %+v", key, v)
+		}
+	}
+	n1, n2, n3 := state(t, in, d, "n1"), state(t, in, d, "n2"), state(t, in, d, "n3")
+	if l := linkOf(n1, "w.120"); l == nil && linkOf(n1, "v.120") == nil {
+		t.Error("no VLAN 120")
+	}
+	a, b := networkOf(n1, model.DanmNet, "acme/vlan"), networkOf(n1, model.DanmNet, "acme/again")
+	if a == nil || b == nil || a.Device != b.Device || linkOf(n1, a.Device) == nil || a.VLAN != 120 {
+		t.Errorf("two networks on one VLAN: %+v %+v", a, b)
+	}
+	x := linkOf(n2, "vx_x")
+	if x == nil || x.VXLAN.VNI != 5003 || x.VXLAN.Local.String() != "10.0.0.2" || x.VXLAN.Group.IsValid() || x.MTU != 1450 {
+		t.Errorf("VXLAN on the bundle's fabric: %+v", x)
+	}
+	for _, link := range []string{"vx_x", "vx_tunnel", "vx_vid"} {
+		if !slices.ContainsFunc(n2.Peers, func(p model.Peer) bool { return p.Link == link && p.Addr.String() == "10.0.0.1" }) {
+			t.Errorf("%s on n2 does not find n1: %v", link, n2.Peers)
+		}
+	}
+	if br := linkOf(n1, "br_b"); br == nil || linkOf(n1, "b.130").Master != "br_b" || networkOf(n1, model.ClusterNetwork, "bridged").Device != "br_b" {
+		t.Errorf("bridge: %+v", br)
+	}
+	if n := networkOf(n1, model.ClusterNetwork, "bridged"); !slices.Equal(n.AllowedNamespaces, []string{"acme"}) {
+		t.Errorf("allowed: %v", n.AllowedNamespaces)
+	}
+	card := linkOf(n3, "vx_c") // a card that no bundle declares
+	if card == nil || card.Parent != "eth7" || card.VXLAN.Group.String() != "239.0.0.77" || linkOf(n3, "eth7") == nil || linkOf(n3, "eth7").Up || linkOf(n3, "eth7").MTU != 0 {
+		t.Errorf("on a card: %+v %+v", card, linkOf(n3, "eth7"))
+	}
+	if n := networkOf(n3, model.DanmNet, "acme/plain"); n == nil || n.Device != "eth8" || networkOf(n1, model.DanmNet, "acme/plain") != nil {
+		t.Errorf("untagged on eth8: %+v", n)
+	}
+	if n := networkOf(n1, model.Definition, "multus/video"); n == nil || n.Device != "vx_vid" || n.VNI != 5007 {
+		t.Errorf("definition: %+v", n)
+	}
+	if n, l := networkOf(n1, model.Definition, "multus/other"), linkOf(n1, "oth.44"); n == nil || l == nil || n.Device != "oth.44" || n.Delegate == nil {
+		t.Errorf("a plugin's definition: %+v %+v", n, l)
+	}
+	if linkOf(n3, "vx_x") != nil || networkOf(n3, model.DanmNet, "acme/vlan") != nil {
+		t.Error("n3 is not on the fabric")
+	}
+	if d.Verdicts["DanmNet acme/vlan"].Nodes != 2 || d.Verdicts["ClusterNetwork card"].Nodes != 3 {
+		t.Errorf("%+v", d.Verdicts)
+	}
+}
+
+func TestTheBundleIsNotTouched(t *testing.T) {
+	// What the bundle has a link for already is used, and never made twice.
+	in := site(t, made(danmv1.KindDanmNet, "acme", "onvlan", func() danmv1.NetworkSpec {
+		s := options("z", "eth9", 110, 0)
+		s.Extension = &danmv1.NetworkExtension{SharedWith: []string{"data"}}
+		return s
+	}()))
+	d := decide(t, in)
+	if v := d.Verdicts["DanmNet acme/onvlan"]; v.Code == "" { // the bundle's network does not say so
+		t.Errorf("a network got onto the bundle's wire by its own word: %+v", v)
+	}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		if d.Layers[name] != nil {
+			t.Errorf("%s has a layer", name)
+		}
+	}
+}
+
+func TestRefusedWithAReason(t *testing.T) {
+	pool := func(cidr string) danmv1.NetworkSpec {
+		s := options("q", "eth9", 140, 0)
+		s.Options.Cidr = cidr
+		return s
+	}
+	for _, r := range []struct {
+		name string
+		o    Object
+		code diag.Code
+		says string
+	}{
+		{"outside the fabric's ranges", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth9", 300, 0)), diag.IDOutsideRange, "300"},
+		{"name of a link too long", made(danmv1.KindDanmNet, "acme", "n", options("averylongnetid", "eth9", 150, 0)), diag.LinkNameTooLong, ""},
+		{"the bundle's VNI", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth9", 0, 5001)), "", ""},
+		{"the bundle's link name", made(danmv1.KindDanmNet, "acme", "n", options("tunnel", "eth9", 0, 5002)), diag.LinkNameClash, "vx_tunnel"},
+		{"another use of the bundle's VLAN", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth9", 110, 0)), "", ""},
+		{"no such device", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth5", 150, 0)), diag.NoNode, "eth5"},
+		{"no device", made(danmv1.KindDanmNet, "acme", "n", options("a", "", 150, 0)), diag.FabricOrDevice, "host_device"},
+		{"no such fabric", made(danmv1.KindDanmNet, "acme", "n", danmv1.NetworkSpec{NetworkType: "macvlan", Options: danmv1.NetworkOptions{Vlan: 150}, Extension: &danmv1.NetworkExtension{Fabric: "g"}}), diag.NoNode, "g"},
+		{"no CIDR", made(danmv1.KindDanmNet, "acme", "n", pool("10.0.0.0")), diag.InvalidCIDR, "10.0.0.0"},
+		{"a tenant of the cluster that is not there", made(danmv1.KindClusterNetwork, "", "n", func() danmv1.NetworkSpec {
+			s := options("a", "eth9", 150, 0)
+			s.Extension = &danmv1.NetworkExtension{AllowedTenants: []string{"nobody"}}
+			return s
+		}()), diag.UnknownReference, "nobody"},
+		{"a tenant's without a reservation", made(danmv1.KindTenantNetwork, "acme", "n", options("a", "eth9", 150, 0)), diag.NotAssigned, ""},
+		{"a tenant's that is not served yet", made(danmv1.KindTenantNetwork, "acme", "n", options("a", "", 0, 0)), diag.NotAssigned, "waits"},
+	} {
+		good := made(danmv1.KindDanmNet, "acme", "good", options("g", "eth9", 199, 0))
+		d := decide(t, site(t, good, r.o))
+		v := d.Verdicts[r.o.Key()]
+		if v.Code == "" || r.code != "" && v.Code != r.code || !strings.Contains(v.Message, r.says) {
+			t.Errorf("%s: %+v", r.name, v)
+		}
+		if g := d.Verdicts[good.Key()]; g.Code != "" || g.Nodes != 2 {
+			t.Errorf("%s: took another network along: %+v", r.name, g)
+		}
+	}
+}
+
+func TestATenantHasWhatWasReserved(t *testing.T) {
+	n := made(danmv1.KindTenantNetwork, "acme", "n", options("a", "eth9", 150, 0))
+	in := site(t, n)
+	reserve := func(uid string, id int64) danmv1.TenantConfig {
+		return danmv1.TenantConfig{ObjectMeta: metav1.ObjectMeta{Name: "acme"}, Status: danmv1.TenantStatus{Reserved: []danmv1.ReservedNumber{{Network: "acme/n", UID: uid, Device: "eth9", VniType: "vlan", ID: id}}}}
+	}
+	for _, r := range []struct {
+		uid  string
+		id   int64
+		code diag.Code
+	}{{"uid-1", 150, ""}, {"uid-1", 151, diag.NotAssigned}, {"another", 150, diag.NotAssigned}} {
+		in.Configs = []danmv1.TenantConfig{reserve(r.uid, r.id)}
+		if v := decide(t, in).Verdicts[n.Key()]; v.Code != r.code {
+			t.Errorf("reserved %d for %s: %+v", r.id, r.uid, v)
+		}
+	}
+	in.Configs = []danmv1.TenantConfig{reserve("uid-1", 150)}
+	in.NetworkID = func(*danmv1.TenantNetwork) string { return "forced" }
+	if st := state(t, in, decide(t, in), "n1"); linkOf(st, "forced.150") == nil {
+		t.Error("the administrator's NetworkID does not name the link")
+	}
+	// Nobody else gets onto a tenant's VLAN, older or younger.
+	thief := made(danmv1.KindDanmNet, "evil", "m", options("e", "eth9", 150, 0))
+	in.NetworkID, in.Objects = nil, append(in.Objects, thief)
+	d := decide(t, in)
+	if d.Verdicts[n.Key()].Code != "" || d.Verdicts[thief.Key()].Code == "" {
+		t.Errorf("%+v", d.Verdicts)
+	}
+	in.Configs = append(in.Configs, danmv1.TenantConfig{ObjectMeta: metav1.ObjectMeta{Name: "t", Labels: map[string]string{danmv1.LabelTenant: "acme"}}, Extension: &danmv1.TenantExtension{Namespaces: []string{"acme", "acme2"}, DefaultNetwork: "acme/n"}})
+	st := state(t, in, decide(t, in), "n3")
+	if len(st.Tenants) != 1 || st.Tenants[0].DefaultNetwork != "acme/n" || len(st.Tenants[0].Namespaces) != 2 {
+		t.Errorf("tenants on the node: %+v", st.Tenants)
+	}
+}
+
+// TestWhoWasThereFirstStays: over random sets of conflicting objects, no object that was Ready loses that to a newer or changed
+// one, nothing depends on the order of the list, and what is refused is refused for a reason: alone with the accepted it does not go.
+func TestWhoWasThereFirstStays(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for range 20 {
+		var objects []Object
+		in := site(t)
+		ready := map[string]bool{}
+		for i := range 12 {
+			kind := []string{danmv1.KindDanmNet, danmv1.KindClusterNetwork}[rng.IntN(2)]
+			namespace := map[string]string{danmv1.KindDanmNet: "acme"}[kind]
+			s := options(fmt.Sprintf("l%d", rng.IntN(6)), []string{"eth9", "eth7"}[rng.IntN(2)], 100+rng.IntN(4), 0)
+			s.NetworkType = []string{"macvlan", "ipvlan"}[rng.IntN(2)]
+			o := made(kind, namespace, fmt.Sprintf("%c%d", 'a'+rune(rng.IntN(26)), i), s) // names say nothing of age
+			objects = append(objects, o)
+			in.Objects = slices.Clone(objects)
+			rng.Shuffle(len(in.Objects), func(a, b int) { in.Objects[a], in.Objects[b] = in.Objects[b], in.Objects[a] })
+			d := decide(t, in)
+			for key := range ready {
+				if d.Verdicts[key].Code != "" {
+					t.Fatalf("%s was ready and is not any more: %+v, after %s", key, d.Verdicts[key], o.Key())
+				}
+			}
+			for k := range objects {
+				if d.Verdicts[objects[k].Key()].Code == "" {
+					ready[objects[k].Key()], objects[k].Settled = true, true
+				}
+			}
+			checkPlans(t, in, d)
+		}
+		if len(ready) == len(objects) || len(ready) == 0 {
+			t.Fatalf("%d of %d are ready: no conflict was tried", len(ready), len(objects))
+		}
+	}
+}
+
+// checkPlans holds every node's plan to what the kernel demands, by code that shares nothing with render.
+func checkPlans(t *testing.T, in Input, d Decision) {
+	t.Helper()
+	for _, p := range in.Plans {
+		st := state(t, in, d, p.Name)
+		names, tags, types := map[string]bool{}, map[string]bool{}, map[string]model.NetworkType{}
+		for _, l := range st.Plan.Links {
+			tag := fmt.Sprint(l.Parent, l.VLANID)
+			if names[l.Name] || l.Kind == model.VLAN && tags[tag] || len(l.Name) > 15 {
+				t.Fatalf("%s: link %s is there twice: %+v", p.Name, l.Name, st.Plan.Links)
+			}
+			names[l.Name], tags[tag] = true, true
+		}
+		for _, n := range st.Networks {
+			if !names[n.Device] {
+				t.Fatalf("%s: network %s stands on %q, which is not there", p.Name, n.Key(), n.Device)
+			}
+			if have := cmp.Or(types[n.Device], n.Type); have != n.Type {
+				t.Fatalf("%s: %s is used as %s and %s", p.Name, n.Device, have, n.Type)
+			}
+			types[n.Device] = n.Type
+		}
+	}
+}
+
+func TestPeersThatNodesReport(t *testing.T) {
+	in := site(t)
+	for i := range in.Plans {
+		l := in.Plans[i].Spec.Layers.Bundle
+		l.Underlays, l.Addresses = nil, nil
+		in.Plans[i].Status.Underlays = map[string]string{"eth9": fmt.Sprintf("192.0.2.%d", i+1), "eth0": "10.9.9.9"}
+	}
+	in.Plans[1].Spec.Layers.Bundle.Underlays = map[string]string{"f": "10.0.0.2"}
+	d := decide(t, in)
+	if len(d.Peers) != 1 || len(d.Peers[0].Nodes) != 2 || d.Peers[0].Nodes[0].Address.String() != "192.0.2.1" || d.Peers[0].Nodes[1].Address.String() != "10.0.0.2" {
+		t.Errorf("declared goes before reported, and n3 is not on the fabric: %+v", d.Peers)
+	}
+}
+
+func TestANodeWithoutABundle(t *testing.T) {
+	in := Input{Plans: []v1alpha1.NodePlan{{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: v1alpha1.NodePlanStatus{Hardware: []v1alpha1.NIC{{Name: "ens4"}}}}},
+		Objects: []Object{made(danmv1.KindDanmNet, "ns", "a", options("a", "ens4", 0, 900)), made(danmv1.KindDanmNet, "ns", "b", options("b", "ens4", 55, 0))}}
+	d := decide(t, in)
+	st := state(t, in, d, "n1")
+	if x := linkOf(st, "vx_a"); x == nil || x.VXLAN.Group.String() != "239.0.3.132" || linkOf(st, "b.55") == nil {
+		t.Errorf("%+v", st.Plan.Links)
+	}
+	in.Objects = nil
+	if d := decide(t, in); d.Layers["n1"] != nil {
+		t.Error("nothing is wanted and there is a layer")
+	}
+	in.Plans[0].Spec.Teardown = true
+	if _, told := decide(t, in).Layers["n1"]; told {
+		t.Error("a node that is torn down is told of networks")
+	}
+}

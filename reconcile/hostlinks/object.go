@@ -1,0 +1,215 @@
+package hostlinks
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"danm.io/danm/spec/bundle/v1"
+	"danm.io/danm/spec/convert"
+	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	npwgv1 "danm.io/danm/spec/npwg/v1"
+)
+
+// ConditionAssigned is tenancy's word on a TenantNetwork.
+const ConditionAssigned = "Assigned"
+
+// Object is one network that was made with kubectl.
+type Object struct {
+	Kind      string // danmv1.Kind… or npwgv1.Kind
+	Namespace string
+	Name      string
+	UID       string
+	Created   time.Time
+	Settled   bool // Ready as it stands: goes before what is new or changed
+	Value     any  // pointer to the type of spec/danm/v1 or spec/npwg/v1
+
+	doc    v1.Network
+	device string // below its tag, "" if a fabric says it
+	multi  bool   // its fabric was made up for the device, DANM's way
+}
+
+// Verdict is what became of an object. Code "" is good.
+type Verdict struct {
+	Code    diag.Code
+	Message string
+	Nodes   int // that have it
+}
+
+// Key is "Kind namespace/name".
+func (o *Object) Key() string { return o.Kind + " " + o.key() }
+
+func (o *Object) key() string {
+	if o.Namespace == "" {
+		return o.Name
+	}
+	return o.Namespace + "/" + o.Name
+}
+
+// byAge is who goes first when two exclude each other.
+func byAge(a, b *Object) int {
+	if a.Settled != b.Settled {
+		return map[bool]int{true: -1, false: 1}[a.Settled]
+	}
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
+}
+
+// Reservation is the device and number that tenancy keeps for a TenantNetwork.
+type Reservation struct {
+	Device  string
+	VXLAN   bool
+	ID      int64 // 0 = untagged
+	Allowed bool  // false: there is none
+}
+
+// read makes the document that an object stands for. A TenantNetwork is what its reservation says, whatever its author wrote.
+func (o *Object) read(r Reservation, networkID string) *Verdict {
+	value := o.Value
+	if t, ok := value.(*danmv1.TenantNetwork); ok {
+		if v := bound(t, r); v != nil {
+			return v
+		}
+		t = t.DeepCopy()
+		t.Spec.NetworkID = cmp.Or(networkID, t.Spec.NetworkID)
+		value = t
+	}
+	if d, ok := value.(*npwgv1.NetworkAttachmentDefinition); ok {
+		value = withoutVXLAN(d)
+	}
+	made := convert.Objects("api", []any{value})
+	if len(made.Networks) != 1 {
+		v := Verdict{Code: diag.NetworkRefused, Message: "it stands for no network"}
+		if len(made.Notes) > 0 {
+			v.Message = made.Notes[0].Text
+		}
+		return &v
+	}
+	o.doc = made.Networks[0]
+	spec := &o.doc.Spec
+	spec.SharedWith, spec.AllowedTenants = explicit(value).SharedWith, nil
+	o.device = spec.HostDevice
+	if fabrics := made.Topology.Spec.Fabrics; len(fabrics) == 1 && fabrics[0].Name == spec.Fabric {
+		o.device, o.multi = fabrics[0].Device, true
+	}
+	if spec.Fabric == "" && spec.HostDevice == "" && spec.Delegate == nil && spec.Type != string(model.SRIOV) {
+		return &Verdict{Code: diag.FabricOrDevice, Message: "names no host_device and no fabric"}
+	}
+	return nil
+}
+
+// bound says why a TenantNetwork may not be used. What a tenant wrote must be what was reserved for it: a number of its own
+// choice would reach another tenant's wire.
+func bound(t *danmv1.TenantNetwork, r Reservation) *Verdict {
+	for _, c := range t.Status.Conditions {
+		if c.Type == ConditionAssigned && c.Status != "True" && c.ObservedGeneration == t.Generation {
+			return &Verdict{Code: diag.Code(c.Reason), Message: c.Message}
+		}
+	}
+	o := t.Spec.Options
+	id, vxlan := int64(o.Vlan), o.Vxlan != 0
+	if vxlan {
+		id = int64(o.Vxlan)
+	}
+	switch device := cmp.Or(o.Device, o.DevicePool); {
+	case device == "" && id == 0 && static(t.Spec):
+		return nil
+	case !r.Allowed:
+		return &Verdict{Code: diag.NotAssigned, Message: "waits for its device and number"}
+	case device != r.Device || id != r.ID || id != 0 && vxlan != r.VXLAN:
+		return &Verdict{Code: diag.NotAssigned, Message: fmt.Sprintf("says device %q and number %d, reserved for it are %q and %d", device, id, r.Device, r.ID)}
+	}
+	return nil
+}
+
+// static says whether a network is another CNI plugin's, which DANM gives neither device nor number (contract 1.9).
+func static(s danmv1.NetworkSpec) bool {
+	return !slices.Contains([]string{"", "ipvlan", "macvlan", "sriov", "bridge"}, strings.ToLower(s.NetworkType))
+}
+
+func explicit(value any) danmv1.NetworkExtension {
+	var e *danmv1.NetworkExtension
+	switch o := value.(type) {
+	case *danmv1.DanmNet:
+		e = o.Spec.Extension
+	case *danmv1.TenantNetwork:
+		e = o.Spec.Extension
+	case *danmv1.ClusterNetwork:
+		e = o.Spec.Extension
+	}
+	if e == nil {
+		return danmv1.NetworkExtension{}
+	}
+	return *e
+}
+
+// allowed are the namespaces of a ClusterNetwork: those it lists, and those of the tenants it names.
+func allowed(o *danmv1.ClusterNetwork, tenants []model.Tenant) ([]string, error) {
+	out := slices.Clone(o.Spec.AllowedTenants)
+	for _, name := range explicit(o).AllowedTenants {
+		i := slices.IndexFunc(tenants, func(t model.Tenant) bool { return t.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("tenant %q does not exist", name)
+		}
+		out = append(out, tenants[i].Namespaces...)
+	}
+	for _, t := range tenants {
+		if slices.Contains(t.Networks, o.Name) && len(out) > 0 {
+			out = append(out, t.Namespaces...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// withoutVXLAN moves what only DANM's netwatcher knows of a definition's config out of the plugin's sight: the keys vlan and
+// vxlan ask for a host link, and the plugin is to stand on that. The object itself stays as its author wrote it.
+func withoutVXLAN(d *npwgv1.NetworkAttachmentDefinition) *npwgv1.NetworkAttachmentDefinition {
+	config := map[string]any{}
+	if json.Unmarshal([]byte(d.Spec.Config), &config) != nil || config["vxlan"] == nil {
+		return d
+	}
+	delete(config, "vxlan")
+	text, err := json.Marshal(config)
+	if err != nil {
+		return d
+	}
+	out := *d
+	out.Spec.Config = string(text)
+	return &out
+}
+
+// watched is what netwatcher reads of a definition.
+type watched struct {
+	Name   string `json:"name"`
+	Master string `json:"master"`
+	VLAN   int    `json:"vlan"`
+	VXLAN  int    `json:"vxlan"`
+}
+
+// tagOf puts a definition's own tag into its document: DANM made the link whatever the plugin was.
+func (o *Object) tag() {
+	d, ok := o.Value.(*npwgv1.NetworkAttachmentDefinition)
+	if !ok {
+		return
+	}
+	var w watched
+	if json.Unmarshal([]byte(d.Spec.Config), &w) != nil || w.Master == "" || w.VLAN == 0 && w.VXLAN == 0 {
+		return
+	}
+	spec := &o.doc.Spec
+	if w.Name != "" && w.Name != o.Name {
+		spec.NetworkID = w.Name
+	}
+	o.device, spec.HostDevice = w.Master, w.Master
+	if w.VXLAN != 0 {
+		o.multi, spec.Fabric, spec.HostDevice = true, w.Master, ""
+		spec.VLAN, spec.VXLAN = nil, &v1.ID{Value: int64(w.VXLAN)}
+		return
+	}
+	spec.VLAN = &v1.ID{Value: int64(w.VLAN)}
+}

@@ -1,0 +1,152 @@
+package hostlinks
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"danm.io/danm/reconcile/apply"
+	"danm.io/danm/spec/api/v1alpha1"
+	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/diag"
+	npwgv1 "danm.io/danm/spec/npwg/v1"
+)
+
+// listed is a network object as the API has it.
+type listed struct {
+	Object
+	object     client.Object
+	bundle     string // label of the bundle it was rendered from, "" for made with kubectl
+	generation int64
+	status     bool // has conditions
+	conditions []metav1.Condition
+}
+
+func (o *listed) ready() *metav1.Condition { return meta.FindStatusCondition(o.conditions, "Ready") }
+
+func (o *listed) reference() *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetAPIVersion(danmv1.APIVersion)
+	u.SetKind(o.Kind)
+	u.SetNamespace(o.Namespace)
+	u.SetName(o.Name)
+	return u
+}
+
+// condition is Ready as it should be.
+func condition(o *listed, d Decision) metav1.Condition {
+	c := metav1.Condition{Type: "Ready", ObservedGeneration: o.generation, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second))}
+	if o.bundle != "" {
+		c.Reason, c.Message = string(diag.RolledOut), fmt.Sprintf("on %d nodes", d.Bundled[o.key()])
+		return c
+	}
+	v, judged := d.Verdicts[o.Key()]
+	switch {
+	case !judged || v.Code == "":
+		c.Reason, c.Message = string(diag.Published), fmt.Sprintf("on %d nodes", v.Nodes)
+	default:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, string(v.Code), v.Message
+	}
+	return c
+}
+
+// objects lists every network. A cluster without the NPWG's definition has no NetworkAttachmentDefinitions.
+func (r *Reconciler) objects(ctx context.Context) ([]listed, error) {
+	var danmnets danmv1.DanmNetList
+	var tenants danmv1.TenantNetworkList
+	var clusters danmv1.ClusterNetworkList
+	for _, list := range []client.ObjectList{&danmnets, &tenants, &clusters} {
+		if err := r.Client.List(ctx, list); err != nil {
+			return nil, apply.Reason(fmt.Sprintf("list %T", list), err)
+		}
+	}
+	var out []listed
+	for i := range danmnets.Items {
+		o := &danmnets.Items[i]
+		out = append(out, newListed(danmv1.KindDanmNet, o, o, &o.Status))
+	}
+	for i := range tenants.Items {
+		o := &tenants.Items[i]
+		out = append(out, newListed(danmv1.KindTenantNetwork, o, o, &o.Status))
+	}
+	for i := range clusters.Items {
+		o := &clusters.Items[i]
+		out = append(out, newListed(danmv1.KindClusterNetwork, o, o, &o.Status))
+	}
+	nads, err := r.definitions.list(ctx, r.Client)
+	return append(out, nads...), err
+}
+
+func newListed(kind string, o client.Object, value any, s *danmv1.NetworkStatus) listed {
+	l := listed{object: o, bundle: o.GetLabels()[v1alpha1.LabelBundle], generation: o.GetGeneration()}
+	l.Object = Object{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName(), UID: string(o.GetUID()), Created: o.GetCreationTimestamp().Time, Value: value}
+	if s != nil {
+		l.status, l.conditions = true, s.Conditions
+		c := l.ready()
+		l.Settled = c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == l.generation
+	}
+	return l
+}
+
+// definitions are the NPWG's, which a cluster may lack, and get later.
+type definitions struct {
+	mapper meta.RESTMapper
+	watch  func() error // begins to watch them
+	known  bool
+	asked  time.Time
+	told   map[string]Verdict
+}
+
+var definitionKind = schema.GroupVersionKind{Group: "k8s.cni.cncf.io", Version: "v1", Kind: npwgv1.Kind}
+
+func (d *definitions) list(ctx context.Context, c client.Reader) ([]listed, error) {
+	if !d.known {
+		if d.mapper == nil || time.Since(d.asked) < every/2 {
+			return nil, nil
+		}
+		d.asked = time.Now()
+		if _, err := d.mapper.RESTMapping(definitionKind.GroupKind(), definitionKind.Version); err != nil {
+			if meta.IsNoMatchError(err) {
+				return nil, nil
+			}
+			return nil, apply.Reason("look for NetworkAttachmentDefinitions", err)
+		}
+		if err := d.watch(); err != nil {
+			return nil, apply.Reason("watch NetworkAttachmentDefinitions", err)
+		}
+		d.known = true
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(definitionKind.GroupVersion().WithKind(npwgv1.Kind + "List"))
+	if err := c.List(ctx, list); err != nil {
+		return nil, apply.Reason("list NetworkAttachmentDefinitions", err)
+	}
+	var out []listed
+	for i := range list.Items {
+		nad := &npwgv1.NetworkAttachmentDefinition{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, nad); err != nil {
+			continue // its definition has no schema: it may hold anything
+		}
+		out = append(out, newListed(npwgv1.Kind, &list.Items[i], nad, nil))
+	}
+	return out, nil
+}
+
+// said remembers what was told of an object that has no status.
+func (d *definitions) said(key string, v Verdict) bool {
+	if d.told[key] == v {
+		return true
+	}
+	if d.told == nil || len(d.told) > 10_000 {
+		d.told = map[string]Verdict{}
+	}
+	d.told[key] = v
+	return false
+}
