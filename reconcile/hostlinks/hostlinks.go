@@ -46,16 +46,10 @@ type Reconciler struct {
 
 	definitions definitions
 	decoded     map[string]model.Segment
-	waking      time.Time
 }
 
 // Reconcile is one round over everything.
 func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	if wait := calm - time.Since(r.waking); r.waking.IsZero() || wait > calm-calm/10 && wait < calm {
-		r.waking = time.Now()
-		return ctrl.Result{RequeueAfter: calm}, nil
-	}
-	r.waking = time.Time{}
 	if err := r.round(ctx); err != nil {
 		return ctrl.Result{}, err
 	}

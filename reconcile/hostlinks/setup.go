@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,12 +26,21 @@ import (
 )
 
 // everything is the loop's one task.
-var everything = []reconcile.Request{{NamespacedName: types.NamespacedName{Name: "everything"}}}
+var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "everything"}}
+
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// wake asks for a round a little later: what comes meanwhile is served by the same one.
+var wake = handler.Funcs{
+	CreateFunc:  func(_ context.Context, _ event.CreateEvent, q queue) { q.AddAfter(everything, calm) },
+	UpdateFunc:  func(_ context.Context, _ event.UpdateEvent, q queue) { q.AddAfter(everything, calm) },
+	DeleteFunc:  func(_ context.Context, _ event.DeleteEvent, q queue) { q.AddAfter(everything, calm) },
+	GenericFunc: func(_ context.Context, _ event.GenericEvent, q queue) { q.AddAfter(everything, calm) },
+}
 
 // Setup makes the loop part of a manager. What wakes it: networks and tenants, nodes that come and go, what the bundles' layers
 // say, and what nodes report of their cards and addresses.
 func (r *Reconciler) Setup(m ctrl.Manager) error {
-	wake := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, _ client.Object) []reconcile.Request { return everything })
 	c, err := ctrl.NewControllerManagedBy(m).
 		Named("hostlinks").
 		Watches(&danmv1.DanmNet{}, wake, builder.WithPredicates(meant)).
