@@ -67,7 +67,7 @@ test-ipam: ## address management alone, longer
 
 .PHONY: bench
 bench: build ## measure the budgets beside peers and floors; exits 1 on OVER
-	go run ./test/bench
+	bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed go run ./test/bench
 
 .PHONY: generate
 generate: ## regenerate what is generated: schema descriptions, references, goldens stay

@@ -33,7 +33,6 @@ type Decision struct {
 	Segments map[string]model.Segment
 	Peers    []model.FabricPeers
 	Verdicts map[string]Verdict // by Object.Key
-	Bundled  map[string]int     // Network.Key of the bundles' networks → nodes that have it
 }
 
 // Decide is pure. Objects that are refused on some nodes are refused on all.
@@ -46,13 +45,10 @@ func Decide(in Input) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	out := Decision{Layers: map[string]*v1alpha1.Layer{}, Segments: map[string]model.Segment{}, Verdicts: verdicts, Bundled: map[string]int{}}
+	out := Decision{Layers: map[string]*v1alpha1.Layer{}, Segments: map[string]model.Segment{}, Verdicts: verdicts}
 	for i, c := range all {
 		if err := out.add(c, good[i], tenants); err != nil {
 			return Decision{}, err
-		}
-		for _, n := range c.networks {
-			out.Bundled[n.Key()] += len(c.plans)
 		}
 	}
 	for _, o := range objects {

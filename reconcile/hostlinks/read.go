@@ -40,17 +40,17 @@ func (o *listed) reference() *unstructured.Unstructured {
 	return u
 }
 
-// condition is Ready as it should be.
+// condition is Ready as it should be. It counts no nodes: each that comes would be a write to every network.
 func condition(o *listed, d Decision) metav1.Condition {
 	c := metav1.Condition{Type: "Ready", ObservedGeneration: o.generation, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second))}
 	if o.bundle != "" {
-		c.Reason, c.Message = string(diag.RolledOut), fmt.Sprintf("on %d nodes", d.Bundled[o.key()])
+		c.Reason, c.Message = string(diag.RolledOut), "rolled out with its bundle"
 		return c
 	}
 	v, judged := d.Verdicts[o.Key()]
 	switch {
 	case !judged || v.Code == "":
-		c.Reason, c.Message = string(diag.Published), fmt.Sprintf("on %d nodes", v.Nodes)
+		c.Reason, c.Message = string(diag.Published), "on every node that has what it stands on"
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, string(v.Code), v.Message
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,11 +35,18 @@ func Segments(ctx context.Context, c client.Client, segments []v1alpha1.PlanSegm
 // Plans carries out the writes of a decision. Each is guarded by the version that the decision was made upon: a plan that
 // changed meanwhile is an error, and the next round decides anew.
 func Plans(ctx context.Context, c client.Client, bundle string, known map[string]*v1alpha1.NodePlan, writes []Write) error {
-	var failed []error
-	for _, w := range writes {
-		failed = append(failed, apply.Reason("NodePlan "+w.Node, write(ctx, c, bundle, known[w.Node], w)))
+	const atOnce = 16 // an API server's answer takes milliseconds, most of them waiting for etcd
+	failed := make([]error, len(writes))
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for i, w := range writes {
+		all.Go(func() error {
+			failed[i] = apply.Reason("NodePlan "+w.Node, write(ctx, c, bundle, known[w.Node], w))
+			return nil
+		})
 	}
-	return errors.Join(failed...)
+	_ = all.Wait() // every write is tried
+	return first(failed)
 }
 
 func write(ctx context.Context, c client.Client, bundle string, old *v1alpha1.NodePlan, w Write) error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type site struct {
 	c      client.Client
 	config *rest.Config
 	stop   func()
+	dying  *atomic.Bool // set while a controller runs that is to die
 
 	mu      sync.Mutex
 	verdict func(node string, l v1alpha1.Layer) string // "", or why the layer cut the node off; "silent" says nothing
@@ -78,18 +80,26 @@ func (s *site) must(err error) {
 // start runs a controller until stop.
 func (s *site) start() {
 	s.t.Helper()
+	s.stop = s.run(s.config, func(*controller.Options) {})
+	s.t.Cleanup(func() { s.stop() })
+}
+
+// run runs a controller with a configuration and options of its own, and returns what ends it.
+func (s *site) run(config *rest.Config, change func(*controller.Options)) (stop func()) {
+	s.t.Helper()
 	level := slog.LevelError
 	if os.Getenv("DANM_TEST_LOG") != "" {
 		level = slog.LevelInfo
 	}
-	m, err := controller.New(s.config, controller.Options{Namespace: namespace, CacheDir: s.t.TempDir(), MetricsAddr: "0", HealthAddr: "0", Patience: 3 * time.Second,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))})
+	o := controller.Options{Namespace: namespace, CacheDir: s.t.TempDir(), MetricsAddr: "0", HealthAddr: "0", Patience: 3 * time.Second,
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))}
+	change(&o)
+	m, err := controller.New(config, o)
 	s.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { _ = m.Start(ctx); close(done) }()
-	s.stop = func() { cancel(); <-done }
-	s.t.Cleanup(s.stop)
+	return func() { cancel(); <-done }
 }
 
 // sweep leaves nothing behind for the next test.
@@ -230,8 +240,27 @@ func (s *site) done(name string, content map[string]string) *v1alpha1.NetworkBun
 	want := digest(content)
 	return s.until(name, "rolled out", func(b *v1alpha1.NetworkBundle) bool {
 		is, _ := ready(b)
-		return is && b.Status.RolledOut != nil && b.Status.RolledOut.Name == want
+		return is && b.Status.RolledOut != nil && b.Status.RolledOut.Name == want && s.toldReady()
 	})
+}
+
+// toldReady: the other loop has said of each network that it is Ready, so that nothing more is written.
+func (s *site) toldReady() bool {
+	var tenants danmv1.TenantNetworkList
+	var clusters danmv1.ClusterNetworkList
+	s.must(s.c.List(s.t.Context(), &tenants))
+	s.must(s.c.List(s.t.Context(), &clusters))
+	for i := range tenants.Items {
+		if c := meta.FindStatusCondition(tenants.Items[i].Status.Conditions, "Ready"); c == nil || c.ObservedGeneration != tenants.Items[i].Generation {
+			return false
+		}
+	}
+	for i := range clusters.Items {
+		if c := meta.FindStatusCondition(clusters.Items[i].Status.Conditions, "Ready"); c == nil || c.ObservedGeneration != clusters.Items[i].Generation {
+			return false
+		}
+	}
+	return true
 }
 
 // versions are the resourceVersions of everything that the controller writes but NetworkBundles; status writes of nodes count,
