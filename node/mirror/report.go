@@ -44,7 +44,9 @@ func report(p *v1alpha1.NodePlan, v View, mirrorErr error) v1alpha1.NodePlanStat
 	out.ObservedGeneration, out.Drift, out.Hardware = p.Generation, v.Repairs, hardware(v.Hardware)
 	out.Underlays = v.Underlays
 	out.Observed, out.Applied = applied(v.Wanted, out.Observed), applied(v.Confirmed, out.Applied)
-	out.Refused = refused(v, out.Refused)
+	if !nodeplan.Withheld(p) {
+		out.Refused = refused(v, out.Refused)
+	}
 	out.Phase, out.Reason = phase(v, out, mirrorErr)
 	conditions(&out, p.Generation, v)
 	return out

@@ -117,6 +117,10 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 	if err := loop.Setup(m); err != nil {
 		return nil, fmt.Errorf("set up the loop of NetworkBundles: %w", err)
 	}
+	seen := &bundlesync.PlanEvents{Client: m.GetClient(), Recorder: m.GetEventRecorder("danm-controller")}
+	if err := seen.Setup(m); err != nil {
+		return nil, fmt.Errorf("set up the events of node plans: %w", err)
+	}
 	links := &hostlinks.Reconciler{Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Metrics: sharedLinkMetrics()}
 	if err := links.Setup(m); err != nil {
 		return nil, fmt.Errorf("set up the loop of host links: %w", err)

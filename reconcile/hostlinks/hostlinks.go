@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,6 +31,8 @@ const LabelLayer = "danm.io/layer"
 
 const (
 	layerAPI = "api"
+	// atOnce writes are under way: an answer takes milliseconds, most of them waiting for etcd.
+	atOnce = 16
 	// calm is how long events are gathered before a round: people make networks in batches.
 	calm = 200 * time.Millisecond
 	// every is how often the loop looks when nothing wakes it, and how soon a definition that was installed is noticed.
@@ -127,28 +130,36 @@ func (r *Reconciler) publish(ctx context.Context, w world, d Decision) error {
 			return apply.Reason("PlanSegment "+name, err)
 		}
 	}
-	var failed []error
+	failed := make([]error, len(w.plans.Items))
 	known := map[string]bool{}
+	var all errgroup.Group
+	all.SetLimit(atOnce)
 	for i := range w.plans.Items {
 		p := &w.plans.Items[i]
 		known[p.Name] = true
-		want, decided := d.Layers[p.Name]
-		if !decided || equality.Semantic.DeepEqual(want, p.Spec.Layers.API) {
-			continue
+		if want, decided := d.Layers[p.Name]; decided && !equality.Semantic.DeepEqual(want, p.Spec.Layers.API) {
+			all.Go(func() error {
+				failed[i] = apply.Reason("NodePlan "+p.Name, r.tellNode(ctx, p, want))
+				return nil
+			})
 		}
-		next := p.DeepCopy()
-		next.Spec.Layers.API = want
-		err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.FieldManager))
-		if err == nil {
-			r.Metrics.wrote()
-		}
-		failed = append(failed, apply.Reason("NodePlan "+p.Name, client.IgnoreNotFound(err)))
 	}
+	_ = all.Wait() // every plan is tried
 	if needed(w.objects) {
 		failed = append(failed, r.invite(ctx, w.nodes.Items, known))
 	}
 	failed = append(failed, r.dismiss(ctx, w))
 	return errors.Join(failed...)
+}
+
+func (r *Reconciler) tellNode(ctx context.Context, p *v1alpha1.NodePlan, want *v1alpha1.Layer) error {
+	next := p.DeepCopy()
+	next.Spec.Layers.API = want
+	err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.FieldManager))
+	if err == nil {
+		r.Metrics.wrote()
+	}
+	return client.IgnoreNotFound(err)
 }
 
 func needed(objects []listed) bool {

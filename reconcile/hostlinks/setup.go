@@ -50,7 +50,7 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 		Watches(&v1alpha1.NodePlan{}, wake, builder.WithPredicates(planned)).
 		Watches(&v1alpha1.FabricPeers{}, wake).
 		Watches(&corev1.Node{}, wake, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: 2 * time.Minute}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: 2 * time.Minute, RateLimiter: pause()}).
 		Build(r)
 	if err != nil {
 		return err
@@ -133,4 +133,9 @@ func (m *Metrics) wrote() {
 	if m != nil {
 		m.writes.Inc()
 	}
+}
+
+// pause grows from one failure to the next, and not beyond a minute: what was away for a night is noticed soon in the morning.
+func pause() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, time.Minute)
 }

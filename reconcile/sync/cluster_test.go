@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -151,6 +152,7 @@ func (s *site) play(ctx context.Context) {
 			case "":
 				p.Status.Applied, p.Status.Phase = &v1alpha1.AppliedPlan{Revision: l.Revision, Short: l.Short, Digest: l.Digest, Segments: l.Segments}, "Applied"
 			default:
+				p.Status.Phase, p.Status.Reason = "RolledBack", say
 				p.Status.Refused = &v1alpha1.RefusedPlan{Digest: l.Digest, Plan: l.Digest, Revision: l.Revision, Guilty: true, Reason: say}
 			}
 			_ = s.c.Status().Patch(ctx, p, client.MergeFrom(old))
@@ -447,6 +449,9 @@ func TestClusterACutIsRevertedAndQuarantined(t *testing.T) {
 		b.Status.RolledOut.Name != digest(good) || b.Status.Fetched.Name != digest(bad) || s.judged("edge") != "Failed" {
 		t.Fatalf("%+v", b.Status)
 	}
+	for _, on := range []string{"NodePlan n3", "Node n3"} {
+		s.eventually("an event on "+on, func() bool { return s.event(on, "RolledBack", "10.0.0.1") })
+	}
 	s.until("edge", "all back", func(b *v1alpha1.NetworkBundle) bool { return b.Status.Nodes == "4/4" })
 	var plans v1alpha1.NodePlanList
 	s.must(s.c.List(t.Context(), &plans))
@@ -628,5 +633,24 @@ func TestClusterDeletingABundle(t *testing.T) {
 				t.Errorf("changed: %v", changed(before, after))
 			}
 		})
+	}
+}
+
+// event says whether one was made for "Kind name" with a reason and a text.
+func (s *site) event(regarding, reason, text string) bool {
+	s.t.Helper()
+	var list eventsv1.EventList
+	s.must(s.c.List(s.t.Context(), &list))
+	return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
+		return e.Regarding.Kind+" "+e.Regarding.Name == regarding && e.Reason == reason && strings.Contains(e.Note, text)
+	})
+}
+
+func (s *site) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal("not ", what)
+		}
 	}
 }

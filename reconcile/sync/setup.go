@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,7 +30,7 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 		Watches(&v1alpha1.NodePlan{}, handler.EnqueueRequestsFromMapFunc(r.bundleOfPlan)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.everyBundle), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.bundlesOfConfigMap)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 4, ReconciliationTimeout: 2 * time.Minute}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4, ReconciliationTimeout: 2 * time.Minute, RateLimiter: pause()}).
 		Complete(r)
 }
 
@@ -69,4 +70,9 @@ func (r *Reconciler) bundles(ctx context.Context, which func(*v1alpha1.NetworkBu
 		}
 	}
 	return out
+}
+
+// pause grows from one failure to the next, and not beyond a minute: what was away for a night is noticed soon in the morning.
+func pause() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, time.Minute)
 }

@@ -41,7 +41,7 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 		st := model.NodeState{Home: model.ClusterHome, Node: p.Name, Slot: -1, Bundle: p.Spec.Bundle, Revision: "teardown", Digest: model.NodePlan{}.Digest()}
 		return finish(st, endpoint), nil
 	}
-	if p.Spec.Layers.Bundle == nil && p.Spec.Layers.API == nil {
+	if p.Spec.Layers.Bundle == nil && (p.Spec.Layers.API == nil || Withheld(p)) {
 		return model.NodeState{}, ErrNoLayer
 	}
 	st := model.NodeState{Node: p.Name, Digest: model.NodePlan{}.Digest()}
@@ -54,7 +54,7 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 		st.Bundle, st.Revision, st.ConfirmTimeout, st.Disruptive = p.Spec.Bundle, l.Revision, l.ConfirmTimeout.Duration, l.Disruptive
 		st.Layers = []model.LayerRef{{Name: LayerBundle, Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}}
 	}
-	if api := p.Spec.Layers.API; api != nil {
+	if api := p.Spec.Layers.API; api != nil && !Withheld(p) {
 		more, moreLinks, err := layer(p.Name, api, segments)
 		if err != nil {
 			return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerAPI, err)
@@ -66,6 +66,13 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 	}
 	st.Peers = peersOf(p.Name, links, peers)
 	return finish(st, endpoint), nil
+}
+
+// Withheld says whether the node leaves the api layer out, since just that layer has cut it off before. Tried again with every
+// revision of the bundle it would make those guilty. Another layer is tried, and so is this one when the verdict is lifted.
+func Withheld(p *v1alpha1.NodePlan) bool {
+	r, api := p.Status.Refused, p.Spec.Layers.API
+	return r != nil && api != nil && r.Guilty && r.Digest == api.Digest && p.Annotations[v1alpha1.AnnotationRetry] == p.Status.HandledRetry
 }
 
 // layer is one layer's plan, held to its digest, with its links as many nodes share them.

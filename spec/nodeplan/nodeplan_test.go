@@ -122,6 +122,42 @@ func TestAssembleRefuses(t *testing.T) {
 	}
 }
 
+// TestALayerThatCutTheNodeOffIsLeftOut: or every later revision of the bundle would be found guilty of it.
+func TestALayerThatCutTheNodeOffIsLeftOut(t *testing.T) {
+	s := model.Segment{Links: []model.SharedLink{{Link: model.Link{Name: "br0", Kind: model.Bridge}}}}
+	leaf := model.NodePlan{Links: []model.Link{{Name: "br0", Kind: model.Bridge}}}
+	name, _ := segment.Encode(s)
+	p := &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Layers: v1alpha1.Layers{Bundle: &v1alpha1.Layer{Digest: model.NodePlan{}.Digest()},
+		API: &v1alpha1.Layer{Digest: leaf.Digest(), Segments: []string{name}}}}}
+	has := func() bool {
+		st, err := Assemble(p, map[string]model.Segment{name: s}, nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(st.Plan.Links) == 1
+	}
+	if !has() {
+		t.Fatal("the layer is not there")
+	}
+	p.Status.Refused = &v1alpha1.RefusedPlan{Digest: leaf.Digest(), Guilty: true}
+	if has() {
+		t.Error("a guilty layer is tried again")
+	}
+	p.Annotations = map[string]string{v1alpha1.AnnotationRetry: leaf.Digest() + " now"}
+	if !has() {
+		t.Error("a retry that was asked for is not made")
+	}
+	p.Annotations = nil
+	p.Status.Refused.Guilty = false
+	if !has() {
+		t.Error("nobody knows whether it was guilty, and it is given up")
+	}
+	p.Status.Refused = &v1alpha1.RefusedPlan{Digest: "sha256:another", Guilty: true}
+	if !has() {
+		t.Error("another layer's verdict holds for this one")
+	}
+}
+
 // TestTheAPILayerOnlyAdds: a link that the bundle has is the bundle's, whatever the api layer says.
 func TestTheAPILayerOnlyAdds(t *testing.T) {
 	base := model.NodePlan{Links: []model.Link{{Name: "eth9", Kind: model.Physical, MTU: 1500}}}
