@@ -55,7 +55,7 @@ func Render(r render.Result, from Origin) (Rendered, error) {
 
 func layer(p model.NodePart, st model.NodeState, from Origin) v1alpha1.Layer {
 	l := v1alpha1.Layer{
-		Revision: from.Revision, Short: v1alpha1.ShortRevision(from.Revision), Digest: p.Digest, Segments: p.Segments,
+		Revision: from.Revision, Short: v1alpha1.ShortID(from.Revision), Digest: p.Digest, Segments: p.Segments,
 		Source: from.Endpoint, ConfirmTimeout: metav1.Duration{Duration: st.ConfirmTimeout}, Disruptive: st.Disruptive,
 	}
 	for link, prefixes := range p.Addresses {

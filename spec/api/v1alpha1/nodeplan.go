@@ -67,7 +67,7 @@ type Layer struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=512
 	Revision string `json:"revision"`
-	// Short is the revision for people.
+	// Short is the revision for people: "3f2c9d1".
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Short string `json:"short,omitempty"`
@@ -149,7 +149,7 @@ type AppliedPlan struct {
 	// Revision of the bundle's layer.
 	// +required
 	Revision string `json:"revision"`
-	// Short is the revision for people.
+	// Short is the revision for people: "3f2c9d1".
 	// +optional
 	Short string `json:"short,omitempty"`
 	// Digest of the layer's plan.
