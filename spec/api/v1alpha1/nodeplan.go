@@ -131,9 +131,9 @@ type NodePlanStatus struct {
 	// HandledRetry is the newest danm.io/retry annotation that was acted upon.
 	// +optional
 	HandledRetry string `json:"handledRetry,omitempty"`
-	// Drift counts the objects repaired since the agent started.
+	// Drift counts the objects repaired since the agent started. None is written as 0, so that kubectl shows it.
 	// +optional
-	Drift int64 `json:"drift,omitempty"`
+	Drift int64 `json:"drift"`
 	// Hardware are the node's network cards.
 	// +optional
 	// +listType=atomic
