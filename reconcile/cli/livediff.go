@@ -201,8 +201,8 @@ func podsOn(node string, st *model.NodeState, endpoints []danmv1.DanmEp) map[str
 			key = e.Spec.NetworkName
 		}
 		for _, n := range st.Networks {
-			if pod := e.Namespace + "/" + e.Spec.Pod; n.Key() == key && n.Device != "" && !slices.Contains(out[n.Device], pod) {
-				out[n.Device] = append(out[n.Device], pod)
+			if n.Key() == key && n.Device != "" {
+				out[n.Device] = append(out[n.Device], e.Namespace+"/"+e.Spec.Pod)
 			}
 		}
 	}
