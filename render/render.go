@@ -1,6 +1,8 @@
 package render
 
 import (
+	"net/netip"
+
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
@@ -13,9 +15,10 @@ type Result struct {
 	Open        []string          // keys of networks whose VLAN id or VNI is new: neither written nor in the inventory
 	Diagnostics diag.List         // sorted
 
-	nodes   []model.Node // as Nodes
-	domains []*domain
-	classes []*class
+	nodes    []model.Node // as Nodes
+	domains  []*domain
+	classes  []*class
+	reported map[string]map[string]netip.Addr
 }
 
 // Render makes objects and node states. The inventory's nodes come on top of the bundle's; a name in both is the bundle's.
@@ -46,7 +49,7 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 	}
 	states := r.states()
 	diags = append(diags, cardWarnings(states, inv.Hardware)...)
-	return Result{Objects: objects(b, networks), Nodes: states, Networks: networks, Open: open, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order}
+	return Result{Objects: objects(b, networks), Nodes: states, Networks: networks, Open: open, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order, reported: r.reported}
 }
 
 // at places a diagnostic at a network's document.

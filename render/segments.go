@@ -95,8 +95,8 @@ func put[V any](m *map[string]V, key string, value V) {
 	(*m)[key] = value
 }
 
-// FabricPeers lists, for each fabric that floods by unicast, the declared underlay address of each node, in the shards that the
-// API stores.
+// FabricPeers lists, for each fabric that floods by unicast, the underlay address of each node, declared or else reported, in the
+// shards that the API stores.
 func (r Result) FabricPeers() []model.FabricPeers {
 	var out []model.FabricPeers
 	for _, d := range r.domains {
@@ -105,7 +105,13 @@ func (r Result) FabricPeers() []model.FabricPeers {
 		}
 		addresses := map[string]netip.Addr{}
 		for _, i := range d.nodes {
-			addresses[r.nodes[i].Name] = d.local[i]
+			a := d.local[i]
+			if !a.IsValid() {
+				a = r.reported[r.nodes[i].Name][d.device]
+			}
+			if a.IsValid() {
+				addresses[r.nodes[i].Name] = a
+			}
 		}
 		out = append(out, segment.Shard(d.name, addresses)...)
 	}

@@ -46,7 +46,7 @@ func TestReport(t *testing.T) {
 		if st.Phase != r.phase || st.Reason != r.reason || !reflect.DeepEqual(st.Refused, r.refused) {
 			t.Errorf("%s: %s %q %+v", r.name, st.Phase, st.Reason, st.Refused)
 		}
-		if st.Applied.Digest != "l1" || st.Applied.Short != "main@3f2c9d1" {
+		if st.Applied.Digest != "l1" || st.Applied.Short != "3f2c9d1" {
 			t.Errorf("%s: applied %+v", r.name, st.Applied)
 		}
 	}

@@ -60,7 +60,7 @@ func applied(st *model.NodeState, old *v1alpha1.AppliedPlan) *v1alpha1.AppliedPl
 	if l == nil {
 		return nil
 	}
-	return &v1alpha1.AppliedPlan{Revision: l.Revision, Short: v1alpha1.ShortRevision(l.Revision), Digest: l.Digest, Segments: l.Segments, Plan: st.Digest}
+	return &v1alpha1.AppliedPlan{Revision: l.Revision, Short: v1alpha1.ShortID(l.Revision), Digest: l.Digest, Segments: l.Segments, Plan: st.Digest}
 }
 
 func bundleLayer(st *model.NodeState) *model.LayerRef {
@@ -135,7 +135,7 @@ func phase(v View, st v1alpha1.NodePlanStatus, mirrorErr error) (string, string)
 	case v.Guard.Phase.Open():
 		return phaseApplying, ""
 	case st.Refused != nil:
-		return phaseRolledBack, clip(shortID(st.Refused.Revision) + ": " + st.Refused.Reason)
+		return phaseRolledBack, clip(v1alpha1.ShortID(st.Refused.Revision) + ": " + st.Refused.Reason)
 	case v.Wanted == nil || v.Confirmed == nil || v.Wanted.Digest != v.Confirmed.Digest:
 		return phaseApplying, clip(v.Problem)
 	case v.Guard.Confirmed != nil && len(v.Guard.Confirmed.Blocked) > 0:
@@ -145,15 +145,6 @@ func phase(v View, st v1alpha1.NodePlanStatus, mirrorErr error) (string, string)
 		return phaseDegraded, clip(v.Problem)
 	}
 	return phaseApplied, ""
-}
-
-// shortID is "8ab01c2" of "main@sha1:8ab01c2…".
-func shortID(revision string) string {
-	short := v1alpha1.ShortRevision(revision)
-	if _, id, ok := strings.Cut(short, "@"); ok {
-		return id
-	}
-	return short
 }
 
 func conditions(st *v1alpha1.NodePlanStatus, generation int64, v View) {

@@ -124,6 +124,21 @@ func (d *differ) find(l model.Link) []string {
 	return hits
 }
 
+// Find gives the indexes of the links that a physical link means: by its match, or else by its name.
+func Find(l model.Link, links []ObservedLink) []int {
+	m := model.Match{Name: l.Name}
+	if l.Match != nil {
+		m = *l.Match
+	}
+	var hits []int
+	for i := range links {
+		if matches(m, &links[i]) {
+			hits = append(hits, i)
+		}
+	}
+	return hits
+}
+
 func matches(m model.Match, o *ObservedLink) bool {
 	if m.Name != "" && m.Name != o.Name && !slices.Contains(o.AltNames, m.Name) {
 		return false

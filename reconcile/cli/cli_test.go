@@ -179,7 +179,7 @@ func TestAsIfAppliedIsDone(t *testing.T) {
 	b := rendertest.Scale(rendertest.Shape{Nodes: 12, Groups: 3, Networks: 60, Tenants: 4})
 	for _, n := range render.Render(b, model.Inventory{}).Nodes {
 		want := plan.Desired{Plan: n.Plan, Peers: n.Peers}
-		host := assumed(model.NodePlan{}, n.Plan)
+		host := assumed(model.NodePlan{}, n.Plan, nil)
 		first := plan.Diff(want, host)
 		if len(first.Steps) < 20 || len(first.Blocked) > 0 {
 			t.Fatalf("%s: %d steps on bare hardware, %v blocked", n.Node, len(first.Steps), first.Blocked)
@@ -196,7 +196,7 @@ func TestAssumedFindsMatched(t *testing.T) {
 		{Name: "wan", Kind: model.Physical, Match: &model.Match{Name: "enp3s0", PCI: "0000:03:00.0"}, Up: true},
 		{Name: "bus", Kind: model.Physical, Match: &model.Match{Driver: "virtio_net"}, Up: true},
 	}}
-	got := plan.Diff(plan.Desired{Plan: p}, assumed(model.NodePlan{}, p))
+	got := plan.Diff(plan.Desired{Plan: p}, assumed(model.NodePlan{}, p, nil))
 	if len(got.Blocked) > 0 || len(got.Steps) != 3 {
 		t.Errorf("steps and blocked:\n%s", got.Text())
 	}

@@ -49,17 +49,22 @@ func Diff(ctx context.Context, o DiffOptions, io IO) int {
 	if err != nil {
 		return io.failSide("new", err)
 	}
-	d := difference(was, now)
-	switch o.Output {
+	return io.difference(o.Output, difference(was, now))
+}
+
+// difference prints a difference and gives the exit code.
+func (o IO) difference(output string, d Difference) int {
+	var err error
+	switch output {
 	case "json":
-		err = io.print("json", d)
+		err = o.print("json", d)
 	case "markdown":
-		_, err = io.Out.Write([]byte(diffMarkdown(d)))
+		_, err = o.Out.Write([]byte(diffMarkdown(d)))
 	default:
-		err = io.text(diffText(d))
+		err = o.text(diffText(d))
 	}
 	if err != nil {
-		return io.fail(err)
+		return o.fail(err)
 	}
 	if len(d.Changes)+len(d.Nodes) > 0 {
 		return Differences
@@ -113,7 +118,7 @@ func nodeDiff(name string, was, now model.NodeState, before, after bool) NodeDif
 	if before && was.Digest == now.Digest && slices.Equal(was.Peers, now.Peers) {
 		return n
 	}
-	host := assumed(was.Plan, now.Plan)
+	host := assumed(was.Plan, now.Plan, nil)
 	if before {
 		host = asIfApplied(plan.Desired{Plan: was.Plan, Peers: was.Peers}, host)
 	}

@@ -105,7 +105,7 @@ func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observe
 	case o.Local:
 		return observeHost(ctx, o.StateDir, p)
 	case o.Observed == "":
-		return assumed(model.NodePlan{}, p), nil
+		return assumed(model.NodePlan{}, p, nil), nil
 	}
 	b, err := os.ReadFile(o.Observed)
 	if err != nil {

@@ -63,7 +63,7 @@ func nodeStatus(ctx context.Context, stateDir string) (NodeStatus, error) {
 	sync, syncErr := local.ReadStatus(stateDir)
 	gs, guardErr := guard.Client{Dir: stateDir}.Status(ctx)
 	if errors.Is(stateErr, state.ErrNone) && errors.Is(syncErr, fs.ErrNotExist) && guardErr != nil {
-		return s, fmt.Errorf("%s is no state directory of a node: nothing was synced into it and no guard answers (--state-dir names another)", stateDir)
+		return s, fmt.Errorf("%s is no state directory of a node: nothing was synced into it and no guard answers (--state-dir names another; --live asks a cluster)", stateDir)
 	}
 	if stateErr == nil {
 		s.Node, s.Revision, s.Digest = snap.State.Node, snap.State.Revision, snap.State.Digest

@@ -13,11 +13,24 @@ import (
 const hardwareMTU = 1500
 
 // assumed is a host as a dry run sees it: the physical links that the plans name, found by whatever the plans match them
-// with, with MTU 1500 and no addresses. Those of the running plan are up, the others as hardware comes: down.
-func assumed(running, coming model.NodePlan) plan.Observed {
+// with, with MTU 1500 and no addresses. Those of the running plan are up, the others as hardware comes: down. Cards are what
+// is known of the node's hardware: one that a plan means is it, with its name and limits, and is up if it has a carrier.
+func assumed(running, coming model.NodePlan, cards []model.NIC) plan.Observed {
 	var o plan.Observed
+	for _, c := range cards {
+		o.Links = append(o.Links, plan.ObservedLink{
+			Link: model.Link{Name: c.Name, Kind: model.Physical, MTU: hardwareMTU, Up: c.Speed > 0},
+			MAC:  c.MAC, PCI: c.PCI, Driver: c.Driver, MinMTU: c.MinMTU, MaxMTU: c.MaxMTU, AltNames: c.AltNames,
+		})
+	}
 	add := func(l model.Link, up bool) {
 		if l.Kind != model.Physical {
+			return
+		}
+		if hits := plan.Find(l, o.Links); len(hits) > 0 {
+			for _, i := range hits {
+				o.Links[i].Up = o.Links[i].Up || up
+			}
 			return
 		}
 		have := plan.ObservedLink{Link: model.Link{Name: assumedName(l), Kind: model.Physical, MTU: hardwareMTU, Up: up}}
@@ -34,13 +47,19 @@ func assumed(running, coming model.NodePlan) plan.Observed {
 	for _, l := range coming.Links {
 		add(l, false)
 	}
-	o.Sysctls = assumedSysctls(running, coming)
+	name := func(l model.Link) string {
+		if hits := plan.Find(l, o.Links); len(hits) > 0 {
+			return o.Links[hits[0]].Name
+		}
+		return assumedName(l)
+	}
+	o.Sysctls = assumedSysctls(name, running, coming)
 	plan.Sort(&o)
 	return o
 }
 
 // assumedSysctls are the kernel parameters that the plans set, with unknown values; those of links to be made come with them.
-func assumedSysctls(plans ...model.NodePlan) []model.Sysctl {
+func assumedSysctls(name func(model.Link) string, plans ...model.NodePlan) []model.Sysctl {
 	var out []model.Sysctl
 	for _, p := range plans {
 		for _, s := range p.Sysctls {
@@ -51,7 +70,7 @@ func assumedSysctls(plans ...model.NodePlan) []model.Sysctl {
 				if i < 0 || p.Links[i].Kind != model.Physical {
 					continue
 				}
-				parts[3] = strings.ReplaceAll(assumedName(p.Links[i]), ".", "/")
+				parts[3] = strings.ReplaceAll(name(p.Links[i]), ".", "/")
 			}
 			keys := []string{strings.Join(parts, ".")}
 			if perLink && parts[3] == "all" {

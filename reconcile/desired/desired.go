@@ -26,6 +26,14 @@ import (
 	"danm.io/danm/spec/segment"
 )
 
+// Origin is where a revision came from.
+type Origin = publish.Origin
+
+// Gone are the references of the inventory that the bundle no longer has.
+func Gone(inventory, wanted []v1alpha1.ObjectReference) []v1alpha1.ObjectReference {
+	return publish.Gone(inventory, wanted)
+}
+
 // Rendering is a revision made into what the API should hold.
 type Rendering struct {
 	Bundle      model.Bundle

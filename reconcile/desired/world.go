@@ -34,7 +34,7 @@ func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
 	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}}
 	for i := range l.Plans.Items {
 		if cards := l.Plans.Items[i].Status.Hardware; len(cards) > 0 {
-			w.Hardware[l.Plans.Items[i].Name] = hardware(cards)
+			w.Hardware[l.Plans.Items[i].Name] = Hardware(cards)
 		}
 		if u := underlays(l.Plans.Items[i].Status.Underlays); len(u) > 0 {
 			w.Underlays[l.Plans.Items[i].Name] = u
@@ -71,7 +71,8 @@ func underlays(texts map[string]string) map[string]netip.Addr {
 	return out
 }
 
-func hardware(cards []v1alpha1.NIC) []model.NIC {
+// Hardware is a node's cards as rendering and diffing know them.
+func Hardware(cards []v1alpha1.NIC) []model.NIC {
 	var out []model.NIC
 	for _, c := range cards {
 		out = append(out, model.NIC(c))

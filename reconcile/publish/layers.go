@@ -15,6 +15,7 @@ import (
 type Rendered struct {
 	Segments []v1alpha1.PlanSegment // sorted by name
 	Layers   map[string]v1alpha1.Layer
+	Peers    []v1alpha1.FabricPeersSpec // as hostlinks will keep them, for a look ahead
 }
 
 // Origin is where a revision came from.
@@ -45,12 +46,19 @@ func Render(r render.Result, from Origin) (Rendered, error) {
 	for i, p := range parts {
 		out.Layers[p.Node] = layer(p, r.Nodes[i], from)
 	}
+	for _, p := range r.FabricPeers() {
+		spec := v1alpha1.FabricPeersSpec{Fabric: p.Fabric, Shard: p.Shard}
+		for _, n := range p.Nodes {
+			spec.Nodes = append(spec.Nodes, v1alpha1.FabricPeer{Node: n.Node, Address: n.Address.String()})
+		}
+		out.Peers = append(out.Peers, spec)
+	}
 	return out, nil
 }
 
 func layer(p model.NodePart, st model.NodeState, from Origin) v1alpha1.Layer {
 	l := v1alpha1.Layer{
-		Revision: from.Revision, Short: v1alpha1.ShortRevision(from.Revision), Digest: p.Digest, Segments: p.Segments,
+		Revision: from.Revision, Short: v1alpha1.ShortID(from.Revision), Digest: p.Digest, Segments: p.Segments,
 		Source: from.Endpoint, ConfirmTimeout: metav1.Duration{Duration: st.ConfirmTimeout}, Disruptive: st.Disruptive,
 	}
 	for link, prefixes := range p.Addresses {

@@ -46,25 +46,18 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 	}
 	st := model.NodeState{Node: p.Name, Digest: model.NodePlan{}.Digest()}
 	var links []model.SharedLink
+	var err error
 	if l := p.Spec.Layers.Bundle; l != nil {
-		var err error
 		if st, links, err = layer(p.Name, l, segments); err != nil {
 			return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerBundle, err)
 		}
 		st.Bundle, st.Revision, st.ConfirmTimeout, st.Disruptive = p.Spec.Bundle, l.Revision, l.ConfirmTimeout.Duration, l.Disruptive
 		st.Layers = []model.LayerRef{{Name: LayerBundle, Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}}
 	}
-	if api := p.Spec.Layers.API; api != nil && !Withheld(p) {
-		more, moreLinks, err := layer(p.Name, api, segments)
-		if err != nil {
-			return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerAPI, err)
-		}
-		st = join(st, more)
-		links = append(links, moreLinks...)
-		st.Revision = cmp.Or(st.Revision, api.Revision)
-		st.Layers = append(st.Layers, model.LayerRef{Name: LayerAPI, Revision: api.Revision, Digest: api.Digest, Segments: api.Segments})
-	}
 	st.Peers = peersOf(p.Name, links, peers)
+	if st, err = WithAPI(st, p, segments, peers); err != nil {
+		return model.NodeState{}, err
+	}
 	return finish(st, endpoint), nil
 }
 
@@ -73,6 +66,23 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 func Withheld(p *v1alpha1.NodePlan) bool {
 	r, api := p.Status.Refused, p.Spec.Layers.API
 	return r != nil && api != nil && r.Guilty && r.Digest == api.Digest && p.Annotations[v1alpha1.AnnotationRetry] == p.Status.HandledRetry
+}
+
+// WithAPI is a state made of a bundle alone with the plan's api layer on top.
+func WithAPI(st model.NodeState, p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v1alpha1.FabricPeersSpec) (model.NodeState, error) {
+	api := p.Spec.Layers.API
+	if api == nil || Withheld(p) {
+		return st, nil
+	}
+	more, links, err := layer(p.Name, api, segments)
+	if err != nil {
+		return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerAPI, err)
+	}
+	more.Peers = peersOf(p.Name, links, peers)
+	st = join(st, more)
+	st.Revision = cmp.Or(st.Revision, api.Revision)
+	st.Layers = append(st.Layers, model.LayerRef{Name: LayerAPI, Revision: api.Revision, Digest: api.Digest, Segments: api.Segments})
+	return st, nil
 }
 
 // layer is one layer's plan, held to its digest, with its links as many nodes share them.
@@ -120,6 +130,7 @@ func join(st, more model.NodeState) model.NodeState {
 		}
 	}
 	slices.SortFunc(st.Plan.Links, func(a, b model.Link) int { return cmp.Compare(a.Name, b.Name) })
+	st.Peers = sorted(slices.Concat(st.Peers, more.Peers))
 	for _, n := range more.Networks {
 		n.Device = cmp.Or(moved[n.Device], n.Device)
 		st.Networks = append(st.Networks, n)
@@ -165,8 +176,12 @@ func peersOf(node string, links []model.SharedLink, shards []v1alpha1.FabricPeer
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b model.Peer) int { return cmp.Or(cmp.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr)) })
-	return slices.Compact(out)
+	return sorted(out)
+}
+
+func sorted(peers []model.Peer) []model.Peer {
+	slices.SortFunc(peers, func(a, b model.Peer) int { return cmp.Or(cmp.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr)) })
+	return slices.Compact(peers)
 }
 
 // finish adds what every state of the cluster home has: the API server's endpoint, and the probe of it.

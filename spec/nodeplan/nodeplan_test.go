@@ -64,13 +64,7 @@ func TestAssembledAsRendered(t *testing.T) {
 			}
 		}
 		var peers []v1alpha1.FabricPeersSpec
-		for _, p := range r.FabricPeers() {
-			spec := v1alpha1.FabricPeersSpec{Fabric: p.Fabric, Shard: p.Shard}
-			for _, n := range p.Nodes {
-				spec.Nodes = append(spec.Nodes, v1alpha1.FabricPeer{Node: n.Node, Address: n.Address.String()})
-			}
-			peers = append(peers, spec)
-		}
+		peers = append(peers, published.Peers...)
 		for _, want := range r.Nodes {
 			l := published.Layers[want.Node]
 			p := &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: want.Node}, Spec: v1alpha1.NodePlanSpec{Bundle: "b", Layers: v1alpha1.Layers{Bundle: &l}}}

@@ -61,9 +61,27 @@ func render(code *int, to cli.IO) *cobra.Command {
 
 func diff(code *int, to cli.IO) *cobra.Command {
 	var o cli.DiffOptions
-	c := &cobra.Command{Use: "diff OLD NEW", Short: "Show what NEW changes against OLD: exit 0 nothing, 1 differences, 2 error", Args: cobra.ExactArgs(2)}
-	c.Run = func(c *cobra.Command, a []string) { o.Old, o.New = a[0], a[1]; *code = cli.Diff(c.Context(), o, to) }
+	var l cli.LiveOptions
+	c := &cobra.Command{Use: "diff OLD NEW | diff PATH --live", Short: "Show what NEW changes against OLD, or PATH on a cluster's nodes: exit 0 nothing, 1 differences, 2 error"}
+	c.Args = func(c *cobra.Command, a []string) error {
+		if l.Wanted() {
+			return cobra.ExactArgs(1)(c, a)
+		}
+		return cobra.ExactArgs(2)(c, a)
+	}
+	c.Run = func(c *cobra.Command, a []string) {
+		switch {
+		case !l.Wanted():
+			o.Old, o.New = a[0], a[1]
+			*code = cli.Diff(c.Context(), o, to)
+		case o.Inventory != "":
+			*code = usage(to, "--inventory and --live exclude each other: the cluster is the inventory")
+		default:
+			*code = cli.DiffLive(c.Context(), a[0], l, o.Output, to)
+		}
+	}
 	common(c, &o.Inventory, &o.Output, "text", "json", "markdown")
+	liveFlags(c, &l)
 	return c
 }
 

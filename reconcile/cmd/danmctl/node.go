@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -24,19 +26,66 @@ func sync(code *int, to cli.IO) *cobra.Command {
 
 func status(code *int, to cli.IO) *cobra.Command {
 	var o cli.StatusOptions
-	c := &cobra.Command{Use: "status", Short: "Show how this node stands: source, plan, guard, Pods, cards: exit 0, or 2", Args: cobra.NoArgs}
-	c.Run = func(c *cobra.Command, _ []string) { *code = cli.Status(c.Context(), o, to) }
+	var l cli.LiveOptions
+	c := &cobra.Command{
+		Use: "status", Args: cobra.NoArgs,
+		Short: "Show how this node stands, or with --live how a cluster's bundles and nodes do: exit 0, 1 (--live) not all ready, 2 error",
+	}
+	c.Run = func(c *cobra.Command, _ []string) {
+		switch {
+		case !l.Wanted():
+			*code = cli.Status(c.Context(), o, to)
+		case c.Flags().Changed("state-dir"):
+			*code = usage(to, "--state-dir is this node's, --live the cluster's: give one of them")
+		default:
+			*code = cli.StatusLive(c.Context(), l, o.Output, to)
+		}
+	}
 	stateDir(c, &o.StateDir)
+	liveFlags(c, &l)
 	outputFormats(c, &o.Output, "text", "json")
 	return c
 }
 
 func retry(code *int, to cli.IO) *cobra.Command {
 	var dir string
-	c := &cobra.Command{Use: "retry [DIGEST]", Short: "Lift the quarantine of a plan on this node, or of all: exit 0, or 2", Args: cobra.MaximumNArgs(1)}
-	c.Run = func(c *cobra.Command, a []string) { *code = cli.Retry(c.Context(), dir, strings.Join(a, ""), to) }
+	var l cli.LiveOptions
+	c := &cobra.Command{
+		Use: "retry [DIGEST]", Args: cobra.MaximumNArgs(1),
+		Short: "Lift the quarantine of a plan on this node, or with --live in a cluster; without DIGEST of all (--live: of --bundle): exit 0, or 2",
+	}
+	c.Run = func(c *cobra.Command, a []string) {
+		switch digest := strings.Join(a, ""); {
+		case !l.Wanted():
+			*code = cli.Retry(c.Context(), dir, digest, to)
+		case c.Flags().Changed("state-dir"):
+			*code = usage(to, "--state-dir is this node's, --live the cluster's: give one of them")
+		default:
+			*code = cli.RetryLive(c.Context(), l, digest, to)
+		}
+	}
 	stateDir(c, &dir)
+	liveFlags(c, &l)
 	return c
+}
+
+// liveFlags say which cluster. Any of them means a cluster; KUBECONFIG in the environment alone does not.
+func liveFlags(c *cobra.Command, l *cli.LiveOptions) {
+	c.Flags().BoolVar(&l.Live, "live", false, "ask the cluster of KUBECONFIG or ~/.kube/config; the three flags below imply it, KUBECONFIG alone does not")
+	c.Flags().StringVar(&l.Kubeconfig, "kubeconfig", "", "`file` that says how to reach the cluster")
+	c.Flags().StringVar(&l.Context, "context", "", "`name` of a context in it; its current one if not given")
+	c.Flags().StringVar(&l.Bundle, "bundle", "", "`name` of a NetworkBundle; needed where the cluster has several")
+	must(c.RegisterFlagCompletionFunc("bundle", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(c.Context(), 3*time.Second)
+		defer cancel()
+		return cli.BundleNames(ctx, *l), cobra.ShellCompDirectiveNoFileComp
+	}))
+	c.Flags().SortFlags = false
+}
+
+func usage(to cli.IO, message string) int {
+	fmt.Fprintln(to.Err, "danmctl:", message)
+	return cli.Failed
 }
 
 func stateDir(c *cobra.Command, dir *string) {

@@ -79,3 +79,12 @@ func ShortRevision(revision string) string {
 	}
 	return name + "@" + id
 }
+
+// ShortID is a revision without the name of what it is on: "3f2c9d1" of "main@sha1:3f2c9d1…".
+func ShortID(revision string) string {
+	short := ShortRevision(revision)
+	if i := strings.LastIndex(short, "@"); i >= 0 {
+		return short[i+1:]
+	}
+	return short
+}

@@ -67,7 +67,7 @@ type Layer struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=512
 	Revision string `json:"revision"`
-	// Short is the revision for people.
+	// Short is the revision for people: "3f2c9d1".
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Short string `json:"short,omitempty"`
@@ -131,9 +131,9 @@ type NodePlanStatus struct {
 	// HandledRetry is the newest danm.io/retry annotation that was acted upon.
 	// +optional
 	HandledRetry string `json:"handledRetry,omitempty"`
-	// Drift counts the objects repaired since the agent started.
+	// Drift counts the objects repaired since the agent started. None is written as 0, so that kubectl shows it.
 	// +optional
-	Drift int64 `json:"drift,omitempty"`
+	Drift int64 `json:"drift"`
 	// Hardware are the node's network cards.
 	// +optional
 	// +listType=atomic
@@ -149,7 +149,7 @@ type AppliedPlan struct {
 	// Revision of the bundle's layer.
 	// +required
 	Revision string `json:"revision"`
-	// Short is the revision for people.
+	// Short is the revision for people: "3f2c9d1".
 	// +optional
 	Short string `json:"short,omitempty"`
 	// Digest of the layer's plan.
