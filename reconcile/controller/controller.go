@@ -26,6 +26,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	bundlesync "danm.io/danm/reconcile/sync"
+	"danm.io/danm/reconcile/tenancy"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
 )
@@ -108,19 +109,29 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 			return nil, err
 		}
 	}
+	numbers := &sync.Mutex{}
 	loop := &bundlesync.Reconciler{
 		Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Namespace: o.Namespace,
-		ConfigMapNamespaces: o.ConfigMapNamespaces, CacheDir: o.CacheDir, Patience: o.Patience, Numbers: &sync.Mutex{}, Now: time.Now,
+		ConfigMapNamespaces: o.ConfigMapNamespaces, CacheDir: o.CacheDir, Patience: o.Patience, Numbers: numbers, Now: time.Now,
 		Metrics: sharedMetrics(),
 	}
 	if err := loop.Setup(m); err != nil {
 		return nil, fmt.Errorf("set up the loop of NetworkBundles: %w", err)
 	}
+	tenants := &tenancy.Reconciler{
+		Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Numbers: numbers, Metrics: tenancyMetrics(),
+	}
+	if err := tenants.Setup(m); err != nil {
+		return nil, fmt.Errorf("set up the loop of tenants: %w", err)
+	}
 	return m, nil
 }
 
-// sharedMetrics registers once a process: tests run several managers.
-var sharedMetrics = sync.OnceValue(func() *bundlesync.Metrics { return bundlesync.NewMetrics(metrics.Registry) })
+// Metrics are registered once a process: tests run several managers.
+var (
+	sharedMetrics  = sync.OnceValue(func() *bundlesync.Metrics { return bundlesync.NewMetrics(metrics.Registry) })
+	tenancyMetrics = sync.OnceValue(func() *tenancy.Metrics { return tenancy.NewMetrics(metrics.Registry) })
+)
 
 // slim drops what no loop looks at: a Node's status is most of it.
 func slim(o any) (any, error) {
