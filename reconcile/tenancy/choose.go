@@ -92,6 +92,9 @@ type refusal struct {
 
 // assign reserves a device and a number for a network that has none, or says why not.
 func (s *state) assign(e *entry) {
+	if !e.DeletionTimestamp.IsZero() {
+		return
+	}
 	if e.over != "" {
 		s.verdict(e, metav1.ConditionFalse, diag.QuotaExceeded, fmt.Sprintf("the tenant has as many networks as TenantConfig %s allows; remove one, or raise extension.quotas.networks", e.over))
 		return

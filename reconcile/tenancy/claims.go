@@ -49,7 +49,7 @@ func (s *state) collect() claims {
 		}
 	}
 	for i := range s.in.Networks {
-		if n := &s.in.Networks[i]; tenancy.FromBundle(s.in.Bundles, n) {
+		if n := &s.in.Networks[i]; s.made.Has(n) {
 			object(danmv1.KindTenantNetwork, n.Namespace+"/"+n.Name, n.Spec.Options, true)
 		}
 	}
@@ -123,7 +123,7 @@ func (s *state) quotas() {
 		left := *c.Extension.Quotas.Networks
 		var open []*entry
 		for k := range s.in.Networks {
-			if n := &s.in.Networks[k]; s.speaks(c.Name, n.Namespace) && tenancy.FromBundle(s.in.Bundles, n) {
+			if n := &s.in.Networks[k]; s.speaks(c.Name, n.Namespace) && s.made.Has(n) {
 				left--
 			}
 		}

@@ -79,6 +79,7 @@ func (r record) number() (tenancy.Number, bool) {
 
 type state struct {
 	in       Input
+	made     tenancy.Made
 	entries  []*entry
 	claims   claims
 	reserved map[string][]danmv1.ReservedNumber // by config, as it will be
@@ -93,10 +94,10 @@ type state struct {
 // Decide says what to do next. It is pure; equal inputs give equal decisions, so that two controllers mostly agree.
 func Decide(in Input) Decision {
 	s := &state{
-		in: in, reserved: map[string][]danmv1.ReservedNumber{}, changed: map[string]bool{}, counts: map[string]int{}, waiting: map[string]bool{},
+		in: in, made: tenancy.MadeBy(in.Bundles), reserved: map[string][]danmv1.ReservedNumber{}, changed: map[string]bool{}, counts: map[string]int{}, waiting: map[string]bool{},
 		speakers: map[string][]*danmv1.TenantConfig{}, profiles: map[string][]*profile{},
 	}
-	s.entries = ours(in)
+	s.entries = ours(in, s.made)
 	s.free()
 	s.claims = s.collect()
 	for _, e := range s.entries {
@@ -132,11 +133,11 @@ func (s *state) passes() []bool {
 }
 
 // ours are the networks that no bundle made, the oldest first.
-func ours(in Input) []*entry {
+func ours(in Input, made tenancy.Made) []*entry {
 	var out []*entry
 	for i := range in.Networks {
 		n := &in.Networks[i]
-		if !tenancy.FromBundle(in.Bundles, n) {
+		if !made.Has(n) {
 			out = append(out, &entry{TenantNetwork: n, key: n.Namespace + "/" + n.Name})
 		}
 	}

@@ -55,7 +55,7 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 	})
 	return ctrl.NewControllerManagedBy(m).
 		Named("tenancy").
-		Watches(&danmv1.TenantNetwork{}, all).
+		Watches(&danmv1.TenantNetwork{}, all, builder.WithPredicates(networkChanged)).
 		Watches(&danmv1.TenantConfig{}, all).
 		Watches(&danmv1.ClusterNetwork{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&danmv1.DanmNet{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -64,6 +64,14 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: 2 * time.Minute}).
 		Complete(r)
 }
+
+// networkChanged is false of updates that touch neither the spec nor what is ours: other loops write the status, too.
+var networkChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	old, was := e.ObjectOld.(*danmv1.TenantNetwork)
+	now, is := e.ObjectNew.(*danmv1.TenantNetwork)
+	return !was || !is || old.Generation != now.Generation || old.UID != now.UID || old.DeletionTimestamp.IsZero() != now.DeletionTimestamp.IsZero() ||
+		!equality.Semantic.DeepEqual(old.Labels, now.Labels) || !equality.Semantic.DeepEqual(conditionOf(old), conditionOf(now))
+}}
 
 // numbersChanged is true of bundles that record other numbers, or other objects: whose a network is depends on the latter.
 var numbersChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -91,8 +99,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, apply.Reason("read for tenancy", err)
 	}
-	if Idle(seen) {
-		r.Metrics.round(Decide(seen), seen, 0, nil)
+	if d := Decide(seen); idle(seen, d) {
+		r.Metrics.round(d, seen, 0, nil)
 		return ctrl.Result{}, nil
 	}
 	r.Numbers.Lock()

@@ -129,9 +129,8 @@ func onlyConflicts(err error) bool {
 	return apierrors.IsConflict(err)
 }
 
-// Idle says whether an input asks for no write at all.
-func Idle(in Input) bool {
-	d := Decide(in)
+// idle says whether a decision asks for no write at all.
+func idle(in Input, d Decision) bool {
 	if d.Steps() || d.Orphans {
 		return false
 	}

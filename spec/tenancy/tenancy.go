@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
 )
@@ -112,29 +114,44 @@ func sortedKeys(m map[string]string) []string {
 	return out
 }
 
-// FromBundle says whether a NetworkBundle made the network. The label alone does not: whoever may make a network may write it,
-// and would be free of every rule for networks made through the API. The bundle's inventory, which is written before its
-// objects are, has the last word.
-func FromBundle(bundles []v1alpha1.NetworkBundle, network *danmv1.TenantNetwork) bool {
-	label := network.Labels[v1alpha1.LabelBundle]
-	if label == "" {
-		return false
-	}
+// Made are the TenantNetworks that NetworkBundles made.
+type Made map[string]bool
+
+// MadeBy reads the inventories of bundles.
+func MadeBy(bundles []v1alpha1.NetworkBundle) Made {
+	out := Made{}
 	for i := range bundles {
-		if v1alpha1.LabelValue(bundles[i].Name) != label {
-			continue
-		}
-		if slices.ContainsFunc(bundles[i].Status.Inventory, func(r v1alpha1.ObjectReference) bool {
-			return r.Kind == danmv1.KindTenantNetwork && r.Namespace == network.Namespace && r.Name == network.Name
-		}) {
-			return true
+		label := v1alpha1.LabelValue(bundles[i].Name)
+		for _, r := range bundles[i].Status.Inventory {
+			if r.Kind == danmv1.KindTenantNetwork {
+				out[label+" "+r.Namespace+"/"+r.Name] = true
+			}
 		}
 	}
-	return false
+	return out
 }
 
-// Reserved is what is on record for a network, whatever its spec says. It may be used once the network's condition Assigned is
-// true: before that the record has not been held against the others yet.
+// Has says whether a bundle made the network. The label alone does not: whoever may make a network may write it, and would be
+// free of every rule for networks made through the API. The bundle's inventory, which is written before its objects are, has
+// the last word.
+func (m Made) Has(network *danmv1.TenantNetwork) bool {
+	return m[network.Labels[v1alpha1.LabelBundle]+" "+network.Namespace+"/"+network.Name]
+}
+
+// Usable is what a network may use: its reservation, once that was held against all others, whatever the network's spec says now.
+func Usable(configs []danmv1.TenantConfig, network *danmv1.TenantNetwork) (danmv1.ReservedNumber, bool) {
+	for _, c := range network.Status.Conditions {
+		if c.Type == ConditionAssigned && (c.Status == metav1.ConditionTrue || c.Reason == ReasonChanged) {
+			return Reserved(configs, network)
+		}
+	}
+	return danmv1.ReservedNumber{}, false
+}
+
+// ReasonChanged is the reason of Assigned when a network says another device or number than it was given; spec/diag explains it.
+const ReasonChanged = "AssignmentChanged"
+
+// Reserved is what is on record for a network. It may be given up yet: see Usable.
 func Reserved(configs []danmv1.TenantConfig, network *danmv1.TenantNetwork) (danmv1.ReservedNumber, bool) {
 	for i := range configs {
 		for _, r := range configs[i].Status.Reserved {

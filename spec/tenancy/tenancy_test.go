@@ -79,7 +79,7 @@ func TestBitmap(t *testing.T) {
 	}
 }
 
-func TestFromBundle(t *testing.T) {
+func TestMadeBy(t *testing.T) {
 	b := v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "edge"}}
 	b.Status.Inventory = []v1alpha1.ObjectReference{{Kind: "TenantNetwork", Namespace: "acme", Name: "voice"}, {Kind: "ClusterNetwork", Namespace: "acme", Name: "x"}}
 	for _, r := range []struct {
@@ -87,7 +87,7 @@ func TestFromBundle(t *testing.T) {
 		want                   bool
 	}{{"edge", "acme", "voice", true}, {"edge", "acme", "other", false}, {"edge", "globex", "voice", false}, {"", "acme", "voice", false}, {"core", "acme", "voice", false}, {"edge", "acme", "x", false}} {
 		n := &danmv1.TenantNetwork{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: r.name, Labels: map[string]string{v1alpha1.LabelBundle: r.label}}}
-		if got := FromBundle([]v1alpha1.NetworkBundle{b}, n); got != r.want {
+		if got := MadeBy([]v1alpha1.NetworkBundle{b}).Has(n); got != r.want {
 			t.Errorf("%+v: %v", r, got)
 		}
 	}
@@ -96,9 +96,20 @@ func TestFromBundle(t *testing.T) {
 func TestReserved(t *testing.T) {
 	c := named("a", "")
 	c.Status.Reserved = []danmv1.ReservedNumber{{Network: "acme/x", UID: "1", Device: "e", VniType: "vlan", ID: 5}}
+	all := []danmv1.TenantConfig{named("b", ""), c}
 	n := &danmv1.TenantNetwork{ObjectMeta: metav1.ObjectMeta{Namespace: "acme", Name: "x", UID: "1"}}
 	if r, ok := Reserved([]danmv1.TenantConfig{c}, n); !ok || r.ID != 5 {
 		t.Error(r, ok)
+	}
+	for _, c := range []struct {
+		status metav1.ConditionStatus
+		reason string
+		want   bool
+	}{{"True", "Assigned", true}, {"Unknown", "Assigned", false}, {"False", "AssignmentChanged", true}, {"False", "NumberTaken", false}} {
+		n.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True"}, {Type: "Assigned", Status: c.status, Reason: c.reason}}
+		if _, ok := Usable(all, n); ok != c.want {
+			t.Errorf("%+v: usable %v", c, ok)
+		}
 	}
 	if n.UID = "2"; true {
 		if r, ok := Reserved([]danmv1.TenantConfig{c}, n); ok {
