@@ -27,6 +27,7 @@ type play struct {
 	yields  int
 	crashes int
 	calm    bool // nobody crashes or sleeps any more
+	last    bool // nobody begins another round
 }
 
 // proc is a coroutine: it waits for its turn before each operation.
@@ -83,6 +84,9 @@ func (p *play) next() {
 		q.asleep = p.r.IntN(60)
 	}
 	if !q.running {
+		if p.last {
+			return
+		}
 		if q.pause > 0 {
 			q.pause--
 			return
@@ -276,7 +280,7 @@ func TestNeverTwoOwners(t *testing.T) {
 			}
 			p.next()
 		}
-		for slices.ContainsFunc(p.procs, func(q *proc) bool { return q.running }) { // to the ends of their rounds
+		for p.last = true; slices.ContainsFunc(p.procs, func(q *proc) bool { return q.running }); { // to the ends of their rounds
 			p.next()
 		}
 		yields, crashes = yields+p.yields, crashes+p.crashes
