@@ -142,6 +142,7 @@ func TestWhatANetworkGets(t *testing.T) {
 			}
 		}, nil, "True Assigned ens5 vlan 8", ""},
 		{"fewest first, then as written", acme(profileOf(ens5, "vlan", "7-9"), vlans), func(w *world) { w.create("acme/a", device(ens5)); w.create("acme/b", device(ens4)) }, nil, "True Assigned ens5 vlan 8", ""},
+		{"the device with fewer", acme(profileOf(ens5, "vlan", "7-9"), vlans), func(w *world) { w.create("acme/a", device(ens5)) }, nil, "True Assigned ens4 vlan 100", ""},
 		{"overlapping range of another tenant", []danmv1.TenantConfig{config("a", "acme", vlans), config("b", "globex", profileOf(ens4, "vlan", "50-150"))}, func(w *world) {
 			w.create("globex/x", vlan(100))
 		}, nil, "True Assigned ens4 vlan 101", ""},
@@ -255,6 +256,10 @@ func TestLater(t *testing.T) {
 		c.HostDevices[0].VniRange, c.Status = "100-102", danmv1.TenantStatus{}
 		*c.Extension.Quotas.Networks = 2
 		w.touch(c)
+		// What was said of the lost reservation must not pass for a look at the new one.
+		if in, _ := (actor{direct{world: w}}).read(t.Context()); len(Decide(in).Marks) != 2 || len(Decide(in).Reserved) != 0 {
+			t.Errorf("%+v", Decide(in))
+		}
 		w.rest(t)
 		if got := w.told("acme/x") + ", " + w.told("acme/y"); got != "True Assigned ens4 vlan 100, True Assigned ens4 vlan 101" || len(c.Status.Reserved) != 2 {
 			t.Error(got, c.Status.Reserved)
