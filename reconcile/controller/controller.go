@@ -27,6 +27,7 @@ import (
 
 	"danm.io/danm/reconcile/hostlinks"
 	bundlesync "danm.io/danm/reconcile/sync"
+	"danm.io/danm/reconcile/tenancy"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
 )
@@ -109,9 +110,10 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 			return nil, err
 		}
 	}
+	numbers := &sync.Mutex{}
 	loop := &bundlesync.Reconciler{
 		Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Namespace: o.Namespace,
-		ConfigMapNamespaces: o.ConfigMapNamespaces, CacheDir: o.CacheDir, Patience: o.Patience, Numbers: &sync.Mutex{}, Now: time.Now,
+		ConfigMapNamespaces: o.ConfigMapNamespaces, CacheDir: o.CacheDir, Patience: o.Patience, Numbers: numbers, Now: time.Now,
 		Metrics: sharedMetrics(),
 	}
 	if err := loop.Setup(m); err != nil {
@@ -125,11 +127,20 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 	if err := links.Setup(m); err != nil {
 		return nil, fmt.Errorf("set up the loop of host links: %w", err)
 	}
+	tenants := &tenancy.Reconciler{
+		Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Numbers: numbers, Metrics: tenancyMetrics(),
+	}
+	if err := tenants.Setup(m); err != nil {
+		return nil, fmt.Errorf("set up the loop of tenants: %w", err)
+	}
 	return m, nil
 }
 
-// sharedMetrics registers once a process: tests run several managers.
-var sharedMetrics = sync.OnceValue(func() *bundlesync.Metrics { return bundlesync.NewMetrics(metrics.Registry) })
+// Metrics are registered once a process: tests run several managers.
+var (
+	sharedMetrics  = sync.OnceValue(func() *bundlesync.Metrics { return bundlesync.NewMetrics(metrics.Registry) })
+	tenancyMetrics = sync.OnceValue(func() *tenancy.Metrics { return tenancy.NewMetrics(metrics.Registry) })
+)
 
 var sharedLinkMetrics = sync.OnceValue(func() *hostlinks.Metrics { return hostlinks.NewMetrics(metrics.Registry) })
 

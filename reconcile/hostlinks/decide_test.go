@@ -281,35 +281,59 @@ func TestRefusedWithAReason(t *testing.T) {
 	}
 }
 
+// TestATenantHasWhatWasReserved: what a tenant writes plays no part, only what was reserved and held for just this network.
 func TestATenantHasWhatWasReserved(t *testing.T) {
-	n := made(danmv1.KindTenantNetwork, "acme", "n", options("a", "eth9", 150, 0))
-	in := site(t, n)
-	reserve := func(uid string, id int64) danmv1.TenantConfig {
-		return danmv1.TenantConfig{ObjectMeta: metav1.ObjectMeta{Name: "acme"}, Status: danmv1.TenantStatus{Reserved: []danmv1.ReservedNumber{{Network: "acme/n", UID: uid, Device: "eth9", VniType: "vlan", ID: id}}}}
+	reserve := func(uid string, id int64) []danmv1.TenantConfig {
+		return []danmv1.TenantConfig{{ObjectMeta: metav1.ObjectMeta{Name: "acme"}, NetworkIds: map[string]string{"MACVLAN": "forced"},
+			Status: danmv1.TenantStatus{Reserved: []danmv1.ReservedNumber{{Network: "acme/n", UID: uid, Device: "eth9", VniType: "vlan", ID: id}}}}}
+	}
+	held := func(status metav1.ConditionStatus, reason string) Object {
+		n := made(danmv1.KindTenantNetwork, "acme", "n", options("a", "eth9", 160, 0))
+		tn := n.Value.(*danmv1.TenantNetwork)
+		tn.Generation = 3
+		tn.Status.Conditions = []metav1.Condition{{Type: "Assigned", Status: status, Reason: reason, Message: "says " + reason, ObservedGeneration: 3}}
+		return n
 	}
 	for _, r := range []struct {
-		uid  string
-		id   int64
-		code diag.Code
-	}{{"uid-1", 150, ""}, {"uid-1", 151, diag.NotAssigned}, {"another", 150, diag.NotAssigned}} {
-		in.Configs = []danmv1.TenantConfig{reserve(r.uid, r.id)}
-		if v := decide(t, in).Verdicts[n.Key()]; v.Code != r.code {
-			t.Errorf("reserved %d for %s: %+v", r.id, r.uid, v)
+		name   string
+		object Object
+		uid    string
+		code   diag.Code
+		link   string
+	}{
+		{"assigned, whatever it says by now", held("True", "Assigned"), "uid-1", "", "forced.150"},
+		{"changed afterwards", held("False", "AssignmentChanged"), "uid-1", "", "forced.150"},
+		{"reserved for one of that name before it", held("True", "Assigned"), "another", diag.NotAssigned, ""},
+		{"not held against all others yet", held("Unknown", "Assigned"), "uid-1", diag.NotAssigned, ""},
+		{"refused", held("False", "NumberTaken"), "uid-1", diag.NumberTaken, ""},
+	} {
+		in := site(t, r.object)
+		in.Configs = reserve(r.uid, 150)
+		d := decide(t, in)
+		if v := d.Verdicts[r.object.Key()]; v.Code != r.code {
+			t.Errorf("%s: %+v", r.name, v)
+		}
+		st := state(t, in, d, "n1")
+		if r.link != "" && linkOf(st, r.link) == nil || linkOf(st, "forced.160") != nil || linkOf(st, "a.160") != nil || r.link == "" && d.Layers["n1"] != nil {
+			t.Errorf("%s: %+v", r.name, st.Plan.Links)
 		}
 	}
-	in.Configs = []danmv1.TenantConfig{reserve("uid-1", 150)}
-	in.NetworkID = func(*danmv1.TenantNetwork) string { return "forced" }
-	if st := state(t, in, decide(t, in), "n1"); linkOf(st, "forced.150") == nil {
-		t.Error("the administrator's NetworkID does not name the link")
-	}
 	// Nobody else gets onto a tenant's VLAN, older or younger.
-	thief := made(danmv1.KindDanmNet, "evil", "m", options("e", "eth9", 150, 0))
-	in.NetworkID, in.Objects = nil, append(in.Objects, thief)
-	d := decide(t, in)
-	if d.Verdicts[n.Key()].Code != "" || d.Verdicts[thief.Key()].Code == "" {
-		t.Errorf("%+v", d.Verdicts)
+	for _, first := range []bool{true, false} {
+		n := held("True", "Assigned")
+		thief := made(danmv1.KindDanmNet, "evil", "m", options("forced", "eth9", 150, 0))
+		if n.Settled = true; first {
+			thief.Created = n.Created.Add(-time.Hour)
+		}
+		in := site(t, n, thief)
+		in.Configs = reserve("uid-1", 150)
+		d := decide(t, in)
+		if d.Verdicts[n.Key()].Code != "" || d.Verdicts[thief.Key()].Code == "" {
+			t.Errorf("%+v", d.Verdicts)
+		}
 	}
-	in.Configs = append(in.Configs, danmv1.TenantConfig{ObjectMeta: metav1.ObjectMeta{Name: "t", Labels: map[string]string{danmv1.LabelTenant: "acme"}}, Extension: &danmv1.TenantExtension{Namespaces: []string{"acme", "acme2"}, DefaultNetwork: "acme/n"}})
+	in := site(t)
+	in.Configs = []danmv1.TenantConfig{{ObjectMeta: metav1.ObjectMeta{Name: "t", Labels: map[string]string{danmv1.LabelTenant: "acme"}}, Extension: &danmv1.TenantExtension{Namespaces: []string{"acme", "acme2"}, DefaultNetwork: "acme/n"}}}
 	st := state(t, in, decide(t, in), "n3")
 	if len(st.Tenants) != 1 || st.Tenants[0].DefaultNetwork != "acme/n" || len(st.Tenants[0].Namespaces) != 2 {
 		t.Errorf("tenants on the node: %+v", st.Tenants)

@@ -44,7 +44,6 @@ type Reconciler struct {
 	Client    client.Client
 	APIReader client.Reader
 	Recorder  events.EventRecorder
-	NetworkID func([]danmv1.TenantConfig, *danmv1.TenantNetwork) string
 	Metrics   *Metrics
 
 	definitions definitions
@@ -66,18 +65,19 @@ type world struct {
 	segments v1alpha1.PlanSegmentList
 	peers    v1alpha1.FabricPeersList
 	configs  danmv1.TenantConfigList
+	bundles  v1alpha1.NetworkBundleList
 	objects  []listed
 }
 
 func (r *Reconciler) round(ctx context.Context) error {
 	var w world
-	for _, list := range []client.ObjectList{&w.nodes, &w.plans, &w.segments, &w.peers, &w.configs} {
+	for _, list := range []client.ObjectList{&w.nodes, &w.plans, &w.segments, &w.peers, &w.configs, &w.bundles} {
 		if err := r.Client.List(ctx, list); err != nil {
 			return apply.Reason(fmt.Sprintf("list %T", list), err)
 		}
 	}
 	var err error
-	if w.objects, err = r.objects(ctx); err != nil {
+	if w.objects, err = r.objects(ctx, rendered(w.bundles.Items)); err != nil {
 		return err
 	}
 	in := Input{Plans: w.plans.Items, Segments: r.decode(w.segments.Items), Configs: w.configs.Items}
@@ -85,9 +85,6 @@ func (r *Reconciler) round(ctx context.Context) error {
 		if o := &w.objects[i]; o.bundle == "" {
 			in.Objects = append(in.Objects, o.Object)
 		}
-	}
-	if r.NetworkID != nil {
-		in.NetworkID = func(t *danmv1.TenantNetwork) string { return r.NetworkID(w.configs.Items, t) }
 	}
 	start := time.Now()
 	d, err := Decide(in)

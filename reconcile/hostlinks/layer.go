@@ -23,8 +23,6 @@ type Input struct {
 	Segments map[string]model.Segment // decoded, those that plans name
 	Objects  []Object                 // made with kubectl
 	Configs  []danmv1.TenantConfig
-	// NetworkID is the NetworkID that a tenant's administrator wrote for the network, "" for its own.
-	NetworkID func(*danmv1.TenantNetwork) string
 }
 
 // Decision is what the API should say.
@@ -71,7 +69,6 @@ func missing(o *Object) string {
 
 // read turns objects into documents, and refuses those that stand for none.
 func read(in Input) ([]*Object, map[string]Verdict) {
-	reserved := reservations(in.Configs)
 	verdicts := map[string]Verdict{}
 	var out []*Object
 	names := map[string]*Object{}
@@ -82,11 +79,7 @@ func read(in Input) ([]*Object, map[string]Verdict) {
 	}
 	slices.SortFunc(list, byAge)
 	for _, o := range list {
-		id := ""
-		if t, ok := o.Value.(*danmv1.TenantNetwork); ok && in.NetworkID != nil {
-			id = in.NetworkID(t)
-		}
-		if v := o.read(reserved[o.key()+" "+o.UID], id); v != nil {
+		if v := o.read(in.Configs); v != nil {
 			verdicts[o.Key()] = *v
 			continue
 		}
@@ -99,16 +92,6 @@ func read(in Input) ([]*Object, map[string]Verdict) {
 		out = append(out, o)
 	}
 	return out, verdicts
-}
-
-func reservations(configs []danmv1.TenantConfig) map[string]Reservation {
-	out := map[string]Reservation{}
-	for i := range configs {
-		for _, r := range configs[i].Status.Reserved {
-			out[r.Network+" "+r.UID] = Reservation{Device: r.Device, VXLAN: r.VniType == "vxlan", ID: r.ID, Allowed: true}
-		}
-	}
-	return out
 }
 
 func devices(objects []*Object) map[string]bool {

@@ -8,16 +8,16 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"danm.io/danm/spec/bundle/v1"
 	"danm.io/danm/spec/convert"
 	danmv1 "danm.io/danm/spec/danm/v1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	npwgv1 "danm.io/danm/spec/npwg/v1"
+	"danm.io/danm/spec/tenancy"
 )
-
-// ConditionAssigned is tenancy's word on a TenantNetwork.
-const ConditionAssigned = "Assigned"
 
 // Object is one network that was made with kubectl.
 type Object struct {
@@ -59,24 +59,15 @@ func byAge(a, b *Object) int {
 	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
 }
 
-// Reservation is the device and number that tenancy keeps for a TenantNetwork.
-type Reservation struct {
-	Device  string
-	VXLAN   bool
-	ID      int64 // 0 = untagged
-	Allowed bool  // false: there is none
-}
-
-// read makes the document that an object stands for. A TenantNetwork is what its reservation says, whatever its author wrote.
-func (o *Object) read(r Reservation, networkID string) *Verdict {
+// read makes the document that an object stands for.
+func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 	value := o.Value
 	if t, ok := value.(*danmv1.TenantNetwork); ok {
-		if v := bound(t, r); v != nil {
+		own, v := assigned(t, configs)
+		if v != nil {
 			return v
 		}
-		t = t.DeepCopy()
-		t.Spec.NetworkID = cmp.Or(networkID, t.Spec.NetworkID)
-		value = t
+		value = own
 	}
 	if d, ok := value.(*npwgv1.NetworkAttachmentDefinition); ok {
 		value = withoutVXLAN(d)
@@ -102,33 +93,37 @@ func (o *Object) read(r Reservation, networkID string) *Verdict {
 	return nil
 }
 
-// bound says why a TenantNetwork may not be used. What a tenant wrote must be what was reserved for it: a number of its own
-// choice would reach another tenant's wire.
-func bound(t *danmv1.TenantNetwork, r Reservation) *Verdict {
-	for _, c := range t.Status.Conditions {
-		if c.Type == ConditionAssigned && c.Status != "True" && c.ObservedGeneration == t.Generation {
-			return &Verdict{Code: diag.Code(c.Reason), Message: c.Message}
+// assigned is a TenantNetwork with the device and number that are its own, whatever its author wrote: a number of a tenant's own
+// choice would reach another's wire.
+func assigned(t *danmv1.TenantNetwork, configs []danmv1.TenantConfig) (*danmv1.TenantNetwork, *Verdict) {
+	t = t.DeepCopy()
+	t.Spec.NetworkID = tenancy.EffectiveNetworkID(configs, t)
+	o := &t.Spec.Options
+	if !tenancy.Dynamic(t.Spec) && o.Device == "" && o.DevicePool == "" && len(tenancy.Numbers(*o)) == 0 { // another CNI plugin's own business
+		return t, nil
+	}
+	r, ok := tenancy.Usable(configs, t)
+	if !ok {
+		for _, c := range t.Status.Conditions {
+			if c.Type == tenancy.ConditionAssigned && c.Status == metav1.ConditionFalse && c.ObservedGeneration == t.Generation {
+				return nil, &Verdict{Code: diag.Code(c.Reason), Message: c.Message}
+			}
 		}
+		return nil, &Verdict{Code: diag.NotAssigned, Message: "waits for its device and number"}
 	}
-	o := t.Spec.Options
-	id, vxlan := int64(o.Vlan), o.Vxlan != 0
-	if vxlan {
-		id = int64(o.Vxlan)
+	o.Device, o.DevicePool, o.Vlan, o.Vxlan = "", "", 0, 0
+	if strings.Contains(r.Device, "/") {
+		o.DevicePool = r.Device
+	} else {
+		o.Device = r.Device
 	}
-	switch device := cmp.Or(o.Device, o.DevicePool); {
-	case device == "" && id == 0 && static(t.Spec):
-		return nil
-	case !r.Allowed:
-		return &Verdict{Code: diag.NotAssigned, Message: "waits for its device and number"}
-	case device != r.Device || id != r.ID || id != 0 && vxlan != r.VXLAN:
-		return &Verdict{Code: diag.NotAssigned, Message: fmt.Sprintf("says device %q and number %d, reserved for it are %q and %d", device, id, r.Device, r.ID)}
+	switch r.VniType {
+	case tenancy.VLAN:
+		o.Vlan = int(r.ID)
+	case tenancy.VXLAN:
+		o.Vxlan = int(r.ID)
 	}
-	return nil
-}
-
-// static says whether a network is another CNI plugin's, which DANM gives neither device nor number (contract 1.9).
-func static(s danmv1.NetworkSpec) bool {
-	return !slices.Contains([]string{"", "ipvlan", "macvlan", "sriov", "bridge"}, strings.ToLower(s.NetworkType))
+	return t, nil
 }
 
 func explicit(value any) danmv1.NetworkExtension {

@@ -23,7 +23,7 @@ import (
 type listed struct {
 	Object
 	object     client.Object
-	bundle     string // label of the bundle it was rendered from, "" for made with kubectl
+	bundle     string // that it was rendered from, "" for made with kubectl
 	generation int64
 	status     bool // has conditions
 	conditions []metav1.Condition
@@ -58,7 +58,7 @@ func condition(o *listed, d Decision) metav1.Condition {
 }
 
 // objects lists every network. A cluster without the NPWG's definition has no NetworkAttachmentDefinitions.
-func (r *Reconciler) objects(ctx context.Context) ([]listed, error) {
+func (r *Reconciler) objects(ctx context.Context, made map[string]string) ([]listed, error) {
 	var danmnets danmv1.DanmNetList
 	var tenants danmv1.TenantNetworkList
 	var clusters danmv1.ClusterNetworkList
@@ -81,11 +81,30 @@ func (r *Reconciler) objects(ctx context.Context) ([]listed, error) {
 		out = append(out, newListed(danmv1.KindClusterNetwork, o, o, &o.Status))
 	}
 	nads, err := r.definitions.list(ctx, r.Client)
-	return append(out, nads...), err
+	out = append(out, nads...)
+	for i := range out {
+		o := &out[i]
+		if bundle := made[o.Key()]; bundle != "" && o.object.GetLabels()[v1alpha1.LabelBundle] == v1alpha1.LabelValue(bundle) {
+			o.bundle = bundle
+		}
+	}
+	return out, err
+}
+
+// rendered are the objects that bundles made, by their inventories. Whoever may make a network may write the label, too.
+func rendered(bundles []v1alpha1.NetworkBundle) map[string]string {
+	out := map[string]string{}
+	for i := range bundles {
+		for _, r := range bundles[i].Status.Inventory {
+			o := Object{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
+			out[o.Key()] = bundles[i].Name
+		}
+	}
+	return out
 }
 
 func newListed(kind string, o client.Object, value any, s *danmv1.NetworkStatus) listed {
-	l := listed{object: o, bundle: o.GetLabels()[v1alpha1.LabelBundle], generation: o.GetGeneration()}
+	l := listed{object: o, generation: o.GetGeneration()}
 	l.Object = Object{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName(), UID: string(o.GetUID()), Created: o.GetCreationTimestamp().Time, Value: value}
 	if s != nil {
 		l.status, l.conditions = true, s.Conditions

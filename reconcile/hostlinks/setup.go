@@ -23,6 +23,7 @@ import (
 
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/tenancy"
 )
 
 // everything is the loop's one task.
@@ -49,6 +50,7 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 		Watches(&danmv1.TenantConfig{}, wake).
 		Watches(&v1alpha1.NodePlan{}, wake, builder.WithPredicates(planned)).
 		Watches(&v1alpha1.FabricPeers{}, wake).
+		Watches(&v1alpha1.NetworkBundle{}, wake, builder.WithPredicates(listedOtherwise)).
 		Watches(&corev1.Node{}, wake, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: 2 * time.Minute, RateLimiter: pause()}).
 		Build(r)
@@ -67,19 +69,26 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 // meant is true of changes by people and by tenancy, not of this loop's own words.
 var meant = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) ||
-		assigned(e.ObjectOld) != assigned(e.ObjectNew)
+		verdictOfTenancy(e.ObjectOld) != verdictOfTenancy(e.ObjectNew)
 }}
 
-func assigned(o client.Object) string {
+func verdictOfTenancy(o client.Object) string {
 	if t, ok := o.(*danmv1.TenantNetwork); ok {
 		for _, c := range t.Status.Conditions {
-			if c.Type == ConditionAssigned {
+			if c.Type == tenancy.ConditionAssigned {
 				return string(c.Status) + c.Reason + c.Message
 			}
 		}
 	}
 	return ""
 }
+
+// listedOtherwise is true when a bundle has other objects than before.
+var listedOtherwise = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	a, okA := e.ObjectOld.(*v1alpha1.NetworkBundle)
+	b, okB := e.ObjectNew.(*v1alpha1.NetworkBundle)
+	return !okA || !okB || !equality.Semantic.DeepEqual(a.Status.Inventory, b.Status.Inventory)
+}}
 
 // planned is true of what layers are made of: the rest of a plan's status changes often.
 var planned = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {

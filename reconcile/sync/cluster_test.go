@@ -242,7 +242,17 @@ func (s *site) done(name string, content map[string]string) *v1alpha1.NetworkBun
 	want := digest(content)
 	return s.until(name, "rolled out", func(b *v1alpha1.NetworkBundle) bool {
 		is, _ := ready(b)
-		return is && b.Status.RolledOut != nil && b.Status.RolledOut.Name == want && s.toldReady()
+		return is && b.Status.RolledOut != nil && b.Status.RolledOut.Name == want && s.judgedTenants() && s.toldReady()
+	})
+}
+
+// judgedTenants: the tenancy loop has said what it has to say of every TenantConfig, and writes no more.
+func (s *site) judgedTenants() bool {
+	var list danmv1.TenantConfigList
+	s.must(s.c.List(s.t.Context(), &list))
+	return !slices.ContainsFunc(list.Items, func(c danmv1.TenantConfig) bool {
+		r := meta.FindStatusCondition(c.Status.Conditions, "Ready")
+		return r == nil || r.ObservedGeneration != c.Generation
 	})
 }
 

@@ -72,6 +72,7 @@ type memory struct {
 	rendering  desired.Rendering
 	err        error
 	good       *desired.Rendering // the newest without an error
+	looked     bool               // the recorded numbers were held against the other registries
 }
 
 // Reconcile is one round of one NetworkBundle.
@@ -228,7 +229,7 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 		m.worldSum = sum
 		r.Metrics.rendered(nb.Name, m.err, time.Since(start))
 	}
-	if m.err == nil && newNumbers(nb, m.rendering) {
+	if m.err == nil && (newNumbers(nb, m.rendering) || !m.looked && len(m.rendering.Assignments) > 0) {
 		if err := r.choose(ctx, nb, m, from); err != nil {
 			m.worldSum = [32]byte{}
 			return m.good, err
@@ -274,8 +275,13 @@ func (r *Reconciler) choose(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 	if m.rendering, m.err = desired.Decide(*m.snap, from, w); m.err != nil {
 		return nil // told by the caller
 	}
-	nb.Status.Assignments = merge(nb.Status.Assignments, m.rendering.Assignments)
-	return apply.Reason("record numbers", r.Client.Status().Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)))
+	if m.looked = false; newNumbers(nb, m.rendering) {
+		nb.Status.Assignments = merge(nb.Status.Assignments, m.rendering.Assignments)
+		if err := r.Client.Status().Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
+			return apply.Reason("record numbers", err)
+		}
+	}
+	return r.look(ctx, nb, m)
 }
 
 // merge is old with now on top: a number stays taken until the rollout that frees it is complete.

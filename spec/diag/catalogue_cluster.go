@@ -30,6 +30,17 @@ const (
 	NetworkRefused      Code = "NetworkRefused"
 	NotAssigned         Code = "NotAssigned"
 	NoNode              Code = "NoNode"
+	Assigned            Code = "Assigned"
+	AssignmentChanged   Code = "AssignmentChanged"
+	DefaultMissing      Code = "DefaultMissing"
+	DeviceNotAllowed    Code = "DeviceNotAllowed"
+	NoProfile           Code = "NoProfile"
+	NumberNotAllowed    Code = "NumberNotAllowed"
+	NumberTaken         Code = "NumberTaken"
+	RangeExhausted      Code = "RangeExhausted"
+	RangeInvalid        Code = "RangeInvalid"
+	RangeOverlap        Code = "RangeOverlap"
+	TenantServed        Code = "TenantServed"
 )
 
 var clusterCodes = []Explanation{
@@ -61,4 +72,15 @@ var clusterCodes = []Explanation{
 	{NotAssigned, "a tenant's network has no device or number yet, or another than was reserved", "TenantNetworks get device and VLAN or VNI from a TenantConfig; what they say themselves counts only if it is what was reserved.", "See the condition Assigned; remove host_device, vlan and vxlan from the object to get new ones."},
 	{NoNode, "no node has what the network stands on", "A network reaches the nodes whose bundle declares its fabric or device, or that have the card.", "Correct host_device or the fabric, or declare the device in the bundle."},
 	{NoPlan, "there is no NodePlan for this node", "A plan that is gone is no empty plan: the node keeps what it has.", "Give the node a group in the bundle; to empty it on purpose, set spec.teardown on its NodePlan."},
+	{Assigned, "the network has its device and number", "They are reserved in the status of a TenantConfig and written into the network. They stay until it is deleted.", "Nothing is to be done."},
+	{AssignmentChanged, "a network says another device or number than it was given", "What a TenantNetwork was given does not change: its Pods' links stand on it. What is reserved stays reserved.", "Write back what the message names, or make the network anew."},
+	{DefaultMissing, "a tenant's default network does not exist", "Pods of the tenant that ask for nothing get no network, and do not start.", "Make the network, or correct extension.defaultNetwork."},
+	{DeviceNotAllowed, "a network asks for a device that its tenant may not use", "host_device and device_pool of a TenantNetwork must be, to the letter, the name of one of the hostDevices in the TenantConfigs that speak for its namespace.", "Take one that the message names, or leave the choice open."},
+	{NoProfile, "no TenantConfig offers the network a device", "A TenantConfig speaks for a namespace that its extension lists, or that its label danm.io/tenant names; if there is none, those without the label speak for everyone.", "Add hostDevices to the tenant's TenantConfig, or make one."},
+	{NumberNotAllowed, "a network brings a VLAN id or VNI that its tenant may not use", "A number in a TenantNetwork is taken over, as for networks that come from DANM, if it lies in the vniRange of a device that the tenant may use.", "Make the network anew without the number; it gets one."},
+	{NumberTaken, "another network has the VLAN id or VNI", "A VLAN id has one network on a device, a VNI one in the cluster. Of two that came to one number at the same moment both give it up and choose again.", "If the number was written by hand, make the network anew without it; otherwise wait."},
+	{RangeExhausted, "no VLAN id or VNI of the tenant is free", "Taken are: what other networks have on the device, whoever made them; what bundles recorded; and what DANM's alloc bitmap says. Numbers of deleted networks are free once no node plan has their link.", "Widen the vniRange, delete networks, or remove alloc once everything is moved over from DANM."},
+	{RangeInvalid, "a vniRange or alloc of a TenantConfig cannot be read", "VLAN ids go from 1 to 4094, VNIs to 16777215, and a range from low to high; alloc is base64. Of a device with such a record nothing is given out.", "Correct it as the message says."},
+	{RangeOverlap, "two TenantConfigs have common numbers on a device", "No number is given out twice, but one tenant can use up what the other was promised.", "Make the ranges disjoint, if that is not meant."},
+	{TenantServed, "the TenantConfig can be used as it is", "The message counts the networks that have their device or number from it, and those that were refused one.", "Nothing is to be done."},
 }
