@@ -73,7 +73,7 @@ func newRig(t *testing.T) *rig {
 		r.admin("apply", "--server-side", "--force-conflicts", "-k", filepath.Join(bed.Root(), "deploy", "overlays", overlay))
 	}
 	for _, text := range []string{rigObjects, perNode("n1"), perNode("n2")} {
-		r.admin("apply", "-f", r.file(text))
+		r.admin("apply", "--server-side", "--force-conflicts", "-f", r.file(text))
 	}
 	t.Cleanup(func() {
 		_, _ = api.Kubectl(nil, "delete", "--wait=false", "nodeplan,node", "n1", "n2")
