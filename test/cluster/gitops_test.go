@@ -174,7 +174,7 @@ func TestClusterPack(t *testing.T) {
 	}
 }
 
-// TestClusterArgoCDKeepsWhatIsThere: deploy/argocd, applied as it says, adds to Argo CD's own ConfigMap and takes nothing away, in
+// TestClusterArgoCDKeepsWhatIsThere: the commands that deploy/argocd names add to Argo CD's own objects and take nothing away, in
 // whichever way Argo CD was installed.
 func TestClusterArgoCDKeepsWhatIsThere(t *testing.T) {
 	r := &rig{t: t, api: bed.Shared(t)}
@@ -182,31 +182,49 @@ func TestClusterArgoCDKeepsWhatIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	how := regexp.MustCompile(`(?m)^#\s+kubectl (apply .*)deploy/argocd$`).FindStringSubmatch(string(text))
-	if how == nil {
-		t.Fatal("it does not say how to apply it")
-	}
-	for i, install := range [][]string{{"apply"}, {"apply", "--server-side"}, {"create"}} {
-		_, _ = r.api.Kubectl(nil, "create", "namespace", "argocd")
-		_, _ = r.api.Kubectl(nil, "delete", "configmap", "argocd-cm", "-n", "argocd", "--ignore-not-found")
-		r.admin(append(install, "-f", r.file("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm, namespace: argocd, labels: {app.kubernetes.io/name: argocd-cm, app.kubernetes.io/part-of: argocd}}\ndata: {url: https://argocd.example.org}\n"))...)
-		r.admin(append(strings.Fields(how[1]), filepath.Join(bed.Root(), "deploy", "argocd"))...)
-		got := r.admin("get", "configmap", "argocd-cm", "-n", "argocd", "-o", "jsonpath={.data}")
-		for _, want := range []string{`"url":"https://argocd.example.org"`, "resource.customizations.health.danm.io_NetworkBundle", "resource.customizations.health.danm.io_NodePlan"} {
-			if !strings.Contains(got, want) {
-				t.Errorf("installed in way %d: argocd-cm has no %s: %.100s", i, want, got)
-			}
-		}
-	}
-	// The repository server's patch fits what Argo CD installs, as far as it matters here.
-	r.admin("apply", "-f", r.file("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: argocd-repo-server, namespace: argocd}\nspec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n"+
-		"    spec:\n      containers: [{name: argocd-repo-server, image: x}]\n      volumes: [{name: var-files, emptyDir: {}}, {name: plugins, emptyDir: {}}]\n"))
-	r.admin("patch", "deployment", "argocd-repo-server", "-n", "argocd", "--patch-file", filepath.Join(bed.Root(), "deploy", "argocd", "repo-server-patch.yaml"))
-	if got := r.admin("get", "deployment", "argocd-repo-server", "-n", "argocd", "-o", "jsonpath={.spec.template.spec.containers[*].name} {.spec.template.spec.volumes[*].name}"); len(strings.Fields(got)) != 6 {
-		t.Errorf("the patched deployment has %s", got)
+	commands := regexp.MustCompile(`(?m)^#   kubectl (.*)(deploy/argocd/\S+)$`).FindAllStringSubmatch(string(text), -1)
+	if len(commands) != 3 {
+		t.Fatalf("it names %d commands", len(commands))
 	}
 	t.Cleanup(func() { _, _ = r.api.Kubectl(nil, "delete", "namespace", "argocd", "--wait=false") })
+	_, _ = r.api.Kubectl(nil, "create", "namespace", "argocd")
+	for i, install := range [][]string{{"apply"}, {"apply", "--server-side"}, {"create"}} {
+		_, _ = r.api.Kubectl(nil, "delete", "configmap,deployment", "--all", "-n", "argocd")
+		r.admin(append(install, "-f", r.file(installedArgoCD))...)
+		for _, c := range commands {
+			r.admin(append(strings.Fields(c[1]), filepath.Join(bed.Root(), c[2]))...)
+		}
+		cm := r.admin("get", "configmap", "argocd-cm", "-n", "argocd", "-o", "jsonpath={.data}")
+		for _, want := range []string{`"url":"https://argocd.example.org"`, "resource.customizations.health.danm.io_NetworkBundle", "resource.customizations.health.danm.io_NodePlan"} {
+			if !strings.Contains(cm, want) {
+				t.Errorf("installed in way %d: argocd-cm has no %s: %.100s", i, want, cm)
+			}
+		}
+		got := r.admin("get", "deployment", "argocd-repo-server", "-n", "argocd", "-o", "jsonpath={.spec.template.spec.containers[*].name} {.spec.template.spec.volumes[*].name}")
+		if len(strings.Fields(got)) != 6 {
+			t.Errorf("installed in way %d: the repository server has %s", i, got)
+		}
+		r.admin("get", "configmap", "danm-plugin", "-n", "argocd")
+	}
 }
+
+const installedArgoCD = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: argocd-cm, namespace: argocd, labels: {app.kubernetes.io/part-of: argocd}}
+data: {url: https://argocd.example.org}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: argocd-repo-server, namespace: argocd}
+spec:
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}}
+    spec:
+      containers: [{name: argocd-repo-server, image: x}]
+      volumes: [{name: var-files, emptyDir: {}}, {name: plugins, emptyDir: {}}]
+`
 
 // TestClusterOverlaysServe: every object of each overlay is taken by the API server with strict validation, and they differ only where
 // they say so.

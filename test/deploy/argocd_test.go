@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -139,43 +140,110 @@ func TestHealthOfNetworks(t *testing.T) {
 	judge(t, healthScript("network"), "no conditions", &danmv1.DanmNet{TypeMeta: metav1.TypeMeta{APIVersion: danmv1.APIVersion, Kind: "DanmNet"}, ObjectMeta: metav1.ObjectMeta{Name: "n", Generation: 2}}, "Healthy")
 }
 
-// TestArgoCDConfiguration: the ConfigMap that is applied has each script under the key that Argo CD looks for, for each kind that
-// exists, and the label without which Argo CD does not read it.
-func TestArgoCDConfiguration(t *testing.T) {
-	var cm, plugin struct {
-		Metadata struct {
-			Name, Namespace string
-			Labels          map[string]string
-		}
-		Data map[string]string
-	}
-	for _, r := range build(t, filepath.Join(root, "deploy/argocd")).Resources() {
-		switch into := map[string]any{"argocd-cm": &cm, "danm-plugin": &plugin}[r.GetName()]; {
-		case into == nil || r.GetKind() != "ConfigMap":
-			t.Errorf("%s %s is not Argo CD's", r.GetKind(), r.GetName())
-		default:
-			must(t, yaml.Unmarshal([]byte(r.MustYaml()), into))
-		}
-	}
-	if cm.Metadata.Namespace != "argocd" || cm.Metadata.Labels["app.kubernetes.io/part-of"] != "argocd" {
-		t.Errorf("argocd-cm: %+v", cm.Metadata)
-	}
-	scripts := map[string]string{"NetworkBundle": "networkbundle", "NodePlan": "nodeplan", "DanmNet": "network", "TenantNetwork": "network", "ClusterNetwork": "network", "TenantConfig": "network"}
+var update = flag.Bool("update", false, "write deploy/argocd/argocd-cm-patch.yaml anew")
+
+// scripts are the kinds that Argo CD is to judge.
+var scripts = map[string]string{"NetworkBundle": "networkbundle", "NodePlan": "nodeplan", "DanmNet": "network", "TenantNetwork": "network", "ClusterNetwork": "network", "TenantConfig": "network"}
+
+const patchHead = "# Made of health/*.lua by: go test ./test/deploy -run TestArgoCDPatch -update\n"
+
+// TestArgoCDPatch: the patch of argocd-cm has each script under the key that Argo CD looks for, for kinds that exist.
+func TestArgoCDPatch(t *testing.T) {
+	data := map[string]string{}
 	for kind, name := range scripts {
-		want, err := os.ReadFile(healthScript(name))
+		b, err := os.ReadFile(healthScript(name))
 		must(t, err)
-		key := "resource.customizations.health.danm.io_" + kind
-		if cm.Data[key] != string(want) {
-			t.Errorf("%s is not %s.lua", key, name)
-		}
-		delete(cm.Data, key)
+		data["resource.customizations.health.danm.io_"+kind] = string(b)
 		if _, err := os.Stat(filepath.Join(root, "deploy/crd/danm.io_"+strings.ToLower(kind)+"s.yaml")); err != nil {
 			t.Error(err)
 		}
 	}
-	if len(cm.Data) != 0 {
-		t.Errorf("keys for nobody: %v", cm.Data)
+	want, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "argocd-cm", "namespace": "argocd"}, "data": data})
+	must(t, err)
+	path := filepath.Join(root, "deploy/argocd/argocd-cm-patch.yaml")
+	if *update {
+		must(t, os.WriteFile(path, append([]byte(patchHead), want...), 0o644)) //nolint:gosec // a file of the repository
 	}
+	got, err := os.ReadFile(path)
+	must(t, err)
+	if string(got) != patchHead+string(want) {
+		t.Errorf("argocd-cm-patch.yaml is stale: %s", patchHead)
+	}
+}
+
+// TestArgoCDComponent: over an installation of Argo CD the component adds keys, a container and the plugin, and takes nothing away.
+func TestArgoCDComponent(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.CopyFS(filepath.Join(dir, "danm"), os.DirFS(filepath.Join(root, "deploy/argocd"))))
+	must(t, os.WriteFile(filepath.Join(dir, "argocd.yaml"), []byte(argoCD), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("resources: [argocd.yaml]\ncomponents: [danm]\n"), 0o600))
+	var cm, plugin struct{ Data map[string]string }
+	var server struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					Containers []struct {
+						Name         string
+						VolumeMounts []struct{ Name string }
+					}
+					Volumes []struct{ Name string }
+				}
+			}
+		}
+	}
+	for _, r := range build(t, dir).Resources() {
+		into := map[string]any{"argocd-cm": &cm, "danm-plugin": &plugin, "argocd-repo-server": &server}[r.GetName()]
+		if into == nil {
+			t.Errorf("%s %s is not Argo CD's", r.GetKind(), r.GetName())
+			continue
+		}
+		must(t, yaml.Unmarshal([]byte(r.MustYaml()), into))
+	}
+	if len(cm.Data) != len(scripts)+1 || cm.Data["url"] == "" || plugin.Data["plugin.yaml"] == "" {
+		t.Errorf("%d keys", len(cm.Data))
+	}
+	pod := server.Spec.Template.Spec
+	volumes := map[string]bool{}
+	for _, v := range pod.Volumes {
+		volumes[v.Name] = true
+	}
+	if len(pod.Containers) != 2 || len(volumes) != 4 {
+		t.Errorf("%+v", pod)
+	}
+	for _, c := range pod.Containers {
+		for _, m := range c.VolumeMounts {
+			if !volumes[m.Name] {
+				t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
+			}
+		}
+	}
+}
+
+// argoCD is what of an installation of Argo CD the component touches.
+const argoCD = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: argocd-cm, namespace: argocd, labels: {app.kubernetes.io/part-of: argocd}}
+data: {url: https://argocd.example.org}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: argocd-repo-server, namespace: argocd}
+spec:
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}}
+    spec:
+      containers: [{name: argocd-repo-server, image: x}]
+      volumes: [{name: var-files, emptyDir: {}}, {name: plugins, emptyDir: {}}]
+`
+
+// TestArgoCDPluginManifest: the plugin is one that Argo CD reads, and runs danmctl pack.
+func TestArgoCDPluginManifest(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "deploy/argocd/plugin.yaml"))
+	must(t, err)
+	var plugin struct{ Data map[string]string }
+	must(t, yaml.Unmarshal(b, &plugin))
 	var cmp struct {
 		APIVersion, Kind string
 		Metadata         struct{ Name string }
