@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,29 +56,6 @@ func (a *Agent) writeCNIConf() {
 		a.log.Warn("CNI conf is readable by root only", "reason", err)
 	}
 	a.log.Info("CNI conf written", "path", path)
-}
-
-// Install puts the CNI binary where runtimes look for it, by rename, so that a call in progress keeps the file it began
-// with. It says whether it changed anything.
-func Install(binary, binDir string) (changed bool, err error) {
-	data, err := os.ReadFile(binary)
-	if err != nil {
-		return false, fmt.Errorf("install: %w", err)
-	}
-	path := filepath.Join(binDir, "danm")
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		return false, nil
-	}
-	if err := os.MkdirAll(binDir, 0o755); err != nil {
-		return false, fmt.Errorf("install: %w", err)
-	}
-	if err := state.WriteFile(path+".new", data, nil); err != nil {
-		return false, fmt.Errorf("install: %w", err)
-	}
-	if err := errors.Join(os.Chmod(path+".new", 0o755), os.Rename(path+".new", path)); err != nil {
-		return false, fmt.Errorf("install: %w", err)
-	}
-	return true, nil
 }
 
 // Uninstall removes the CNI conf and the CNI binary, and returns what it removed. Links, addresses, state and records stay:

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"danm.io/danm/reconcile/publish"
+	"danm.io/danm/reconcile/status"
 )
 
 // Metrics of the loop; each stands with its meaning in docs/metrics.md. A nil one counts nothing.
@@ -19,6 +20,7 @@ type Metrics struct {
 	quarantined  *prometheus.GaugeVec
 	late         *prometheus.GaugeVec
 	writes       *prometheus.CounterVec
+	ready        *prometheus.GaugeVec
 }
 
 // NewMetrics registers them.
@@ -33,37 +35,41 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 15, 60}}, []string{"bundle"})
 	}
 	m := &Metrics{
-		fetches:      counters("danm_bundle_fetches_total", "Looks at a bundle's source by result.", "bundle", "result"),
+		fetches:      counters("danm_bundle_fetches_total", "Looks at a bundle's source by result, ok or failed.", "bundle", "result"),
 		fetchSeconds: histograms("danm_bundle_fetch_seconds", "Time of one look at a bundle's source."),
-		renders:      counters("danm_bundle_renders_total", "Renderings of a bundle by result.", "bundle", "result"),
+		renders:      counters("danm_bundle_renders_total", "Renderings of a bundle by result, ok or failed.", "bundle", "result"),
 		renderTime:   histograms("danm_bundle_render_seconds", "Time to validate and render a bundle."),
 		nodes:        gauges("danm_bundle_nodes", "Nodes of a bundle: planned, and confirmed.", "bundle", "state"),
 		wave:         gauges("danm_bundle_wave", "Wave of the rollout under way, 0 if none is.", "bundle"),
 		quarantined:  gauges("danm_bundle_quarantined", "Quarantined plans of a bundle.", "bundle"),
 		late:         gauges("danm_bundle_late_nodes", "Nodes that did not confirm in time.", "bundle"),
 		writes:       counters("danm_bundle_writes_total", "Node plans and objects written.", "bundle"),
+		ready:        gauges("danm_bundle_ready", "1 if the bundle's newest revision is on its nodes, or it is suspended.", "bundle"),
 	}
-	r.MustRegister(m.fetches, m.fetchSeconds, m.renders, m.renderTime, m.nodes, m.wave, m.quarantined, m.late, m.writes)
+	r.MustRegister(m.fetches, m.fetchSeconds, m.renders, m.renderTime, m.nodes, m.wave, m.quarantined, m.late, m.writes, m.ready)
 	return m
 }
 
-func result(err error) string {
+// count makes both series at once: of one that begins at 1 nobody sees the first increase.
+func count(v *prometheus.CounterVec, bundle string, err error) {
+	ok, failed := v.WithLabelValues(bundle, "ok"), v.WithLabelValues(bundle, "failed")
 	if err != nil {
-		return "failed"
+		failed.Inc()
+		return
 	}
-	return "ok"
+	ok.Inc()
 }
 
 func (m *Metrics) fetched(bundle string, err error, took time.Duration) {
 	if m != nil {
-		m.fetches.WithLabelValues(bundle, result(err)).Inc()
+		count(m.fetches, bundle, err)
 		m.fetchSeconds.WithLabelValues(bundle).Observe(took.Seconds())
 	}
 }
 
 func (m *Metrics) rendered(bundle string, err error, took time.Duration) {
 	if m != nil {
-		m.renders.WithLabelValues(bundle, result(err)).Inc()
+		count(m.renders, bundle, err)
 		m.renderTime.WithLabelValues(bundle).Observe(took.Seconds())
 	}
 }
@@ -89,13 +95,24 @@ func (m *Metrics) rollout(bundle string, d publish.Decision) {
 	m.late.WithLabelValues(bundle).Set(float64(len(d.Rollout.Late)))
 }
 
+func (m *Metrics) concluded(bundle string, o status.Outcome) {
+	if m == nil {
+		return
+	}
+	ready := 0.0
+	if o.Failure == nil && o.Progress == "" {
+		ready = 1
+	}
+	m.ready.WithLabelValues(bundle).Set(ready)
+}
+
 func (m *Metrics) forget(bundle string) {
 	if m == nil {
 		return
 	}
 	for _, v := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.fetches, m.fetchSeconds, m.renders, m.renderTime, m.nodes, m.wave, m.quarantined, m.late, m.writes} {
+	}{m.fetches, m.fetchSeconds, m.renders, m.renderTime, m.nodes, m.wave, m.quarantined, m.late, m.writes, m.ready} {
 		v.DeletePartialMatch(prometheus.Labels{"bundle": bundle})
 	}
 }

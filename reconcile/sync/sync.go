@@ -96,6 +96,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	outcome, after := r.round(ctx, nb)
 	status.Conclude(&nb.Status.Conditions, nb.Generation, outcome)
 	nb.Status.ObservedGeneration = nb.Generation
+	r.Metrics.concluded(nb.Name, outcome)
 	r.tell(nb, old, outcome)
 	if err := r.save(ctx, nb); err != nil {
 		return again(err)

@@ -106,28 +106,39 @@ func retryCommand(c *common) *cobra.Command {
 }
 
 func installCommand() *cobra.Command {
-	var binary, dir string
+	var binary, dir, programs string
 	cmd := &cobra.Command{Use: "install", Short: "put the CNI binary where runtimes look for it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		if binary == "" {
-			self, err := os.Executable()
-			if err != nil {
-				return err
-			}
-			binary = filepath.Join(filepath.Dir(self), "danm")
-		}
-		changed, err := agent.Install(binary, dir)
+		self, err := os.Executable()
 		if err != nil {
 			return err
 		}
-		verb := "is there already as"
-		if changed {
-			verb = "copied to"
+		beside := func(name string) string { return filepath.Join(filepath.Dir(self), name) }
+		if binary == "" {
+			binary = beside("danm")
 		}
-		fmt.Fprintln(cmd.OutOrStdout(), binary, verb, filepath.Join(dir, "danm"))
+		// The CNI binary comes last: what it talks to is in place by then.
+		var todo [][2]string
+		if programs != "" {
+			for _, name := range []string{"danmctl", "danm-node"} {
+				todo = append(todo, [2]string{beside(name), filepath.Join(programs, name)})
+			}
+		}
+		for _, t := range append(todo, [2]string{binary, filepath.Join(dir, "danm")}) {
+			changed, err := agent.Install(t[0], t[1])
+			if err != nil {
+				return err
+			}
+			verb := "is there already as"
+			if changed {
+				verb = "copied to"
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), t[0], verb, t[1])
+		}
 		return nil
 	}}
 	cmd.Flags().StringVar(&binary, "binary", "", "the CNI binary, \"\" = the danm beside this program")
 	cmd.Flags().StringVar(&dir, "cni-bin-dir", "/opt/cni/bin", "where runtimes look for it")
+	cmd.Flags().StringVar(&programs, "bin-dir", "", "where danm-node and danmctl go, from beside this program, \"\" = nowhere")
 	return cmd
 }
 

@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, to cli.IO) int {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
 	})
-	root.AddCommand(validate(&code, to), render(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), convert(&code, to), sync(&code, to), schema(&code, to), explain(&code, to), status(&code, to), retry(&code, to))
+	root.AddCommand(validate(&code, to), render(&code, to), pack(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), convert(&code, to), sync(&code, to), schema(&code, to), explain(&code, to), status(&code, to), retry(&code, to))
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetOut(to.Out)
 	root.SetErr(to.Err)
@@ -56,6 +56,24 @@ func render(code *int, to cli.IO) *cobra.Command {
 	c := &cobra.Command{Use: "render PATH", Short: "Print the objects and the plan of each node: exit 0, or 2", Args: cobra.ExactArgs(1)}
 	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Render(c.Context(), o, to) }
 	common(c, &o.Inventory, &o.Output, "yaml", "json")
+	return c
+}
+
+func pack(code *int, to cli.IO) *cobra.Command {
+	var o cli.PackOptions
+	var argo bool
+	c := &cobra.Command{Use: "pack [PATH] --name N", Short: "Print a NetworkBundle with the files in ConfigMaps, to be applied: exit 0, or 2", Args: cobra.MaximumNArgs(1)}
+	c.Run = func(c *cobra.Command, a []string) {
+		o.Path = strings.Join(a, "")
+		if argo {
+			o.Getenv = os.Getenv
+			o.Dir, _ = os.Getwd()
+		}
+		*code = cli.Pack(c.Context(), o, to)
+	}
+	c.Flags().StringVar(&o.Name, "name", "", "the NetworkBundle's `name`")
+	c.Flags().StringVar(&o.Namespace, "namespace", "", "`namespace` of the ConfigMaps, danm-system if not given")
+	c.Flags().BoolVar(&argo, "argocd", false, "take path, name and namespace from Argo CD's environment where they are not given")
 	return c
 }
 

@@ -7,6 +7,7 @@ package configmap
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,9 @@ func (s Source) Fetch(ctx context.Context) (snapshot.Snapshot, error) {
 		}
 		return snapshot.Snapshot{}, snapshot.Errorf(code, "list ConfigMaps in %s: %w", s.Namespace, err)
 	}
+	if err := whole(list.Items); err != nil {
+		return snapshot.Snapshot{}, err
+	}
 	c := snapshot.NewCollector(s.Limits)
 	for i := range list.Items {
 		m := &list.Items[i]
@@ -61,6 +65,19 @@ func (s Source) Fetch(ctx context.Context) (snapshot.Snapshot, error) {
 		return snapshot.Snapshot{}, err
 	}
 	return s.place(snapshot.Snapshot{Revision: "configmaps@sha256:" + snapshot.Digest(files), Files: files})
+}
+
+// partsAnnotation says on a ConfigMap how many hold the bundle together (spec/api/v1alpha1 names it for writers).
+const partsAnnotation = "danm.io/source-parts"
+
+// whole refuses a set that is only partly there: what is missing would look like what was deleted.
+func whole(items []corev1.ConfigMap) error {
+	for i := range items {
+		if parts := items[i].Annotations[partsAnnotation]; parts != "" && parts != strconv.Itoa(len(items)) {
+			return snapshot.Errorf(diag.SourceChanging, "%d of %s ConfigMaps of the bundle are there", len(items), parts).In(items[i].Name)
+		}
+	}
+	return nil
 }
 
 // add takes one key of a ConfigMap. Keys cannot hold a slash (the API allows [-._a-zA-Z0-9]+), so "__" stands for one.

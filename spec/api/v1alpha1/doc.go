@@ -50,6 +50,12 @@ const (
 	LabelBundle = "danm.io/bundle"
 	// AnnotationOrigin is "file:line" of the document an object was made from.
 	AnnotationOrigin = "danm.io/origin"
+	// LabelSource on ConfigMaps names the NetworkBundle whose files they hold, as LabelValue writes it; danmctl pack sets it.
+	LabelSource = "danm.io/source"
+	// LabelSourceDigest on ConfigMaps is the beginning of the digest of all files that belong together.
+	LabelSourceDigest = "danm.io/source-digest"
+	// AnnotationParts on ConfigMaps says how many of them hold the bundle together: fewer are no bundle.
+	AnnotationParts = "danm.io/source-parts"
 	// Finalizer keeps a NetworkBundle until what it made is gone, or is left on purpose.
 	Finalizer = "danm.io/bundle"
 	// FieldManager owns the fields the controller applies.
