@@ -45,7 +45,7 @@ test-kernel: ## the real kernel, in namespaces that the tests make
 .PHONY: test-cluster
 test-cluster: build ## a real Kubernetes: etcd and the API server, controllers and nodes
 	@echo "== test-cluster"
-	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed go run ./test/runner -named -- $(TEST_FLAGS) -p 1 -count 1 -timeout 20m -run '^TestCluster' ./test/cluster/... ./reconcile/sync/...
+	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed go run ./test/runner -named -- $(TEST_FLAGS) -p 1 -count 1 -timeout 20m -run '^TestCluster' ./test/cluster/... ./reconcile/sync/... ./reconcile/hostlinks/...
 
 .PHONY: test-vm
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
