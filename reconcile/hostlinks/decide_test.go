@@ -240,6 +240,16 @@ func TestTheBundleIsNotTouched(t *testing.T) {
 	}
 }
 
+// TestWhatABundleLeftBehind: a network whose bundle was deleted without prune is on nodes already, as the bundle's layer has it.
+func TestWhatABundleLeftBehind(t *testing.T) {
+	left := made(danmv1.KindClusterNetwork, "", "data", danmv1.NetworkSpec{NetworkID: "data", NetworkType: "macvlan", Options: danmv1.NetworkOptions{Device: "eth9", Vlan: 110}})
+	in := site(t, left)
+	d := decide(t, in)
+	if v := d.Verdicts[left.Key()]; v.Code != "" || v.Nodes != 2 || d.Layers["n1"] != nil {
+		t.Errorf("%+v %+v", v, d.Layers["n1"])
+	}
+}
+
 func TestRefusedWithAReason(t *testing.T) {
 	pool := func(cidr string) danmv1.NetworkSpec {
 		s := options("q", "eth9", 140, 0)

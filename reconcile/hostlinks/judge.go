@@ -105,6 +105,11 @@ func (c *class) reaches(o *Object) bool {
 	return true
 }
 
+// hasAlready says whether the bundle's layer has the network that an object is of: its bundle is gone, and left it behind.
+func (c *class) hasAlready(o *Object) bool {
+	return slices.ContainsFunc(c.networks, func(n model.Network) bool { return string(n.Kind) == o.Kind && n.Key() == o.key() })
+}
+
 // place is the document of an object on the nodes of a class: a tagged one stands on the fabric of its device.
 func (j *judge) place(o *Object) v1.Network {
 	doc := o.doc

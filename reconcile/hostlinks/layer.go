@@ -89,6 +89,7 @@ func read(in Input) ([]*Object, map[string]Verdict) {
 			continue
 		}
 		names[o.key()] = o
+		verdicts[o.Key()] = Verdict{}
 		out = append(out, o)
 	}
 	return out, verdicts
@@ -145,7 +146,7 @@ func settle(all []*class, objects []*Object, tenants []model.Tenant, verdicts ma
 			}
 			var here []*Object
 			for _, o := range objects {
-				if verdicts[o.Key()].Code == "" && j.class.reaches(o) {
+				if verdicts[o.Key()].Code == "" && j.class.reaches(o) && !j.class.hasAlready(o) {
 					here = append(here, o)
 				}
 			}
@@ -178,6 +179,7 @@ func (d *Decision) add(c *class, o outcome, tenants []model.Tenant) error {
 		for _, p := range c.plans {
 			d.Layers[p.Name] = nil
 		}
+		d.count(c, nil)
 		return nil
 	}
 	pieces, err := segment.Cut(model.Segment{Links: o.links, Networks: o.networks, Tenants: own})
@@ -194,13 +196,21 @@ func (d *Decision) add(c *class, o outcome, tenants []model.Tenant) error {
 	for _, p := range c.plans {
 		d.Layers[p.Name] = c.layer(p, o.links, names)
 	}
-	for _, n := range o.networks {
+	d.count(c, o.networks)
+	return nil
+}
+
+// count adds a class's nodes to what is said of objects.
+func (d *Decision) count(c *class, networks []model.Network) {
+	for _, n := range append(slices.Clone(networks), c.networks...) {
 		key := objectKey(n)
+		if _, ours := d.Verdicts[key]; !ours {
+			continue
+		}
 		v := d.Verdicts[key]
 		v.Nodes += len(c.plans)
 		d.Verdicts[key] = v
 	}
-	return nil
 }
 
 func objectKey(n model.Network) string {

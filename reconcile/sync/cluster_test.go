@@ -639,8 +639,10 @@ func TestClusterDeletingABundle(t *testing.T) {
 			if prune && len(after) != 0 {
 				t.Errorf("left: %v", after)
 			}
-			if !prune && len(changed(before, after)) != 0 {
-				t.Errorf("changed: %v", changed(before, after))
+			for _, c := range changed(before, after) { // tenancy takes the tenant's networks over, in its own words
+				if !prune && (after[c] == "" || !strings.HasPrefix(c, "Tenant")) {
+					t.Errorf("changed: %v", c)
+				}
 			}
 		})
 	}

@@ -134,7 +134,7 @@ func TestClusterGitFaults(t *testing.T) {
 		t.Helper()
 		s.until("edge", "rolled out "+revision, func(b *v1alpha1.NetworkBundle) bool {
 			is, _ := ready(b)
-			return is && b.Status.RolledOut != nil && b.Status.RolledOut.Name == revision
+			return is && b.Status.RolledOut != nil && b.Status.RolledOut.Name == revision && s.judgedTenants() && s.toldReady()
 		})
 	}
 	first := r.commit(files(1500), false)
