@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,8 +57,9 @@ func Object(v any) (*unstructured.Unstructured, error) {
 func Apply(ctx context.Context, c client.Client, o *unstructured.Unstructured) (changed bool, err error) {
 	live := &unstructured.Unstructured{}
 	live.SetGroupVersionKind(o.GroupVersionKind())
-	err = c.Get(ctx, client.ObjectKeyFromObject(o), live)
+	late, err := get(ctx, c, client.ObjectKeyFromObject(o), live)
 	switch {
+	case late: // the API server says why
 	case err == nil && live.GetAnnotations()[AnnotationApplied] == o.GetAnnotations()[AnnotationApplied] && within(o.Object, live.Object):
 		return false, nil
 	case err != nil && !apierrors.IsNotFound(err):
@@ -64,6 +67,16 @@ func Apply(ctx context.Context, c client.Client, o *unstructured.Unstructured) (
 	}
 	err = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner(v1alpha1.FieldManager))
 	return err == nil, Reason(Name(o), err)
+}
+
+// getWithin bounds a read: a cache waits for ever for a kind whose definition was deleted under it.
+const getWithin = 3 * time.Second
+
+func get(ctx context.Context, c client.Client, key client.ObjectKey, into client.Object) (late bool, err error) {
+	bounded, cancel := context.WithTimeout(ctx, getWithin)
+	defer cancel()
+	err = c.Get(bounded, key, into)
+	return err != nil && bounded.Err() != nil && ctx.Err() == nil, err
 }
 
 // within says whether everything in want is in have, too.
@@ -108,8 +121,10 @@ func Delete(ctx context.Context, c client.Client, ref v1alpha1.ObjectReference, 
 	live := &unstructured.Unstructured{}
 	live.SetAPIVersion(ref.APIVersion)
 	live.SetKind(ref.Kind)
-	err := c.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, live)
+	late, err := get(ctx, c, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, live)
 	switch {
+	case late:
+		return fail.Waiting(string(diag.APIUnavailable), 0, fmt.Errorf("%s: %w", Describe(ref), err))
 	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
 		return nil
 	case err != nil:
@@ -157,12 +172,20 @@ func Reason(what string, err error) error {
 		return fail.Waiting(string(diag.APIUnavailable), 0, wrapped) // it changed meanwhile: look again
 	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces"):
 		return fail.Waiting(string(diag.NamespaceMissing), 0, wrapped)
+	case apierrors.IsNotFound(err) && noSuchResource(err):
+		return fail.Waiting(string(diag.DefinitionMissing), 0, wrapped)
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		return fail.Terminal(string(diag.ObjectRefused), wrapped)
 	case errors.As(err, &status), errors.Is(err, context.DeadlineExceeded):
 		return fail.Waiting(string(diag.APIUnavailable), 0, wrapped)
 	}
 	return fail.Waiting(string(diag.APIUnavailable), 0, wrapped)
+}
+
+// noSuchResource tells a path that the API server does not serve from an object that is not there: only the latter's answer is a
+// Status of the server's own.
+func noSuchResource(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // isFieldConflict tells server-side apply's conflict from that of a resourceVersion.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -80,7 +81,7 @@ func (r *Reconciler) objects(ctx context.Context, made map[string]string) ([]lis
 		o := &clusters.Items[i]
 		out = append(out, newListed(danmv1.KindClusterNetwork, o, o, &o.Status))
 	}
-	nads, err := r.definitions.list(ctx, r.Client)
+	nads, err := r.definitions.list(ctx, r.Client, r.APIReader)
 	out = append(out, nads...)
 	for i := range out {
 		o := &out[i]
@@ -114,37 +115,45 @@ func newListed(kind string, o client.Object, value any, s *danmv1.NetworkStatus)
 	return l
 }
 
-// definitions are the NPWG's, which a cluster may lack, and get later.
+// definitions are the NPWG's, which a cluster may lack, get later, and lose.
 type definitions struct {
-	mapper meta.RESTMapper
-	watch  func() error // begins to watch them
-	known  bool
-	asked  time.Time
-	told   map[string]Verdict
+	watch    func() error // begins to watch them
+	watching bool
+	known    bool
+	asked    time.Time
+	told     map[string]Verdict
 }
 
 var definitionKind = schema.GroupVersionKind{Group: "k8s.cni.cncf.io", Version: "v1", Kind: npwgv1.Kind}
 
-func (d *definitions) list(ctx context.Context, c client.Reader) ([]listed, error) {
+// listWithin bounds a read from the cache, which waits for ever for a kind whose definition was deleted under it.
+const listWithin = 5 * time.Second
+
+// list returns them. None is what there is where the API server does not know the kind; not to get an answer is an error.
+func (d *definitions) list(ctx context.Context, cached, api client.Reader) ([]listed, error) {
 	if !d.known {
-		if d.mapper == nil || time.Since(d.asked) < every/2 {
+		if d.watch == nil || time.Since(d.asked) < every/2 {
 			return nil, nil
 		}
 		d.asked = time.Now()
-		if _, err := d.mapper.RESTMapping(definitionKind.GroupKind(), definitionKind.Version); err != nil {
-			if meta.IsNoMatchError(err) {
-				return nil, nil
+		if served, err := servesDefinitions(ctx, api); err != nil || !served {
+			return nil, err
+		}
+		if !d.watching {
+			if err := d.watch(); err != nil {
+				return nil, apply.Reason("watch NetworkAttachmentDefinitions", err)
 			}
-			return nil, apply.Reason("look for NetworkAttachmentDefinitions", err)
 		}
-		if err := d.watch(); err != nil {
-			return nil, apply.Reason("watch NetworkAttachmentDefinitions", err)
-		}
-		d.known = true
+		d.watching, d.known = true, true
 	}
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(definitionKind.GroupVersion().WithKind(npwgv1.Kind + "List"))
-	if err := c.List(ctx, list); err != nil {
+	list := definitionList()
+	bounded, cancel := context.WithTimeout(ctx, listWithin)
+	defer cancel()
+	if err := cached.List(bounded, list); err != nil {
+		if served, failed := servesDefinitions(ctx, api); failed == nil && !served {
+			d.known, d.asked = false, time.Now()
+			return nil, nil
+		}
 		return nil, apply.Reason("list NetworkAttachmentDefinitions", err)
 	}
 	var out []listed
@@ -156,6 +165,21 @@ func (d *definitions) list(ctx context.Context, c client.Reader) ([]listed, erro
 		out = append(out, newListed(npwgv1.Kind, &list.Items[i], nad, nil))
 	}
 	return out, nil
+}
+
+func definitionList() *unstructured.UnstructuredList {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(definitionKind.GroupVersion().WithKind(npwgv1.Kind + "List"))
+	return list
+}
+
+// servesDefinitions asks the API server itself.
+func servesDefinitions(ctx context.Context, api client.Reader) (bool, error) {
+	err := api.List(ctx, definitionList(), client.Limit(1))
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, apply.Reason("look for NetworkAttachmentDefinitions", err)
 }
 
 // said remembers what was told of an object that has no status.

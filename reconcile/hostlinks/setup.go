@@ -57,7 +57,6 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 	if err != nil {
 		return err
 	}
-	r.definitions.mapper = m.GetRESTMapper()
 	r.definitions.watch = func() error {
 		u := &unstructured.Unstructured{}
 		u.SetGroupVersionKind(definitionKind)

@@ -11,7 +11,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"danm.io/danm/reconcile/apply"
+	"danm.io/danm/reconcile/fail"
 	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/diag"
 )
 
 // Segments creates those that are not there. They never change, so what is there is right.
@@ -68,8 +70,16 @@ func write(ctx context.Context, c client.Client, bundle string, old *v1alpha1.No
 // Objects applies every object and says how many were written. It tries them all; the error has the first ten problems.
 func Objects(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) (written int, err error) {
 	var failed []error
+	missing := map[string]error{} // kinds that the API server does not know: asking again for each object takes its time
 	for _, o := range objects {
+		kind := o.GroupVersionKind().String()
+		if missing[kind] != nil {
+			continue
+		}
 		changed, err := apply.Apply(ctx, c, o)
+		if f := fail.Of(err, ""); f != nil && f.Reason == string(diag.DefinitionMissing) {
+			missing[kind] = err
+		}
 		if changed {
 			written++
 		}

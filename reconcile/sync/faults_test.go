@@ -365,7 +365,7 @@ func TestClusterKilledAtEveryWrite(t *testing.T) {
 				t.Fatalf("killed at write %d (after: %v): left over: %v", n, after, left)
 			}
 			if last = writes; !dead {
-				t.Logf("%d writes, each killed before and after", n-1)
+				t.Logf("killed at each of %d writes", n-1)
 				if n < 10 {
 					t.Error("too few writes to mean anything")
 				}

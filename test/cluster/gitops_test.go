@@ -236,7 +236,7 @@ func TestClusterOverlaysServe(t *testing.T) {
 		if out, err := api.KubectlInput(nil, text, "apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-"); err != nil {
 			t.Errorf("%s: %s", overlay, out)
 		}
-		if n := strings.Count(fmt.Sprintln(text), "\nkind: ValidatingAdmissionPolicyBinding\n"); n != 1 {
+		if n := strings.Count(fmt.Sprintln(text), "\nkind: ValidatingAdmissionPolicyBinding\n"); n != 2 { // of nodes, and of tenants
 			t.Errorf("%s binds %d policies", overlay, n)
 		}
 	}

@@ -455,11 +455,11 @@ func TestClusterImport(t *testing.T) {
 	// Another loop's condition and ours leave each other alone.
 	n := s.until("acme", "new", "True Assigned")
 	old := n.DeepCopy()
-	meta.SetStatusCondition(&n.Status.Conditions, metav1.Condition{Type: "Ready", Status: "True", Reason: "LinksMade"})
+	meta.SetStatusCondition(&n.Status.Conditions, metav1.Condition{Type: "Watched", Status: "True", Reason: "Elsewhere"})
 	s.must(s.c.Status().Patch(t.Context(), n, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), client.FieldOwner("danm-controller")))
 	n.Spec.Options.Vlan = 109
 	s.must(s.c.Update(t.Context(), n))
-	if n = s.until("acme", "new", "False AssignmentChanged"); !meta.IsStatusConditionTrue(n.Status.Conditions, "Ready") {
+	if n = s.until("acme", "new", "False AssignmentChanged"); !meta.IsStatusConditionTrue(n.Status.Conditions, "Watched") {
 		t.Errorf("%+v", n.Status.Conditions)
 	}
 	if out, err := bed.Shared(t).Kubectl(nil, "get", "tenantconfigs,tenantnetworks", "-A"); err != nil || os.Getenv("DANM_TEST_LOG") != "" {
