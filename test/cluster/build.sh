@@ -13,7 +13,7 @@ packages() { # packages SET
 	sed -n 's/.*_ "\(.*\)"$/\1/p' "$1/tools.go"
 }
 
-# Where the programs of a set are that was built before sets had keys of their own.
+# Where the programs of a set are that was built before sets had keys of their own; of no use once the pins have changed.
 former() { # former SET-KEY
 	case $1 in etcd-436ce6c9092cc0eb | kubernetes-76f2397c487e0316 | containerd-518da4ffdf3c6eea) echo "$cache/6e991eca948ddacf" ;; esac
 }

@@ -110,6 +110,12 @@ func TestKernelMachine(t *testing.T) {
 	if got := run("sh", "-c", "grep ' / .*shared:' /proc/self/mountinfo | grep -c ' /run '"); got != "1" {
 		t.Errorf("/run is not shared: %q", run("cat", "/proc/self/mountinfo"))
 	}
+	if got, want := run("grep", "-c", " "+cgroupFS+"/memory ", "/proc/self/mountinfo"), "1"; got != want && len(mustHierarchies(t)) > 1 {
+		t.Errorf("the memory cgroup is mounted %s times", got)
+	}
+	if got := run("sh", "-c", "grep -c "+m.Dir+"/cgroup /proc/self/mountinfo || true"); got != "0" {
+		t.Errorf("%s mounts of the stash", got)
+	}
 	// An orphan is the first process's, buried when it ends; a zombie would stay in /proc.
 	run("sh", "-c", "sleep 0.1 & echo $! >/run/short; sleep 1000 </dev/null >/dev/null 2>&1 &")
 	time.Sleep(300 * time.Millisecond)
@@ -154,6 +160,15 @@ func childOf(t *testing.T, pid int) int {
 	return 0
 }
 
+func mustHierarchies(t *testing.T) []string {
+	t.Helper()
+	roots, err := hierarchies(cgroupFS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return roots
+}
+
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 // TestKernelSweep: only what nobody holds and what bears our mark is removed.
@@ -176,10 +191,7 @@ func TestKernelSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	roots, err := hierarchies(cgroupFS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	roots := mustHierarchies(t)
 	has := func(name string) (n int) {
 		for _, r := range roots {
 			if _, err := os.Stat(filepath.Join(r, name)); err == nil {
@@ -265,11 +277,7 @@ func hang(t *testing.T, dir string) {
 		t.Fatal(err, out)
 	}
 	orphan := childOf(t, n.init.Cmd.Process.Pid)
-	roots, err := hierarchies(cgroupFS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range roots {
+	for _, r := range mustHierarchies(t) {
 		if err := os.WriteFile(filepath.Join(r, filepath.Base(path), "n1/pod/cgroup.procs"), []byte(strconv.Itoa(orphan)), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -98,9 +98,15 @@ func (m machine) mounts() error {
 		{m.Programs, m.Dir + "/opt/bed", "", unix.MS_BIND},
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
 	}
-	for _, s := range steps {
+	for i, s := range steps {
 		if err := unix.Mount(s.source, s.target, s.kind, s.flags, ""); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", s.source, s.target, err)
+		}
+		// Taken away, not only covered: who looks for cgroups in mountinfo finds each once.
+		if old := map[int]string{0: "/sys", 2: stash}[i]; old != "" {
+			if err := unix.Unmount(old, unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmount %s: %w", old, err)
+			}
 		}
 	}
 	for target, dir := range own {
