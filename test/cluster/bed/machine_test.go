@@ -126,7 +126,7 @@ func TestKernelMachine(t *testing.T) {
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		t.Errorf("exit 3: %v %s", err, fresh)
 	}
-	orphan := childOf(t, n.init.Cmd.Process.Pid)
+	orphan := childOf(t, n.PID())
 	n.init.Stop(syscall.SIGKILL, time.Second)
 	for deadline := time.Now().Add(2 * time.Second); alive(orphan); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -276,7 +276,7 @@ func hang(t *testing.T, dir string) {
 	if out, err := n.Exec("sh", "-c", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &"); err != nil {
 		t.Fatal(err, out)
 	}
-	orphan := childOf(t, n.init.Cmd.Process.Pid)
+	orphan := childOf(t, n.PID())
 	for _, r := range mustHierarchies(t) {
 		if err := os.WriteFile(filepath.Join(r, filepath.Base(path), "n1/pod/cgroup.procs"), []byte(strconv.Itoa(orphan)), 0o644); err != nil {
 			t.Fatal(err)

@@ -90,13 +90,16 @@ func (n *Node) Address() string { return fmt.Sprintf("10.99.0.%d", 10+n.index) }
 
 func (n *Node) cgroup() string { return filepath.Base(n.cluster.Dir) + "/" + n.Name }
 
+// PID is that of the node's first process: its /proc/PID/ns are the node.
+func (n *Node) PID() int { return n.init.Cmd.Process.Pid }
+
 // Path is where this process finds a file of the running node. Absolute links in it lead to this side's files.
 func (n *Node) Path(file string) string {
-	return fmt.Sprintf("/proc/%d/root%s", n.init.Cmd.Process.Pid, file)
+	return fmt.Sprintf("/proc/%d/root%s", n.PID(), file)
 }
 
 // fork starts a program in all of the node's namespaces.
-func (n *Node) fork() Fork { return forkInto(n.init.Cmd.Process.Pid) }
+func (n *Node) fork() Fork { return forkInto(n.PID()) }
 
 // Exec runs a program in the node and returns what it wrote.
 func (n *Node) Exec(args ...string) (string, error) { return n.execInput(nil, args...) }
