@@ -23,7 +23,15 @@ type Options struct {
 	Images     []Image    // what every node has besides Busybox
 }
 
-// Cluster is a Kubernetes of namespaces on one machine. Several processes may have one each at the same time.
+// Cluster is a Kubernetes on one machine, each part in namespaces of its own. Several processes may have one each at the same time.
+//
+//	test process 10.99.0.2 ── mgmt ── eth0 of cp 10.99.0.1: etcd, API server, controller-manager, scheduler
+//	                           ├───── eth0 of n1 10.99.0.11: containerd, kubelet, kube-proxy; Pods 10.244.1.0/24
+//	                           └───── eth0 of n2 10.99.0.12 …
+//	                          fabric ─ eth9 of n1, n2, …, without an address
+//
+// A node sees its own /etc, /opt, /run, /var/lib and /var/log, its own processes and boot_id, and the rest of the machine's files.
+// Nothing of it outlives the test process, however that ends, except the directory and cgroups of that name: see Sweep.
 type Cluster struct {
 	Dir          string
 	API          *API

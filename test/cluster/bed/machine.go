@@ -97,6 +97,9 @@ func enter(pid int) error {
 // forkInto starts programs as children of this process within a node. They end with the node.
 func forkInto(pid int) Fork {
 	return func(cmd *exec.Cmd) (func() error, error) {
+		if cmd.Env == nil {
+			cmd.Env = append(os.Environ(), "PATH="+programDir+":"+os.Getenv("PATH")) // containerd looks for its shim
+		}
 		if cmd.SysProcAttr != nil {
 			// The thread that forks ends at once, and Go's check that the parent lives compares getppid(2), which is 0 across
 			// PID namespaces. The node's first process has a parent-death signal, and the kernel kills the rest with it.
