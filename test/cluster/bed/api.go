@@ -218,7 +218,7 @@ func (a *API) files() error {
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	tokens := AdminToken + ",admin,admin,system:masters\n"
 	for _, c := range components {
-		tokens += fmt.Sprintf("%stoken,%s,%s,\n", c, c, c)
+		tokens += fmt.Sprintf("%stoken,%s,%s\n", c, c, c)
 	}
 	for i := range MaxNodes {
 		tokens += fmt.Sprintf("%s,system:node:n%d,n%d,system:nodes\n", NodeToken(i+1), i+1, i+1)

@@ -69,9 +69,9 @@ func Able() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%w: root is needed, for cgroups", ErrCannot)
 	}
-	for program, pkg := range map[string]string{"runc": "runc", "busybox": "busybox-static", "nft": "nftables", "ip": "iproute2", "sysctl": "procps"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%w: %s is missing: apt-get install %s", ErrCannot, program, pkg)
+	for _, need := range []struct{ program, pkg string }{{"runc", "runc"}, {"busybox", "busybox-static"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"sysctl", "procps"}} {
+		if _, err := exec.LookPath(need.program); err != nil {
+			return fmt.Errorf("%w: %s is missing: apt-get install %s", ErrCannot, need.program, need.pkg)
 		}
 	}
 	if _, err := hierarchies(cgroupFS); err != nil {

@@ -80,7 +80,7 @@ func (c *Cluster) newNode(i int) *Node {
 	}
 	n.Containerd = service("containerd", "--config", "/etc/containerd/config.toml")
 	n.Kubelet = service("kubelet", "--config", "/etc/kubernetes/kubelet.yaml", "--kubeconfig", "/etc/kubernetes/kubelet.kubeconfig", "--hostname-override", n.Name,
-		"--node-ip", n.Address(), "--node-labels", c.options.Labels)
+		"--node-ip", n.Address(), "--node-labels="+c.options.Labels)
 	n.Proxy = service("kube-proxy", "--config", "/etc/kubernetes/proxy.yaml")
 	return n
 }
@@ -91,7 +91,13 @@ func (n *Node) Address() string { return fmt.Sprintf("10.99.0.%d", 10+n.index) }
 func (n *Node) cgroup() string { return filepath.Base(n.cluster.Dir) + "/" + n.Name }
 
 // PID is that of the node's first process: its /proc/PID/ns are the node.
-func (n *Node) PID() int { return n.init.Cmd.Process.Pid }
+// 0 while it is off.
+func (n *Node) PID() int {
+	if n.init == nil {
+		return 0
+	}
+	return n.init.Cmd.Process.Pid
+}
 
 // Path is where this process finds a file of the running node. Absolute links in it lead to this side's files.
 func (n *Node) Path(file string) string {
@@ -99,7 +105,12 @@ func (n *Node) Path(file string) string {
 }
 
 // fork starts a program in all of the node's namespaces.
-func (n *Node) fork() Fork { return forkInto(n.PID()) }
+func (n *Node) fork() Fork {
+	if n.init == nil {
+		return func(*exec.Cmd) (func() error, error) { return nil, fmt.Errorf("node %s is off", n.Name) }
+	}
+	return forkInto(n.PID())
+}
 
 // Exec runs a program in the node and returns what it wrote.
 func (n *Node) Exec(args ...string) (string, error) { return n.execInput(nil, args...) }
