@@ -70,7 +70,7 @@ func StartAPI(dir, address string, fork Fork) (*API, error) {
 	if address == "" {
 		address = "127.0.0.1"
 	}
-	ports, err := freePorts(3)
+	ports, err := ports(address)
 	if err != nil {
 		return nil, err
 	}
@@ -226,9 +226,13 @@ func (a *API) files() error {
 	return errors.Join(kubeletClientFiles(pki), os.WriteFile(filepath.Join(pki, "sa.key"), block, 0o600), os.WriteFile(filepath.Join(pki, "tokens.csv"), []byte(tokens), 0o600))
 }
 
-func freePorts(n int) ([]int, error) {
+// ports are for the API server and etcd's clients and peers. An address that is not loopback is a namespace's, where all are free.
+func ports(address string) ([]int, error) {
+	if reconciler(address) != "none" {
+		return []int{6443, 2379, 2380}, nil
+	}
 	var out []int
-	for range n {
+	for range 3 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err

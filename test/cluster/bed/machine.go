@@ -21,6 +21,10 @@ import (
 	"danm.io/danm/test/lab"
 )
 
+// The main thread is kept for the main goroutine. A goroutine that enters a namespace takes its thread along when it ends, but the
+// main thread cannot end: it would stay there for good, and with it everything that is read in /proc/self.
+func init() { runtime.LockOSThread() }
+
 // powerOn starts a node's first process in its network namespace and waits until its mounts stand.
 func powerOn(m machine, ns *lab.NS) (*lab.Proc, error) {
 	for _, dir := range []string{"cgroup", "opt/bed", "opt/cni/bin", "etc/cni/net.d", "etc/kubernetes/manifests", "etc/containerd", "var-lib", "var-log"} {
