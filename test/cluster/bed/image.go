@@ -26,7 +26,7 @@ type Image struct {
 	Entrypoint []string
 }
 
-// BusyboxName is the image of Pods' sandboxes, and of Pods that tests make: a shell with ip, ping, wget, httpd. Without a command
+// BusyboxName is the image of Pods' sandboxes, and of Pods that tests make: a shell with ip, ping, nc, httpd. Without a command
 // it sleeps.
 const BusyboxName = "localhost/danm-bed/busybox:1"
 
@@ -40,7 +40,7 @@ func Busybox() (Image, error) {
 		return Image{}, ErrNoBusybox
 	}
 	i := Image{Name: BusyboxName, Files: map[string]string{"bin/busybox": path}, Links: map[string]string{}, Entrypoint: []string{"/bin/sleep", "1000000"}}
-	for _, applet := range []string{"sh", "sleep", "ls", "cat", "echo", "hostname", "ip", "ping", "arping", "wget", "httpd", "nc", "mkdir", "id"} {
+	for _, applet := range []string{"sh", "sleep", "ls", "cat", "echo", "hostname", "ip", "ping", "arping", "httpd", "nc", "mkdir", "id"} {
 		i.Links["bin/"+applet] = "busybox"
 	}
 	return i, nil

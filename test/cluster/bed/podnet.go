@@ -14,7 +14,7 @@ type PodNetwork func(c *Cluster, n *Node) error
 
 // Bridge is a bridge a node with 10.244.N.0/24 and a route to every other node's, from the reference plugins alone.
 func Bridge(c *Cluster, n *Node) error {
-	conf := fmt.Sprintf(`{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"ipam":
+	conf := fmt.Sprintf(`{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"hairpinMode":true,"ipam":
 {"type":"host-local","ranges":[[{"subnet":"%s"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}
 `, n.podCIDR())
 	if err := os.WriteFile(filepath.Join(n.Path("/etc/cni/net.d"), "10-bridge.conflist"), []byte(conf), 0o644); err != nil {
