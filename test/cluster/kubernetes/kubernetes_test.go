@@ -84,16 +84,27 @@ func (s *suite) apply(manifest string) {
 }
 
 // until waits; it ends the test with what is there instead.
-func (s *suite) until(what string, within time.Duration, ok func() bool, show ...string) {
+func (s *suite) until(what string, within time.Duration, ok func() bool) {
 	s.t.Helper()
 	begin := time.Now()
 	for !ok() {
 		if time.Since(begin) > within {
-			s.t.Fatalf("not %s within %v:\n%s\n%s", what, within, s.kubectl("get", "pods", "-A", "-o", "wide"), s.kubectl(append([]string{"get", "events", "-A", "--sort-by=.lastTimestamp"}, show...)...))
+			s.t.Fatalf("not %s within %v:\n%s\n%s\n%s", what, within, s.kubectl("get", "pods", "-A", "-o", "wide"), s.kubectl("get", "events", "-A", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"), s.danm())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.t.Logf("%s after %v", what, time.Since(begin).Round(10*time.Millisecond))
+}
+
+// danm is what DANM's objects and Pods say.
+func (s *suite) danm() string {
+	objects, _ := s.API.Kubectl(nil, "get", "networkbundles,nodeplans", "-o", "wide")
+	logs := ""
+	for _, l := range []string{"app=danm-agent", "app=danm-guard", "app.kubernetes.io/name=danm-controller"} {
+		out, _ := s.API.Kubectl(nil, "logs", "-n", "danm-system", "-l", l, "--tail=15", "--prefix")
+		logs += string(out)
+	}
+	return string(objects) + logs
 }
 
 // pod of the workload.
@@ -187,8 +198,8 @@ func (s *suite) exec(p pod, args ...string) (string, error) {
 }
 
 // get fetches a page. Not with busybox's wget: it looks up a service's name, and that crashes in a static glibc without NSS.
-func get(ip string, port int) []string {
-	return []string{"sh", "-c", fmt.Sprintf(`printf 'GET / HTTP/1.0\r\n\r\n' | busybox nc -w 3 %s %d`, ip, port)}
+func get(ip string, port int, path ...string) []string {
+	return []string{"sh", "-c", fmt.Sprintf(`printf 'GET /%s HTTP/1.0\r\n\r\n' | busybox nc -w 3 %s %d`, strings.Join(path, "/"), ip, port)}
 }
 
 // service: its address answers to nodes and Pods, and behind it are the Pods of both nodes.
@@ -263,14 +274,17 @@ func (s *suite) deploy() {
 		s.t.Fatal(err)
 	}
 	s.kubectl("apply", "--server-side", "--force-conflicts", "-k", filepath.Join(bed.Root(), "deploy", "overlays", "production"))
-	s.until("DANM's Pods Ready", 2*time.Minute, s.danmReady)
-	s.t.Logf("\n%s", s.kubectl("get", "pods", "-n", "danm-system", "-o", "wide"))
+	s.until("controllers and guards Ready", 2*time.Minute, func() bool {
+		return len(s.running("danm-system", "app.kubernetes.io/name=danm-controller")) == 2 && len(s.running("danm-system", "app=danm-guard")) == len(s.Nodes)
+	})
+	// An agent is Ready once it can attach Pods, and so not before the first plan.
 	for _, n := range s.Nodes {
+		s.until("the agent of "+n.Name+" waits for a plan", time.Minute, func() bool {
+			out, _ := n.Exec(get("127.0.0.1", 9970, "readyz")...)
+			return strings.Contains(out, "no plan is confirmed yet")
+		})
 		if _, err := n.Exec("test", "-x", "/opt/cni/bin/danm"); err != nil {
 			s.t.Errorf("%s: the plugin is not installed: %v", n.Name, err)
-		}
-		if _, err := n.Exec("test", "-S", "/run/danm/cni.sock"); err != nil {
-			s.t.Errorf("%s: no socket: %v", n.Name, err)
 		}
 	}
 }
@@ -340,6 +354,13 @@ func (s *suite) rollout() {
 	s.apply("apiVersion: danm.io/v1alpha1\nkind: NetworkBundle\nmetadata: {name: edge}\nspec: {interval: 5s, configMaps: {namespace: danm-system, selector: {bundle: edge}}}\n")
 	s.until("1400 in both kernels", 2*time.Minute, s.has(1400))
 	s.until("rolled out", time.Minute, s.rolledOut)
+	s.until("DANM's Pods Ready", 2*time.Minute, s.danmReady)
+	s.t.Logf("\n%s", s.kubectl("get", "pods", "-n", "danm-system", "-o", "wide"))
+	for _, n := range s.Nodes {
+		if _, err := n.Exec("test", "-S", "/run/danm/cni.sock"); err != nil {
+			s.t.Errorf("%s: no socket: %v", n.Name, err)
+		}
+	}
 	s.commit(1350)
 	s.until("1350 in both kernels", time.Minute, s.has(1350))
 	s.until("rolled out", time.Minute, s.rolledOut)
