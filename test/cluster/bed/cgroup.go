@@ -108,7 +108,7 @@ func removeCgroup(fs, name string) error {
 		return err
 	}
 	var errs []error
-	for _, root := range roots {
+	for _, root := range append(roots, filepath.Join(fs, "unified")) { // runc puts containers into that of a hybrid machine, too
 		errs = append(errs, removeTree(filepath.Join(root, name)))
 	}
 	return errors.Join(errs...)

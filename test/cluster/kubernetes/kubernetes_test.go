@@ -377,20 +377,33 @@ func (s *suite) rollout() {
 func (s *suite) outages() {
 	n := s.Node("n1")
 	p := on(s.running("default", "app=web"), "n1")[0]
+	if out, err := s.exec(p, "hostname"); err != nil || out != p.name {
+		s.t.Fatalf("before: %s %v", out, err)
+	}
 	n.Containerd.Kill()
 	n.Kubelet.Kill()
 	if out, err := s.Node("n2").Exec(get(p.ip, 8080)...); err != nil {
 		s.t.Errorf("a Pod ended with its runtime: %s", out)
 	}
-	if _, err := s.exec(p, "true"); err == nil {
+	if _, err := s.exec(p, "hostname"); err == nil {
 		s.t.Error("exec works without a kubelet")
 	}
 	if err := errors.Join(n.StartContainerd(), n.Kubelet.Start()); err != nil {
 		s.t.Fatal(err)
 	}
-	s.until("exec in the same Pod", time.Minute, func() bool { _, err := s.exec(p, "true"); return err == nil })
-	if out, err := s.exec(p, "hostname"); err != nil || out != p.name {
-		s.t.Errorf("%q %v", out, err)
+	var said string
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			s.t.Logf("exec said: %s\n%s", said, n.Kubelet.Log())
+		}
+	})
+	s.until("exec in the same Pod", time.Minute, func() (ok bool) {
+		var err error
+		said, err = s.exec(p, "hostname")
+		return err == nil
+	})
+	if said != p.name {
+		s.t.Errorf("another Pod than %s: %q", p.name, said)
 	}
 	if err := n.Kubelet.Signal(syscall.SIGSTOP); err != nil {
 		s.t.Fatal(err)
