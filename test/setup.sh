@@ -13,6 +13,12 @@ need ip iproute2
 need ping iputils-ping
 need ssh openssh-client
 need systemd-analyze systemd
+if [ "$(id -u)" = 0 ]; then # whole Kubernetes nodes, which nobody else can start
+	need runc runc
+	need busybox busybox-static
+	need nft nftables
+	need sysctl procps
+fi
 if command -v gcc >/dev/null 2>&1; then
 	printf '#include <stdlib.h>\n' | gcc -E - >/dev/null 2>&1 || missing="$missing libc6-dev"
 else

@@ -94,6 +94,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	old := nb.Status.DeepCopy()
 	outcome, after := r.round(ctx, nb)
+	if f := outcome.Failure; f != nil && !f.Terminal && apierrors.IsConflict(f.Err) { // nobody has to hear of it
+		return again(f.Err)
+	}
 	status.Conclude(&nb.Status.Conditions, nb.Generation, outcome)
 	nb.Status.ObservedGeneration = nb.Generation
 	r.Metrics.concluded(nb.Name, outcome)

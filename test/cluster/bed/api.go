@@ -1,5 +1,5 @@
-// Package bed starts a real Kubernetes for tests: etcd and kube-apiserver on loopback, and (in nodes.go) whole nodes in
-// network namespaces. The programs come from test/cluster/build.sh; nothing is fetched here.
+// Package bed starts a real Kubernetes for tests: etcd and kube-apiserver on loopback, and (Cluster) whole nodes in
+// namespaces. The programs come from test/cluster/build.sh; nothing is fetched here.
 package bed
 
 import (
@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -40,10 +39,6 @@ func Programs() (string, error) {
 	return dir, nil
 }
 
-// Fork starts a program and returns what waits for its end; nil starts it as a child of this process. One that starts it in a
-// network namespace is what whole nodes need.
-type Fork func(*exec.Cmd) (wait func() error, err error)
-
 // API is etcd and kube-apiserver.
 type API struct {
 	Dir    string
@@ -53,8 +48,17 @@ type API struct {
 	argv   []string
 }
 
-// AdminToken and the users of the token file. Tests make others with service accounts.
+// AdminToken is the token of a user who may do everything. Tests make others with service accounts.
 const AdminToken = "admintoken"
+
+// MaxNodes is how many Nodes have a token: n1, n2 and so on.
+const MaxNodes = 8
+
+// NodeToken is the token of the kubelet of the i-th Node, from 1.
+func NodeToken(i int) string { return fmt.Sprintf("node%dtoken", i) }
+
+// components are users whom Kubernetes binds to what its programs need: none of them runs as the administrator.
+var components = []string{"system:kube-controller-manager", "system:kube-scheduler", "system:kube-proxy"}
 
 // StartAPI starts both in dir and waits until the server is ready. Address is where it listens, "" for
 // loopback.
@@ -66,7 +70,7 @@ func StartAPI(dir, address string, fork Fork) (*API, error) {
 	if address == "" {
 		address = "127.0.0.1"
 	}
-	ports, err := freePorts(3)
+	ports, err := ports(address)
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +91,21 @@ func StartAPI(dir, address string, fork Fork) (*API, error) {
 		"--advertise-address", address, "--cert-dir", pki, "--service-account-key-file", filepath.Join(pki, "sa.key"),
 		"--service-account-signing-key-file", filepath.Join(pki, "sa.key"), "--service-account-issuer", "https://kubernetes.default.svc",
 		"--token-auth-file", filepath.Join(pki, "tokens.csv"), "--authorization-mode", "Node,RBAC", "--service-cluster-ip-range", "10.96.0.0/16",
-		"--allow-privileged", "--enable-admission-plugins", "NodeRestriction", "--endpoint-reconciler-type", "none"}
+		"--allow-privileged", "--enable-admission-plugins", "NodeRestriction", "--endpoint-reconciler-type", reconciler(address),
+		"--kubelet-client-certificate", filepath.Join(pki, kubeletClient+".crt"), "--kubelet-client-key", filepath.Join(pki, kubeletClient+".key"),
+		"--kubelet-preferred-address-types", "InternalIP"}
 	if err := a.Restart(fork); err != nil {
 		return nil, errors.Join(err, a.Stop())
 	}
 	return a, nil
+}
+
+// reconciler is who keeps the endpoints of the Service "kubernetes": an API server refuses to publish a loopback address.
+func reconciler(address string) string {
+	if ip := net.ParseIP(address); ip != nil && ip.IsLoopback() {
+		return "none"
+	}
+	return "lease"
 }
 
 // Restart starts the API server (again) with the same storage.
@@ -203,15 +217,22 @@ func (a *API) files() error {
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	tokens := AdminToken + ",admin,admin,system:masters\n"
-	for i := range 8 {
-		tokens += fmt.Sprintf("node%dtoken,system:node:n%d,n%d,system:nodes\n", i+1, i+1, i+1)
+	for _, c := range components {
+		tokens += fmt.Sprintf("%stoken,%s,%s\n", c, c, c)
 	}
-	return errors.Join(os.WriteFile(filepath.Join(pki, "sa.key"), block, 0o600), os.WriteFile(filepath.Join(pki, "tokens.csv"), []byte(tokens), 0o600))
+	for i := range MaxNodes {
+		tokens += fmt.Sprintf("%s,system:node:n%d,n%d,system:nodes\n", NodeToken(i+1), i+1, i+1)
+	}
+	return errors.Join(kubeletClientFiles(pki), os.WriteFile(filepath.Join(pki, "sa.key"), block, 0o600), os.WriteFile(filepath.Join(pki, "tokens.csv"), []byte(tokens), 0o600))
 }
 
-func freePorts(n int) ([]int, error) {
+// ports are for the API server and etcd's clients and peers. An address that is not loopback is a namespace's, where all are free.
+func ports(address string) ([]int, error) {
+	if reconciler(address) != "none" {
+		return []int{6443, 2379, 2380}, nil
+	}
 	var out []int
-	for range n {
+	for range 3 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
@@ -220,74 +241,4 @@ func freePorts(n int) ([]int, error) {
 		out = append(out, l.Addr().(*net.TCPAddr).Port)
 	}
 	return out, nil
-}
-
-// process is a program of the bed; it ends with the test.
-type process struct {
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
-}
-
-func start(dir, name string, fork Fork, path string, args ...string) (*process, error) {
-	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	p := &process{cmd: exec.Command(path, args...), log: log.Name(), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if fork == nil {
-		fork = forkThread
-	}
-	wait, err := fork(p.cmd)
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	go func() { _ = wait(); close(p.done) }()
-	return p, nil
-}
-
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
-func (p *process) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGCONT)
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(5 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-p.done
-	}
-}
-
-func (p *process) tail() string {
-	b, _ := os.ReadFile(p.log)
-	return string(b[max(0, len(b)-2000):])
-}
-
-// forks starts programs on one thread that lives as long as the process: Pdeathsig (prctl(2)) is about the thread.
-var forks = func() chan func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-}()
-
-func forkThread(cmd *exec.Cmd) (func() error, error) {
-	done := make(chan error)
-	forks <- func() { done <- cmd.Start() }
-	return cmd.Wait, <-done
 }

@@ -83,7 +83,8 @@ func newSite(t *testing.T) *site {
 	for name := range s.nodes {
 		s.apply(fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata: {name: %s, labels: {role: edge}}\n", name))
 	}
-	s.controller = s.run(s.cp, "controller", "danm-controller", "--kubeconfig", s.credentials("danm-controller"), "--cache-dir", filepath.Join(s.dir, "cache"), "--metrics-addr", "0", "--health-addr", "0")
+	s.controller = s.run(s.cp, "controller", "danm-controller", "--kubeconfig", s.credentials("danm-controller"), "--cache-dir", filepath.Join(s.dir, "cache"), "--metrics-addr", "0", "--health-addr", "0",
+		"--leader-elect=false") // nobody here starts a controller again that lost its lease
 	for name, ns := range s.nodes {
 		s.run(ns, "guard-"+name, "danm-node", "guard", "--state-dir", s.state(name))
 		s.startAgent(name)

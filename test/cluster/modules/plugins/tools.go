@@ -1,0 +1,10 @@
+//go:build tools
+
+// Package modules pins the reference CNI plugins of the test bed.
+package modules
+
+import (
+	_ "github.com/containernetworking/plugins/plugins/ipam/host-local"
+	_ "github.com/containernetworking/plugins/plugins/main/bridge"
+	_ "github.com/containernetworking/plugins/plugins/main/loopback"
+)
