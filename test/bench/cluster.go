@@ -34,6 +34,8 @@ type cluster struct {
 	dir        string
 	world      *lab.World
 	sw, cp     *lab.NS
+	home       *lab.NS // the bench's own
+	own        *os.File
 	api        *bed.API
 	c          client.Client
 	controller *lab.Proc
@@ -67,9 +69,8 @@ func startCluster(o options) (k *cluster, err error) {
 	if err != nil {
 		return k, err
 	}
-	defer own.Close()
-	home := &lab.NS{Name: "bench", Path: fmt.Sprintf("/proc/self/fd/%d", own.Fd())}
-	if err = errors.Join(k.sw.Switch("mgmt"), k.sw.Switch("fabric"), k.sw.Plug("mgmt", k.cp, "eth0", apiAddress+"/24"), k.sw.Plug("mgmt", home, "bench0", "10.99.0.2/24")); err != nil {
+	k.own, k.home = own, &lab.NS{Name: "bench", Path: fmt.Sprintf("/proc/self/fd/%d", own.Fd())}
+	if err = errors.Join(k.sw.Switch("mgmt"), k.sw.Switch("fabric"), k.sw.Plug("mgmt", k.cp, "eth0", apiAddress+"/24"), k.sw.Plug("mgmt", k.home, "bench0", "10.99.0.2/24")); err != nil {
 		return k, err
 	}
 	if k.api, err = bed.StartAPI(dir, apiAddress, k.fork(k.cp)); err != nil {
@@ -122,6 +123,10 @@ func (k *cluster) stop() {
 	}
 	if k.api != nil {
 		_ = k.api.Stop()
+	}
+	if k.home != nil {
+		_ = k.home.DeleteLink("bench0") // else it goes some time after its namespace
+		_ = k.own.Close()
 	}
 	if k.world != nil {
 		_ = k.world.Close()
