@@ -596,6 +596,12 @@ func TestClusterHandsOnObjects(t *testing.T) {
 	s.edit("edge", func(b *v1alpha1.NetworkBundle) { b.Spec.Suspend = true })
 	s.until("edge", "suspended", because("Suspended"))
 	before := s.versions()
+	s.eventually("at rest", func() bool { // other loops have their own words on tenants and networks
+		last := before
+		time.Sleep(500 * time.Millisecond)
+		before = s.versions()
+		return len(changed(last, before)) == 0
+	})
 	s.commit("edge", next)
 	time.Sleep(time.Second)
 	if c := changed(before, s.versions()); len(c) != 0 {

@@ -127,7 +127,7 @@ func TestClusterCommitsFromGit(t *testing.T) {
 		t.Errorf("the diagnostics are %s", text)
 	}
 
-	cutting := documents(1400, "{to: "+apiAddress+"/32, dev: eth9}", map[string]string{"voice": "{type: macvlan, fabric: f, vxlan: auto}"})
+	cutting := documents(1400, "{to: "+apiAddress+"/32, dev: eth9}", map[string]string{"voice": "{type: macvlan, fabric: f, vxlan: auto}", "data": "{type: macvlan, fabric: f, vxlan: auto}"})
 	g.push("cutting", cutting)
 	g.until("quarantined", 90*time.Second, g.ready("RevisionQuarantined"))
 	g.until("back on both nodes", 30*time.Second, func() bool { return g.bundle().Status.Nodes == "2/2" })
@@ -143,5 +143,6 @@ func TestClusterCommitsFromGit(t *testing.T) {
 	}
 	third := g.push("back", second)
 	g.until("the same plans under a new commit", 30*time.Second, func() bool { b := g.bundle(); return b.Status.RolledOut.Name == third && g.ready("RolledOut")() })
+	g.until("no node that still speaks of it", 30*time.Second, func() bool { return g.plan("n1").Status.Phase == "Applied" && g.plan("n1").Status.Refused == nil })
 	t.Logf("\n%s", g.kubectl("get", "networkbundles,nodeplans,danmnets,tenantnetworks", "-A"))
 }

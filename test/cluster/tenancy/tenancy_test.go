@@ -392,7 +392,7 @@ func TestClusterDelete(t *testing.T) {
 	}
 	name, data := segment.Encode(model.Segment{Links: []model.SharedLink{{Link: model.Link{Name: "x.100", Kind: model.VLAN, Parent: "eth9", VLANID: 100}}}})
 	s.must(s.c.Create(t.Context(), &v1alpha1.PlanSegment{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: string(data)}))
-	plan := &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1alpha1.NodePlanSpec{Layers: v1alpha1.Layers{API: &v1alpha1.Layer{Revision: "api", Digest: "sha256:" + strings.Repeat("0", 64), Segments: []string{name}}}}}
+	plan := &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1alpha1.NodePlanSpec{Bundle: "another", Teardown: true /* so that no other loop has a say */, Layers: v1alpha1.Layers{API: &v1alpha1.Layer{Revision: "api", Digest: "sha256:" + strings.Repeat("0", 64), Segments: []string{name}}}}}
 	s.must(s.c.Create(t.Context(), plan))
 	s.must(s.c.Delete(t.Context(), first))
 	s.network("acme", "x", danmv1.NetworkOptions{})
