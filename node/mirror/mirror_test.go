@@ -59,3 +59,31 @@ func TestEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// TestARefusedPlanIsPast: a node that has gone on to another revision speaks no more of the one that it undid, though its kernel did
+// not change and the guard still knows; one that was sent back to where it was does.
+func TestARefusedPlanIsPast(t *testing.T) {
+	at := func(revision, digest string) *v1alpha1.AppliedPlan {
+		return &v1alpha1.AppliedPlan{Revision: revision, Digest: digest}
+	}
+	r := &v1alpha1.RefusedPlan{Revision: "bad", Digest: "l2"}
+	for _, c := range []struct {
+		name        string
+		before, now *v1alpha1.AppliedPlan
+		past        bool
+	}{
+		{"sent back", at("good", "l1"), at("good", "l1"), false},
+		{"the next commit, the same plan", at("good", "l1"), at("next", "l1"), true},
+		{"the bad one again, by its name", at("good", "l1"), at("bad", "l1"), false},
+		{"the bad one again, under another name", at("good", "l1"), at("next", "l2"), false},
+		{"nothing applied before", nil, at("good", "l1"), false},
+		{"nothing applied", at("good", "l1"), nil, false},
+	} {
+		if past(c.before, c.now, r) != c.past {
+			t.Errorf("%s: past is %v", c.name, !c.past)
+		}
+	}
+	if past(at("a", "l1"), at("b", "l1"), nil) {
+		t.Error("nothing was refused")
+	}
+}

@@ -43,13 +43,22 @@ func report(p *v1alpha1.NodePlan, v View, mirrorErr error) v1alpha1.NodePlanStat
 	out := *p.Status.DeepCopy()
 	out.ObservedGeneration, out.Drift, out.Hardware = p.Generation, v.Repairs, hardware(v.Hardware)
 	out.Underlays = v.Underlays
+	before := out.Applied
 	out.Observed, out.Applied = applied(v.Wanted, out.Observed), applied(v.Confirmed, out.Applied)
+	if past(before, out.Applied, out.Refused) {
+		out.Refused = nil
+	}
 	if !nodeplan.Withheld(p) {
 		out.Refused = refused(v, out.Refused)
 	}
 	out.Phase, out.Reason = phase(v, out, mirrorErr)
 	conditions(&out, p.Generation, v)
 	return out
+}
+
+// past says whether the node has gone on from a plan that it undid: to another revision, be it with the plan that it had all along.
+func past(before, now *v1alpha1.AppliedPlan, r *v1alpha1.RefusedPlan) bool {
+	return r != nil && before != nil && now != nil && before.Revision != now.Revision && now.Revision != r.Revision && now.Digest != r.Digest
 }
 
 func applied(st *model.NodeState, old *v1alpha1.AppliedPlan) *v1alpha1.AppliedPlan {
