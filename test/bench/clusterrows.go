@@ -34,7 +34,7 @@ const (
 
 // waveless is a bundle whose revisions go to all nodes at once.
 func waveless(mtu int) []decode.File {
-	text := "apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: bench}\nspec: {confirmTimeout: 10s, rollout: {soak: 0s, maxUnavailable: 100%}}\n---\n" +
+	text := "apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: bench}\nspec: {confirmTimeout: 10s, rollout: {soak: 0s, maxUnavailable: 100%, canary: {count: 0}}}\n---\n" +
 		fmt.Sprintf("apiVersion: bundle.danm.io/v1\nkind: Topology\nmetadata: {name: bench}\nspec:\n  groups:\n  - {name: all, interfaces: [{name: eth9, mtu: %d}]}\n", mtu) +
 		"  fabrics:\n  - {name: f, groups: [all], device: eth9, vniRanges: [\"100-199\"], vxlan: {multicast: 239.1.1.1}}\n---\n" +
 		"apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: voice}\nspec: {type: macvlan, fabric: f, vxlan: 100}\n"
@@ -222,7 +222,7 @@ func scaleRows(k *cluster, r *report) error {
 	written.Nodes = 0 // they come from the API
 	files := rendertest.Files(written)
 	for i := range files {
-		files[i].Data = []byte(strings.Replace(string(files[i].Data), "  version: 1.0.0\n", "  version: 1.0.0\n  rollout: {soak: 0s, maxUnavailable: 100%}\n", 1))
+		files[i].Data = []byte(strings.Replace(string(files[i].Data), "  version: 1.0.0\n", "  version: 1.0.0\n  rollout: {soak: 0s, maxUnavailable: 100%, canary: {count: 0}}\n", 1))
 	}
 	start := time.Now()
 	if err := errors.Join(k.commit(files), k.follow()); err != nil {
