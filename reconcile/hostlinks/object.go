@@ -98,6 +98,9 @@ func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 func assigned(t *danmv1.TenantNetwork, configs []danmv1.TenantConfig) (*danmv1.TenantNetwork, *Verdict) {
 	t = t.DeepCopy()
 	t.Spec.NetworkID = tenancy.EffectiveNetworkID(configs, t)
+	if v := beyondTenants(t.Spec.Extension); v != nil {
+		return nil, v
+	}
 	o := &t.Spec.Options
 	if !tenancy.Dynamic(t.Spec) && o.Device == "" && o.DevicePool == "" && len(tenancy.Numbers(*o)) == 0 { // another CNI plugin's own business
 		return t, nil
@@ -124,6 +127,19 @@ func assigned(t *danmv1.TenantNetwork, configs []danmv1.TenantConfig) (*danmv1.T
 		o.Vxlan = int(r.ID)
 	}
 	return t, nil
+}
+
+// beyondTenants refuses what leads a tenant past its TenantConfig at any time of the network's life: a fabric takes the place of
+// the device that was reserved, and the configuration of a plugin says any device it likes.
+func beyondTenants(e *danmv1.NetworkExtension) *Verdict {
+	switch {
+	case e == nil:
+	case e.Fabric != "":
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: fmt.Sprintf("extension.fabric %s: fabrics are for networks of a bundle; name a host_device, or none", e.Fabric)}
+	case e.Delegate != nil:
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.delegate is for networks of a bundle: a plugin's configuration may name any device; name the plugin in NetworkType and its file by NetworkID"}
+	}
+	return nil
 }
 
 func explicit(value any) danmv1.NetworkExtension {

@@ -1,0 +1,30 @@
+package hostlinks
+
+import (
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/diag"
+)
+
+// TestNoWayAroundAReservation: what a tenant writes after its number was held leads onto no other device, nor does a network
+// that needs no number.
+func TestNoWayAroundAReservation(t *testing.T) {
+	fabric, delegate := &danmv1.NetworkExtension{Fabric: "f"}, &danmv1.NetworkExtension{Delegate: &danmv1.Delegate{Conf: `{"type":"flannel","master":"eth9"}`}}
+	for _, e := range []*danmv1.NetworkExtension{fabric, delegate, {Fabric: "f", Delegate: delegate.Delegate}} {
+		for _, kind := range []string{"", "macvlan", "bridge", "sriov", "host-device", "flannel"} {
+			for _, o := range []danmv1.NetworkOptions{{}, {Device: "eth0"}, {Device: "eth0", Vlan: 150}} {
+				n := made(danmv1.KindTenantNetwork, "acme", "n", danmv1.NetworkSpec{NetworkID: "a", NetworkType: kind, Options: o, Extension: e})
+				n.Value.(*danmv1.TenantNetwork).Status.Conditions = []metav1.Condition{{Type: "Assigned", Status: "True", Reason: "Assigned"}}
+				in := site(t, n)
+				in.Configs = []danmv1.TenantConfig{{Status: danmv1.TenantStatus{Reserved: []danmv1.ReservedNumber{{Network: "acme/n", UID: "uid-1", Device: "eth0", VniType: "vlan", ID: 150}}}}}
+				d := decide(t, in)
+				if v := d.Verdicts[n.Key()]; v.Code != diag.DeviceNotAllowed || d.Layers["n1"] != nil {
+					t.Errorf("type %q, options %+v, extension %+v: %+v", kind, o, e, v)
+				}
+			}
+		}
+	}
+}
