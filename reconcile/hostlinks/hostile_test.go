@@ -1,6 +1,8 @@
 package hostlinks
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,5 +28,33 @@ func TestNoWayAroundAReservation(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestManyOnOneWire: networks that stand on one device cost little more than as many on devices of their own, in memory while
+// they are judged and in the API afterwards.
+func TestManyOnOneWire(t *testing.T) {
+	const count = 400
+	var objects []Object
+	for i := range count {
+		objects = append(objects, made(danmv1.KindDanmNet, "acme", fmt.Sprint("n", i), options(fmt.Sprint("n", i), "eth7", 0, 0)))
+	}
+	in := site(t, objects...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d := decide(t, in)
+	runtime.ReadMemStats(&after)
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 200 { // each pair's list copied: 1,000 and more
+		t.Errorf("%d MiB were allocated for %d networks", mib, count)
+	}
+	for _, s := range d.Segments {
+		for _, n := range s.Networks {
+			if len(n.SharedWith) > 0 {
+				t.Fatalf("network %s names %d others in the layer", n.Key(), len(n.SharedWith))
+			}
+		}
+	}
+	if v := d.Verdicts["DanmNet acme/n0"]; v.Code != "" || v.Nodes != 3 {
+		t.Errorf("%+v", v)
 	}
 }
