@@ -3,6 +3,7 @@ package hostlinks
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,5 +57,33 @@ func TestManyOnOneWire(t *testing.T) {
 	}
 	if v := d.Verdicts["DanmNet acme/n0"]; v.Code != "" || v.Nodes != 3 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// TestAFloodOfBadOnes: however many bad networks a namespace has, the questions about them are bounded, the networks of others
+// are judged, and what was good stays.
+func TestAFloodOfBadOnes(t *testing.T) {
+	const count = 3000
+	var objects []*Object
+	for i := range count {
+		objects = append(objects, &Object{Kind: danmv1.KindDanmNet, Namespace: "evil", Name: fmt.Sprint("n", i)})
+	}
+	other := &Object{Kind: danmv1.KindDanmNet, Namespace: "acme", Name: "fine"}
+	settled := &Object{Kind: danmv1.KindDanmNet, Namespace: "evil", Name: "fine", Settled: true}
+	asked := 0
+	good, bad := accept(append(objects, other, settled), func(set []*Object) diag.List {
+		asked++
+		for _, o := range set {
+			if o.Name != "fine" {
+				return diag.List{{Severity: diag.Error, Code: diag.InvalidCIDR}}
+			}
+		}
+		return nil
+	})
+	if len(good) != 2 || len(bad) != count || bad[objects[0]].Code != diag.InvalidCIDR || !strings.Contains(bad[objects[count-1]].Message, "not looked at") {
+		t.Errorf("good %d, bad %d, the first %+v, the last %+v", len(good), len(bad), bad[objects[0]], bad[objects[count-1]])
+	}
+	if asked > 200 {
+		t.Errorf("%d questions", asked)
 	}
 }

@@ -69,30 +69,6 @@ func documents(c *class) []v1.Network {
 	return convert.Objects("bundle", objects).Networks
 }
 
-// accept takes objects in the order given, and leaves out those that do not go together with what was taken before. It asks
-// check about whole halves first: with few bad ones the cost is near that of one question.
-func accept(objects []*Object, check func([]*Object) diag.List) (good []*Object, bad map[*Object]Verdict) {
-	bad = map[*Object]Verdict{}
-	var take func(batch []*Object)
-	take = func(batch []*Object) {
-		if len(batch) == 0 {
-			return
-		}
-		problems := check(append(slices.Clone(good), batch...))
-		switch {
-		case len(problems) == 0:
-			good = append(good, batch...)
-		case len(batch) == 1:
-			bad[batch[0]] = Verdict{Code: problems[0].Code, Message: problems[0].Summary}
-		default:
-			take(batch[:len(batch)/2])
-			take(batch[len(batch)/2:])
-		}
-	}
-	take(objects)
-	return good, bad
-}
-
 // reaches says whether an object stands on something that the class has.
 func (c *class) reaches(o *Object) bool {
 	spec := o.doc.Spec
