@@ -87,3 +87,28 @@ func TestAFloodOfBadOnes(t *testing.T) {
 		t.Errorf("%d questions", asked)
 	}
 }
+
+// TestAHugeObjectIsItsOwnProblem: what no segment can hold is refused, and costs nobody else the layer.
+func TestAHugeObjectIsItsOwnProblem(t *testing.T) {
+	routes := options("r", "eth7", 300, 0)
+	routes.Options.Cidr, routes.Options.Routes = "10.0.0.0/8", map[string]string{}
+	for i := range 20000 {
+		routes.Options.Routes[fmt.Sprintf("20.%d.%d.0/24", i/256, i%256)] = "10.0.0.1"
+	}
+	namespaces := options("c", "eth7", 301, 0)
+	for i := range 4000 {
+		namespaces.AllowedTenants = append(namespaces.AllowedTenants, fmt.Sprint(strings.Repeat("n", 200), i))
+	}
+	huge := []Object{made(danmv1.KindDanmNet, "evil", "routes", routes), made(danmv1.KindClusterNetwork, "", "namespaces", namespaces)}
+	good := made(danmv1.KindDanmNet, "acme", "good", options("g", "eth7", 302, 0))
+	in := site(t, append(huge, good)...)
+	d := decide(t, in)
+	for _, o := range huge {
+		if v := d.Verdicts[o.Key()]; v.Code != diag.NetworkRefused || !strings.Contains(v.Message, "bytes") {
+			t.Errorf("%s: %+v", o.Key(), v)
+		}
+	}
+	if v := d.Verdicts[good.Key()]; v.Code != "" || v.Nodes != 3 || linkOf(state(t, in, d, "n1"), "g.302") == nil {
+		t.Errorf("the others': %+v", v)
+	}
+}

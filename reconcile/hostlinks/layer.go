@@ -165,6 +165,11 @@ func settle(all []*class, objects []*Object, tenants []model.Tenant, verdicts ma
 				}
 			}
 			_, out[i] = j.check(good)
+			for _, n := range out[i].networks { // tenants' namespaces, written out, come on top of what the object said
+				if bytes := size(n); bytes > 3*maxObject {
+					verdicts[objectKey(n)], again = *tooBig(bytes), true
+				}
+			}
 		}
 	}
 	return out, nil

@@ -82,6 +82,9 @@ func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 	}
 	o.doc = made.Networks[0]
 	spec := &o.doc.Spec
+	if n := size(o.doc); n > maxObject {
+		return tooBig(n)
+	}
 	spec.SharedWith, spec.AllowedTenants = explicit(value).SharedWith, nil
 	o.device = spec.HostDevice
 	if fabrics := made.Topology.Spec.Fabrics; len(fabrics) == 1 && fabrics[0].Name == spec.Fabric {
@@ -91,6 +94,22 @@ func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 		return &Verdict{Code: diag.FabricOrDevice, Message: "names no host_device and no fabric"}
 	}
 	return nil
+}
+
+// maxObject bounds what one object may say, in bytes of JSON: a plugin's configuration (64 KiB, as the rule book has it) and room
+// for the rest. What no segment holds would stop the layer for everybody.
+const maxObject = 96 << 10
+
+func size(value any) int {
+	b, err := json.Marshal(value)
+	if err != nil {
+		panic("hostlinks: does not marshal: " + err.Error())
+	}
+	return len(b)
+}
+
+func tooBig(n int) *Verdict {
+	return &Verdict{Code: diag.NetworkRefused, Message: fmt.Sprintf("it has %d bytes, more than %d: give it fewer routes, ranges or namespaces", n, maxObject)}
 }
 
 // assigned is a TenantNetwork with the device and number that are its own, whatever its author wrote: a number of a tenant's own
