@@ -274,7 +274,7 @@ func peers(all []*class, made []outcome) []model.FabricPeers {
 				if !a.IsValid() {
 					a, _ = netip.ParseAddr(p.Status.Underlays[l.Parent])
 				}
-				if a.IsValid() {
+				if segment.CanPeer(a) {
 					byFabric[l.Underlay][p.Name] = a
 				}
 			}
