@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
 	"danm.io/danm/spec/diag"
 )
@@ -110,5 +111,25 @@ func TestAHugeObjectIsItsOwnProblem(t *testing.T) {
 	}
 	if v := d.Verdicts[good.Key()]; v.Code != "" || v.Nodes != 3 || linkOf(state(t, in, d, "n1"), "g.302") == nil {
 		t.Errorf("the others': %+v", v)
+	}
+}
+
+// TestANodeThatLiesAboutItsCards: a node that reports a card by the name of a network's link, and somebody who asks for that
+// card, do not take the network from all nodes.
+func TestANodeThatLiesAboutItsCards(t *testing.T) {
+	vlan, vxlan := made(danmv1.KindDanmNet, "acme", "v", options("v", "eth7", 300, 0)), made(danmv1.KindDanmNet, "acme", "x", options("x", "eth9", 0, 5900))
+	vlan.Settled, vxlan.Settled = true, true
+	in := site(t, vlan, vxlan, made(danmv1.KindDanmNet, "evil", "a", options("a", "v.300", 0, 0)), made(danmv1.KindDanmNet, "evil", "b", options("b", "vx_x", 0, 0)))
+	in.Plans[1].Status.Hardware = append(in.Plans[1].Status.Hardware, v1alpha1.NIC{Name: "v.300"}, v1alpha1.NIC{Name: "vx_x"})
+	d := decide(t, in)
+	for key, want := range map[string]Verdict{vlan.Key(): {Nodes: 3}, vxlan.Key(): {Nodes: 2}} {
+		if d.Verdicts[key] != want {
+			t.Errorf("%s: %+v", key, d.Verdicts[key])
+		}
+	}
+	for _, key := range []string{"DanmNet evil/a", "DanmNet evil/b"} {
+		if d.Verdicts[key].Code != diag.NoNode {
+			t.Errorf("%s: %+v", key, d.Verdicts[key])
+		}
 	}
 }
