@@ -11,6 +11,7 @@ import (
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
 	"danm.io/danm/spec/model"
+	"danm.io/danm/spec/segment"
 )
 
 // World is what the cluster says besides the source: all that rendering depends on.
@@ -64,7 +65,7 @@ func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
 func underlays(texts map[string]string) map[string]netip.Addr {
 	out := map[string]netip.Addr{}
 	for device, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil {
+		if a, err := netip.ParseAddr(text); err == nil && segment.CanPeer(a) {
 			out[device] = a
 		}
 	}

@@ -69,30 +69,6 @@ func documents(c *class) []v1.Network {
 	return convert.Objects("bundle", objects).Networks
 }
 
-// accept takes objects in the order given, and leaves out those that do not go together with what was taken before. It asks
-// check about whole halves first: with few bad ones the cost is near that of one question.
-func accept(objects []*Object, check func([]*Object) diag.List) (good []*Object, bad map[*Object]Verdict) {
-	bad = map[*Object]Verdict{}
-	var take func(batch []*Object)
-	take = func(batch []*Object) {
-		if len(batch) == 0 {
-			return
-		}
-		problems := check(append(slices.Clone(good), batch...))
-		switch {
-		case len(problems) == 0:
-			good = append(good, batch...)
-		case len(batch) == 1:
-			bad[batch[0]] = Verdict{Code: problems[0].Code, Message: problems[0].Summary}
-		default:
-			take(batch[:len(batch)/2])
-			take(batch[len(batch)/2:])
-		}
-	}
-	take(objects)
-	return good, bad
-}
-
 // reaches says whether an object stands on something that the class has.
 func (c *class) reaches(o *Object) bool {
 	spec := o.doc.Spec
@@ -272,21 +248,34 @@ func (j *judge) shared(objects []*Object) []v1.Network {
 	wires := map[string][]int{}
 	for i, o := range objects {
 		out[i] = j.place(o)
-		if o.Kind != danmv1.KindTenantNetwork {
-			wires[wire(out[i].Spec)] = append(wires[wire(out[i].Spec)], i)
+		if w := wire(out[i].Spec); w != "" && o.Kind != danmv1.KindTenantNetwork {
+			wires[w] = append(wires[w], i)
 		}
 	}
-	for w, members := range wires {
-		if w == "" {
+	for _, members := range wires {
+		if len(members) == 1 {
 			continue
 		}
+		keys := make([]string, len(members))
+		for k, i := range members {
+			keys[k] = objects[i].key()
+		}
+		slices.Sort(keys)
 		for _, i := range members {
-			for _, k := range members {
-				if key := objects[k].key(); i != k && !slices.Contains(out[i].Spec.SharedWith, key) {
-					out[i].Spec.SharedWith = append(slices.Clone(out[i].Spec.SharedWith), key)
+			own := objects[i].key()
+			all := make([]string, 0, len(keys)-1+len(out[i].Spec.SharedWith))
+			for _, key := range keys {
+				if key != own {
+					all = append(all, key)
 				}
 			}
-			slices.Sort(out[i].Spec.SharedWith)
+			for _, key := range out[i].Spec.SharedWith {
+				if _, listed := slices.BinarySearch(keys, key); !listed || key == own {
+					all = append(all, key)
+				}
+			}
+			slices.Sort(all)
+			out[i].Spec.SharedWith = all
 		}
 	}
 	return out
@@ -377,6 +366,7 @@ func (j *judge) beyond(b model.Bundle, r render.Result, objects map[string]*Obje
 // finished is a network as the agent finds it: by its own kind, for its own users, and in an address space named after what
 // everyone calls its device.
 func (j *judge) finished(n model.Network, o *Object) model.Network {
+	n.SharedWith = nil // for judging: nodes do not ask, and with everyone on a wire in every entry the layer would grow by the square
 	switch o.Kind {
 	case danmv1.KindDanmNet:
 		n.Kind = model.DanmNet

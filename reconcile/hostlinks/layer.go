@@ -95,11 +95,23 @@ func read(in Input) ([]*Object, map[string]Verdict) {
 	return out, verdicts
 }
 
+// devices are those that objects name, but for the links that objects make: no card has the name of one, unless a node says so to
+// have the network refused everywhere.
 func devices(objects []*Object) map[string]bool {
 	out := map[string]bool{}
 	for _, o := range objects {
 		if o.device != "" {
 			out[o.device] = true
+		}
+	}
+	for _, o := range objects {
+		spec := o.doc.Spec
+		id := cmp.Or(spec.NetworkID, o.Name)
+		if spec.VLAN != nil {
+			delete(out, fmt.Sprintf("%s.%d", id, spec.VLAN.Value))
+		}
+		if spec.VXLAN != nil {
+			delete(out, "vx_"+id)
 		}
 	}
 	return out
@@ -165,6 +177,11 @@ func settle(all []*class, objects []*Object, tenants []model.Tenant, verdicts ma
 				}
 			}
 			_, out[i] = j.check(good)
+			for _, n := range out[i].networks { // tenants' namespaces, written out, come on top of what the object said
+				if bytes := size(n); bytes > 3*maxObject {
+					verdicts[objectKey(n)], again = *tooBig(bytes), true
+				}
+			}
 		}
 	}
 	return out, nil
@@ -269,7 +286,7 @@ func peers(all []*class, made []outcome) []model.FabricPeers {
 				if !a.IsValid() {
 					a, _ = netip.ParseAddr(p.Status.Underlays[l.Parent])
 				}
-				if a.IsValid() {
+				if segment.CanPeer(a) {
 					byFabric[l.Underlay][p.Name] = a
 				}
 			}

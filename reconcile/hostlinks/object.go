@@ -82,6 +82,9 @@ func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 	}
 	o.doc = made.Networks[0]
 	spec := &o.doc.Spec
+	if n := size(o.doc); n > maxObject {
+		return tooBig(n)
+	}
 	spec.SharedWith, spec.AllowedTenants = explicit(value).SharedWith, nil
 	o.device = spec.HostDevice
 	if fabrics := made.Topology.Spec.Fabrics; len(fabrics) == 1 && fabrics[0].Name == spec.Fabric {
@@ -93,11 +96,30 @@ func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 	return nil
 }
 
+// maxObject bounds what one object may say, in bytes of JSON: a plugin's configuration (64 KiB, as the rule book has it) and room
+// for the rest. What no segment holds would stop the layer for everybody.
+const maxObject = 96 << 10
+
+func size(value any) int {
+	b, err := json.Marshal(value)
+	if err != nil {
+		panic("hostlinks: does not marshal: " + err.Error())
+	}
+	return len(b)
+}
+
+func tooBig(n int) *Verdict {
+	return &Verdict{Code: diag.NetworkRefused, Message: fmt.Sprintf("it has %d bytes, more than %d: give it fewer routes, ranges or namespaces", n, maxObject)}
+}
+
 // assigned is a TenantNetwork with the device and number that are its own, whatever its author wrote: a number of a tenant's own
 // choice would reach another's wire.
 func assigned(t *danmv1.TenantNetwork, configs []danmv1.TenantConfig) (*danmv1.TenantNetwork, *Verdict) {
 	t = t.DeepCopy()
 	t.Spec.NetworkID = tenancy.EffectiveNetworkID(configs, t)
+	if v := beyondTenants(t.Spec.Extension); v != nil {
+		return nil, v
+	}
 	o := &t.Spec.Options
 	if !tenancy.Dynamic(t.Spec) && o.Device == "" && o.DevicePool == "" && len(tenancy.Numbers(*o)) == 0 { // another CNI plugin's own business
 		return t, nil
@@ -124,6 +146,19 @@ func assigned(t *danmv1.TenantNetwork, configs []danmv1.TenantConfig) (*danmv1.T
 		o.Vxlan = int(r.ID)
 	}
 	return t, nil
+}
+
+// beyondTenants refuses what leads a tenant past its TenantConfig at any time of the network's life: a fabric takes the place of
+// the device that was reserved, and the configuration of a plugin says any device it likes.
+func beyondTenants(e *danmv1.NetworkExtension) *Verdict {
+	switch {
+	case e == nil:
+	case e.Fabric != "":
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: fmt.Sprintf("extension.fabric %s: fabrics are for networks of a bundle; name a host_device, or none", e.Fabric)}
+	case e.Delegate != nil:
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.delegate is for networks of a bundle: a plugin's configuration may name any device; name the plugin in NetworkType and its file by NetworkID"}
+	}
+	return nil
 }
 
 func explicit(value any) danmv1.NetworkExtension {

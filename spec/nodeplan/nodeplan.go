@@ -54,7 +54,7 @@ func Assemble(p *v1alpha1.NodePlan, segments map[string]model.Segment, peers []v
 		st.Bundle, st.Revision, st.ConfirmTimeout, st.Disruptive = p.Spec.Bundle, l.Revision, l.ConfirmTimeout.Duration, l.Disruptive
 		st.Layers = []model.LayerRef{{Name: LayerBundle, Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}}
 	}
-	st.Peers = peersOf(p.Name, links, peers)
+	st.Peers = peersOf(p.Name, links, st.Plan.Links, peers)
 	if st, err = WithAPI(st, p, segments, peers); err != nil {
 		return model.NodeState{}, err
 	}
@@ -78,7 +78,7 @@ func WithAPI(st model.NodeState, p *v1alpha1.NodePlan, segments map[string]model
 	if err != nil {
 		return model.NodeState{}, fmt.Errorf("layer %s: %w", LayerAPI, err)
 	}
-	more.Peers = peersOf(p.Name, links, peers)
+	more.Peers = peersOf(p.Name, links, more.Plan.Links, peers)
 	st = join(st, more)
 	st.Revision = cmp.Or(st.Revision, api.Revision)
 	st.Layers = append(st.Layers, model.LayerRef{Name: LayerAPI, Revision: api.Revision, Digest: api.Digest, Segments: api.Segments})
@@ -158,9 +158,14 @@ func sameTag(a, b model.Link) bool {
 	return a.VXLAN != nil && b.VXLAN != nil && a.VXLAN.VNI == b.VXLAN.VNI && a.VXLAN.Port == b.VXLAN.Port
 }
 
-// peersOf lists where each unicast VXLAN floods: every other node of its fabric.
-func peersOf(node string, links []model.SharedLink, shards []v1alpha1.FabricPeersSpec) []model.Peer {
+// peersOf lists where each unicast VXLAN floods: every other node of its fabric. A VXLAN is of its source address's family, of
+// IPv4 if it has none, and the kernel takes no entry of the other (EAFNOSUPPORT): one node's report must not fail all others' plans.
+func peersOf(node string, links []model.SharedLink, made []model.Link, shards []v1alpha1.FabricPeersSpec) []model.Peer {
 	var out []model.Peer
+	v6 := map[string]bool{}
+	for _, l := range made {
+		v6[l.Name] = l.VXLAN != nil && l.VXLAN.Local.Is6()
+	}
 	for _, l := range links {
 		if l.Underlay == "" || l.VXLAN == nil || l.VXLAN.Group.IsValid() {
 			continue
@@ -170,7 +175,7 @@ func peersOf(node string, links []model.SharedLink, shards []v1alpha1.FabricPeer
 				continue
 			}
 			for _, n := range s.Nodes {
-				if a, err := netip.ParseAddr(n.Address); err == nil && n.Node != node {
+				if a, err := netip.ParseAddr(n.Address); err == nil && n.Node != node && segment.CanPeer(a) && a.Is6() == v6[l.Name] {
 					out = append(out, model.Peer{Link: l.Name, Addr: a})
 				}
 			}

@@ -182,3 +182,28 @@ func TestTheAPILayerOnlyAdds(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestPeersThatTheKernelTakes: what one node reports of itself, true or not, never fails the plan of another.
+func TestPeersThatTheKernelTakes(t *testing.T) {
+	shards := []v1alpha1.FabricPeersSpec{{Fabric: "f"}}
+	for i, a := range []string{"10.0.0.2", "2001:db8::2", "0.0.0.0", "::", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::ffff:10.0.0.3", "fe80::1", "fe80::1%eth0", "ff02::1", "no address", ""} {
+		shards[0].Nodes = append(shards[0].Nodes, v1alpha1.FabricPeer{Node: string(rune('a' + i)), Address: a})
+	}
+	for local, want := range map[string]string{"10.0.0.1": "10.0.0.2", "2001:db8::1": "2001:db8::2", "": "10.0.0.2"} {
+		s := model.Segment{Links: []model.SharedLink{{Link: model.Link{Name: "vx", Kind: model.VXLAN, Parent: "eth9", VXLAN: &model.VXLANOptions{VNI: 5, Port: 4789}}, Underlay: "f"}}}
+		made := s.Links[0].Link
+		options := *made.VXLAN
+		made.VXLAN = &options
+		l := &v1alpha1.Layer{Revision: "r"}
+		if local != "" {
+			options.Local, l.Underlays = netip.MustParseAddr(local), map[string]string{"f": local}
+		}
+		l.Digest = model.NodePlan{Links: []model.Link{made}}.Digest()
+		name, _ := segment.Encode(s)
+		l.Segments = []string{name}
+		st, err := Assemble(&v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Layers: v1alpha1.Layers{Bundle: l}}}, map[string]model.Segment{name: s}, shards, "")
+		if err != nil || len(st.Peers) != 1 || st.Peers[0].Addr.String() != want {
+			t.Errorf("from %q: %v, %v", local, st.Peers, err)
+		}
+	}
+}

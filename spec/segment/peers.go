@@ -35,3 +35,10 @@ func Shard(fabric string, addresses map[string]netip.Addr) []model.FabricPeers {
 	}
 	return out
 }
+
+// CanPeer says whether others can send to an address. A node's report is that node's word alone: what no kernel takes as a flood
+// entry would keep every other node from its plan.
+func CanPeer(a netip.Addr) bool {
+	return a.IsValid() && a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && !(a.Is6() && a.IsLinkLocalUnicast())
+}
