@@ -84,10 +84,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if !nb.DeletionTimestamp.IsZero() {
 		return r.remove(ctx, nb)
 	}
-	if controllerutil.AddFinalizer(nb, v1alpha1.Finalizer) {
-		if err := r.Client.Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-			return again(err)
-		}
+	if err := r.mark(ctx, nb, func() { controllerutil.AddFinalizer(nb, v1alpha1.Finalizer) }); err != nil {
+		return again(err)
 	}
 	if err := r.lift(ctx, nb); err != nil {
 		return again(err)
@@ -109,6 +107,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, f // with growing pauses
 	}
 	return ctrl.Result{RequeueAfter: max(after, 100*time.Millisecond)}, nil
+}
+
+// mark writes what change does to nb's metadata, and nothing else: an update would write the spec anew, in another form (1m is 1m0s
+// to Go), and take that field away from whoever applies the NetworkBundle.
+func (r *Reconciler) mark(ctx context.Context, nb *v1alpha1.NetworkBundle, change func()) error {
+	before := nb.DeepCopy()
+	if change(); equality.Semantic.DeepEqual(before.ObjectMeta, nb.ObjectMeta) {
+		return nil
+	}
+	status := nb.Status // the answer has the API's
+	from := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	err := r.Client.Patch(ctx, nb, from, client.FieldOwner(v1alpha1.FieldManager))
+	nb.Status = status
+	return err
 }
 
 // again looks once more soon when the object changed meanwhile: the cache was behind, and its event may have come already.
@@ -337,8 +349,7 @@ func (r *Reconciler) remove(ctx context.Context, nb *v1alpha1.NetworkBundle) (ct
 	if err := os.RemoveAll(filepath.Join(r.CacheDir, string(nb.UID))); err != nil {
 		log.FromContext(ctx).Info("cache not removed", "reason", err.Error())
 	}
-	controllerutil.RemoveFinalizer(nb, v1alpha1.Finalizer)
-	return again(r.Client.Update(ctx, nb))
+	return again(r.mark(ctx, nb, func() { controllerutil.RemoveFinalizer(nb, v1alpha1.Finalizer) }))
 }
 
 func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) error {
