@@ -503,3 +503,27 @@ func TestClusterTheSpecIsItsOwners(t *testing.T) {
 	s.must(s.c.Delete(t.Context(), b))
 	s.gone("owned")
 }
+
+// TestClusterAnOldReadIsNoFailure: a NetworkBundle that somebody changes in the middle of a round is looked at again, and nobody hears of
+// an API server that is away; and what was fetched in that round is told by the next one, though it fetches nothing.
+func TestClusterAnOldReadIsNoFailure(t *testing.T) {
+	s := newSite(t, 2)
+	content := files(1500)
+	s.commit("edge", content)
+	s.bundle("edge")
+	s.done("edge", content)
+	for i := range 4 {
+		content = files(1400 + i)
+		s.commit("edge", content)
+		for j := range 40 {
+			s.annotate("edge", "example.org/touched", fmt.Sprint(i, j))
+			time.Sleep(5 * time.Millisecond)
+		}
+		if b := s.done("edge", content); b.Status.Fetched.Name != digest(content) {
+			t.Errorf("told to be of %s", b.Status.Fetched.Name)
+		}
+	}
+	if s.event("NetworkBundle edge", "APIUnavailable", "") {
+		t.Error("told of an API server that is away")
+	}
+}
