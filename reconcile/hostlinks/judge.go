@@ -83,7 +83,7 @@ func accept(objects []*Object, check func([]*Object) diag.List) (good []*Object,
 		case len(problems) == 0:
 			good = append(good, batch...)
 		case len(batch) == 1:
-			bad[batch[0]] = Verdict{Code: problems[0].Code, Message: problems[0].Summary}
+			bad[batch[0]] = Verdict{Code: problems[0].Code, Message: advised(problems[0])}
 		default:
 			take(batch[:len(batch)/2])
 			take(batch[len(batch)/2:])
@@ -91,6 +91,14 @@ func accept(objects []*Object, check func([]*Object) diag.List) (good []*Object,
 	}
 	take(objects)
 	return good, bad
+}
+
+// advised is a problem with what to do about it, where the rule knows. A condition has no other place for that.
+func advised(d diag.Diagnostic) string {
+	if d.Hint == "" {
+		return d.Summary
+	}
+	return d.Summary + ": " + d.Hint
 }
 
 // reaches says whether an object stands on something that the class has.
