@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"danm.io/danm/reconcile/source"
 	"danm.io/danm/spec/diag"
@@ -72,7 +73,7 @@ func (o IO) print(format string, v any) error {
 		_, err = o.Out.Write(b)
 		return err
 	}
-	return unknownFormat(format)
+	return unknownFormat(format, "yaml", "json")
 }
 
 // UsageError is a wrong call: an unknown format, flags that exclude each other.
@@ -80,8 +81,8 @@ type UsageError struct{ Message string }
 
 func (e *UsageError) Error() string { return e.Message }
 
-func unknownFormat(format string) error {
-	return &UsageError{fmt.Sprintf("unknown output format %q", format)}
+func unknownFormat(format string, allowed ...string) error {
+	return &UsageError{fmt.Sprintf("unknown output format %q: it is %s", format, strings.Join(allowed, " or "))}
 }
 
 func oneOf(format string, allowed ...string) error {
@@ -90,5 +91,5 @@ func oneOf(format string, allowed ...string) error {
 			return nil
 		}
 	}
-	return unknownFormat(format)
+	return unknownFormat(format, allowed...)
 }

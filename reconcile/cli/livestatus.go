@@ -132,7 +132,7 @@ func bundleStatus(nb *v1alpha1.NetworkBundle) BundleStatus {
 
 func (s ClusterStatus) text(now time.Time) string {
 	if len(s.Bundles) == 0 {
-		return "no NetworkBundles: kubectl apply one (docs/operations.md)\n"
+		return "no NetworkBundles: kubectl apply one (docs/gitops.md)\n"
 	}
 	gaps := func(n int) []string { return slices.Repeat([]string{"  "}, n) }
 	cells := [][]string{{"NAME", "READY", "STATUS", "FETCHED", "ROLLED OUT", "NODES", "AGE"}}
@@ -161,9 +161,15 @@ func (b BundleStatus) details() string {
 		if b.Reason != "" {
 			hint = " (danmctl explain " + b.Reason + ")"
 		}
+		if strings.Contains(b.Message, "\n") {
+			hint = strings.Replace(hint, " ", "\n", 1)
+		}
 		line("%s: %s%s", b.Name, b.Message, hint)
 	}
 	for _, d := range b.Diagnostics {
+		if b.Ready != string(metav1.ConditionTrue) && strings.Contains(b.Message, d) {
+			continue // it is why the bundle is not Ready
+		}
 		line("%s: %s", b.Name, d)
 	}
 	if more := b.DiagnosticsTotal - len(b.Diagnostics); more > 0 {

@@ -43,6 +43,9 @@ edge-2  3f2c9d1  3f2c9d1  RolledBack  8ab01c2: gateway 10.0.0.1 silent   0      
 	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "json", io) }); code != NotReady || !strings.Contains(out, digest) {
 		t.Errorf("%d %s", code, out)
 	}
+	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "xml", io) }); code != Failed || !strings.Contains(out, "text or json") {
+		t.Errorf("%d %s", code, out)
+	}
 	o.bundles[0].Status.Conditions[0].Status = "True"
 	if _, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "text", io) }); code != OK {
 		t.Errorf("ready: exit code %d", code)
@@ -50,6 +53,20 @@ edge-2  3f2c9d1  3f2c9d1  RolledBack  8ab01c2: gateway 10.0.0.1 silent   0      
 	o.bundles[0].Status.Conditions = nil
 	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "text", io) }); code != NotReady || !strings.Contains(out, "does danm-controller run?") {
 		t.Errorf("not seen: exit code %d\n%s", code, out)
+	}
+}
+
+// TestClusterStatusSaysItOnce: what is wrong with a bundle stands in its condition and in its diagnostics.
+func TestClusterStatusSaysItOnce(t *testing.T) {
+	problems := []string{"n.yaml:7:3: error[UnknownField]: unknown field \"fabrik\"", "n.yaml:8:3: error[UnknownField]: unknown field \"vlam\""}
+	b := BundleStatus{Name: "edge", Ready: "False", Reason: "BundleInvalid", Message: problems[0] + "\n  hint: fabric\n" + problems[1],
+		Diagnostics: append(problems, "n.yaml:9:1: warning[X] x"), DiagnosticsTotal: 3}
+	want := "  edge: " + problems[0] + "\n      hint: fabric\n    " + problems[1] + "\n    (danmctl explain BundleInvalid)\n  edge: n.yaml:9:1: warning[X] x\n"
+	if got := b.details(); got != want {
+		t.Errorf("\n%s\nwant\n%s", got, want)
+	}
+	if got := (ClusterStatus{}).text(time.Now()); !strings.Contains(got, "docs/gitops.md") {
+		t.Errorf("the way to a first NetworkBundle: %s", got)
 	}
 }
 

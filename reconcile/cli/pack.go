@@ -36,10 +36,15 @@ const (
 	defaultPart = 512 << 10
 	// maxConfigMap is the API server's bound for the values of one ConfigMap.
 	maxConfigMap = 1 << 20
+	// maxBundleName leaves room for the digest and the number in the names of the ConfigMaps.
+	maxBundleName = 200
 )
 
 // configKey is what the API server takes as a key of a ConfigMap.
 var configKey = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
+
+// objectName is what the API server takes as a name (RFC 1123).
+var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
 // packed is a ConfigMap. The types of k8s.io/api would write empty fields.
 type packed struct {
@@ -69,6 +74,9 @@ func Pack(ctx context.Context, o PackOptions, io IO) int {
 	}
 	if o.Name == "" || o.Path == "" {
 		return io.fail(&UsageError{"pack needs PATH and --name"})
+	}
+	if !objectName.MatchString(o.Name) || len(o.Name) > maxBundleName {
+		return io.fail(&UsageError{fmt.Sprintf("%q cannot be a NetworkBundle's name: small letters, digits, - and ., a letter or digit at both ends, at most %d bytes", o.Name, maxBundleName)})
 	}
 	snap, err := fetch(ctx, o.Path)
 	if err != nil {

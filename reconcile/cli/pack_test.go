@@ -165,7 +165,8 @@ func TestPackRefuses(t *testing.T) {
 	if out, _, code := packs(t, PackOptions{Path: bundleDir(t, nil), Name: "b"}); code != OK || out == "" {
 		t.Error("control: the bundle without all that is refused, too")
 	}
-	for _, o := range []PackOptions{{Name: "b"}, {Path: "../../examples/minimal"}} {
+	minimal := "../../examples/minimal"
+	for _, o := range []PackOptions{{Name: "b"}, {Path: minimal}, {Path: minimal, Name: "X_y"}, {Path: minimal, Name: "a..b"}, {Path: minimal, Name: strings.Repeat("a", 250)}} {
 		if _, _, code := packs(t, o); code != Failed {
 			t.Errorf("%+v is no wrong call", o)
 		}

@@ -34,7 +34,7 @@ func accept(objects []*Object, check func([]*Object) diag.List) (good []*Object,
 		case len(problems) == 0:
 			good = append(good, batch...)
 		case len(batch) == 1:
-			bad[batch[0]] = Verdict{Code: problems[0].Code, Message: problems[0].Summary}
+			bad[batch[0]] = Verdict{Code: problems[0].Code, Message: advised(problems[0])}
 			refused[batch[0].Namespace]++
 		default:
 			take(batch[:len(batch)/2])

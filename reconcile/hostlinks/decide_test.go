@@ -262,7 +262,7 @@ func TestRefusedWithAReason(t *testing.T) {
 		code diag.Code
 		says string
 	}{
-		{"outside the fabric's ranges", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth9", 300, 0)), diag.IDOutsideRange, "300"},
+		{"outside the fabric's ranges", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth9", 300, 0)), diag.IDOutsideRange, "300: "},
 		{"name of a link too long", made(danmv1.KindDanmNet, "acme", "n", options("averylongnetid", "eth9", 150, 0)), diag.LinkNameTooLong, ""},
 		{"the bundle's VNI", made(danmv1.KindDanmNet, "acme", "n", options("a", "eth9", 0, 5001)), "", ""},
 		{"the bundle's link name", made(danmv1.KindDanmNet, "acme", "n", options("tunnel", "eth9", 0, 5002)), diag.LinkNameClash, "vx_tunnel"},

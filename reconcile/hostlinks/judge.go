@@ -69,6 +69,14 @@ func documents(c *class) []v1.Network {
 	return convert.Objects("bundle", objects).Networks
 }
 
+// advised is a problem with what to do about it, where the rule knows. A condition has no other place for that.
+func advised(d diag.Diagnostic) string {
+	if d.Hint == "" {
+		return d.Summary
+	}
+	return d.Summary + ": " + d.Hint
+}
+
 // reaches says whether an object stands on something that the class has.
 func (c *class) reaches(o *Object) bool {
 	spec := o.doc.Spec

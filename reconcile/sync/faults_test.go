@@ -479,3 +479,51 @@ func TestClusterADefinitionIsMissing(t *testing.T) {
 	s.must(api.InstallCRDs(nil))
 	s.done("edge", content)
 }
+
+// TestClusterTheSpecIsItsOwners: the controller marks a NetworkBundle without touching a field that somebody applies. An update wrote the
+// interval as Go prints it, and the next apply of the very same file met a conflict.
+func TestClusterTheSpecIsItsOwners(t *testing.T) {
+	s := newSite(t, 0)
+	const manifest = "apiVersion: danm.io/v1alpha1\nkind: NetworkBundle\nmetadata: {name: owned}\n" +
+		"spec: {suspend: true, interval: 1m, configMaps: {namespace: danm-system, selector: {bundle: owned}}}\n"
+	apply := func() {
+		t.Helper()
+		if out, err := bed.Shared(t).KubectlInput(nil, manifest, "apply", "--server-side", "-f", "-"); err != nil {
+			t.Fatal(string(out))
+		}
+	}
+	apply()
+	s.until("owned", "seen", because("Suspended"))
+	s.annotate("owned", v1alpha1.AnnotationRetry, "sha256:0")
+	b := s.until("owned", "rid of its request", func(b *v1alpha1.NetworkBundle) bool { return b.Annotations[v1alpha1.AnnotationRetry] == "" })
+	if b.Generation != 1 {
+		t.Errorf("the spec was written %d times", b.Generation)
+	}
+	apply()
+	s.must(s.c.Delete(t.Context(), b))
+	s.gone("owned")
+}
+
+// TestClusterAnOldReadIsNoFailure: a NetworkBundle that somebody changes in the middle of a round is looked at again, and nobody hears of
+// an API server that is away; and what was fetched in that round is told by the next one, though it fetches nothing.
+func TestClusterAnOldReadIsNoFailure(t *testing.T) {
+	s := newSite(t, 2)
+	content := files(1500)
+	s.commit("edge", content)
+	s.bundle("edge")
+	s.done("edge", content)
+	for i := range 4 {
+		content = files(1400 + i)
+		s.commit("edge", content)
+		for j := range 40 {
+			s.annotate("edge", "example.org/touched", fmt.Sprint(i, j))
+			time.Sleep(5 * time.Millisecond)
+		}
+		if b := s.done("edge", content); b.Status.Fetched.Name != digest(content) {
+			t.Errorf("told to be of %s", b.Status.Fetched.Name)
+		}
+	}
+	if s.event("NetworkBundle edge", "APIUnavailable", "") {
+		t.Error("told of an API server that is away")
+	}
+}

@@ -36,7 +36,7 @@ func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d 
 		nb.Status.Inventory = publish.Union(nb.Status.Inventory, d.References)
 	}
 	if err := r.save(ctx, nb); err != nil {
-		return failed(apply.Reason("NetworkBundle "+nb.Name, err), string(diag.APIUnavailable)), 0
+		return failed(apply.Reason("NetworkBundle "+nb.Name, stale(err)), string(diag.APIUnavailable)), 0
 	}
 	if len(decision.Writes) > 0 {
 		if err := publish.Segments(ctx, r.Client, d.Rendered.Segments); err != nil {
@@ -204,8 +204,7 @@ func (r *Reconciler) lift(ctx context.Context, nb *v1alpha1.NetworkBundle) error
 	if err := r.save(ctx, nb); err != nil {
 		return err
 	}
-	delete(nb.Annotations, v1alpha1.AnnotationRetry)
-	return r.Client.Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager))
+	return r.mark(ctx, nb, func() { delete(nb.Annotations, v1alpha1.AnnotationRetry) })
 }
 
 // tell makes events of what is new: what people look for with kubectl describe.

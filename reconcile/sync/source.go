@@ -1,9 +1,12 @@
 package sync
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +74,9 @@ func (r *Reconciler) credentials(ctx context.Context, nb *v1alpha1.NetworkBundle
 		if err != nil {
 			return err
 		}
+		if err := known(ref.Name, data); err != nil {
+			return err
+		}
 		a := o.Auth
 		a.Token, a.Username, a.Password = text(data["bearerToken"]), text(data["username"]), text(data["password"])
 		for key, into := range map[string]*string{"ca.crt": &a.CAFile, "identity": &a.KeyFile, "known_hosts": &a.KnownHostsFile} {
@@ -96,6 +102,21 @@ func (r *Reconciler) credentials(ctx context.Context, nb *v1alpha1.NetworkBundle
 		if o.Signers, err = keep(dir, "signers", data["signers"]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// known refuses a Secret in which nothing would be used, and certificates that are none: the fetch would go on without them, and fail
+// with an error that does not speak of the Secret.
+func known(name string, data map[string][]byte) error {
+	keys := []string{"bearerToken", "username", "password", "ca.crt", "identity", "known_hosts"}
+	if !slices.ContainsFunc(keys, func(k string) bool { return len(data[k]) > 0 }) {
+		has := slices.Sorted(maps.Keys(data))
+		return fail.Terminal(string(diag.SecretMissing), fmt.Errorf("secret %s has none of the keys %s; its keys: %s", name, strings.Join(keys, ", "),
+			cmp.Or(some(has), "none")))
+	}
+	if ca := data["ca.crt"]; len(ca) > 0 && !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		return fail.Terminal(string(diag.SecretMissing), fmt.Errorf("secret %s: its key ca.crt holds no certificate in PEM", name))
 	}
 	return nil
 }

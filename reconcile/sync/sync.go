@@ -84,10 +84,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if !nb.DeletionTimestamp.IsZero() {
 		return r.remove(ctx, nb)
 	}
-	if controllerutil.AddFinalizer(nb, v1alpha1.Finalizer) {
-		if err := r.Client.Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-			return again(err)
-		}
+	if err := r.mark(ctx, nb, func() { controllerutil.AddFinalizer(nb, v1alpha1.Finalizer) }); err != nil {
+		return again(err)
 	}
 	if err := r.lift(ctx, nb); err != nil {
 		return again(err)
@@ -96,6 +94,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	outcome, after := r.round(ctx, nb)
 	if f := outcome.Failure; f != nil && !f.Terminal && apierrors.IsConflict(f.Err) { // nobody has to hear of it
 		return again(f.Err)
+	}
+	if f := outcome.Failure; f != nil && errors.Is(f.Err, errStale) {
+		return ctrl.Result{RequeueAfter: soon}, nil // no failure, and nothing to tell: the status could not be saved either
 	}
 	status.Conclude(&nb.Status.Conditions, nb.Generation, outcome)
 	nb.Status.ObservedGeneration = nb.Generation
@@ -114,6 +115,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{RequeueAfter: max(after, 100*time.Millisecond)}, nil
 }
 
+// mark writes what change does to nb's metadata, and nothing else: an update would write the spec anew, in another form (1m is 1m0s
+// to Go), and take that field away from whoever applies the NetworkBundle.
+func (r *Reconciler) mark(ctx context.Context, nb *v1alpha1.NetworkBundle, change func()) error {
+	before := nb.DeepCopy()
+	if change(); equality.Semantic.DeepEqual(before.ObjectMeta, nb.ObjectMeta) {
+		return nil
+	}
+	status := nb.Status // the answer has the API's
+	from := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	err := r.Client.Patch(ctx, nb, from, client.FieldOwner(v1alpha1.FieldManager))
+	nb.Status = status
+	return err
+}
+
 // again looks once more soon when the object changed meanwhile: the cache was behind, and its event may have come already.
 func again(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
@@ -123,6 +138,17 @@ func again(err error) (ctrl.Result, error) {
 }
 
 const soon = 200 * time.Millisecond
+
+// errStale says that the round was about a NetworkBundle that somebody has changed since.
+var errStale = errors.New("the NetworkBundle changed meanwhile")
+
+// stale makes a conflict over the NetworkBundle itself errStale.
+func stale(err error) error {
+	if apierrors.IsConflict(err) {
+		return fmt.Errorf("%w: %w", errStale, err)
+	}
+	return err
+}
 
 // save writes the status if it is another one than the API has; nb carries the version it was read with.
 func (r *Reconciler) save(ctx context.Context, nb *v1alpha1.NetworkBundle) error {
@@ -189,33 +215,33 @@ func failed(err error, otherwise string) status.Outcome {
 	return status.Outcome{Failure: fail.Of(err, otherwise)}
 }
 
-// fetch brings the newest snapshot into memory when it is time.
+// fetch brings the newest snapshot into memory when it is time, and says which one is there: what an earlier round could not
+// save is said again.
 func (r *Reconciler) fetch(ctx context.Context, nb *v1alpha1.NetworkBundle, m *memory) error {
 	request := nb.Annotations[v1alpha1.AnnotationRequestedAt]
 	due := m.fetchedAt.IsZero() || m.generation != nb.Generation || m.request != request || nb.Spec.ConfigMaps != nil ||
 		r.Now().Sub(m.fetchedAt) >= interval(nb) || m.fetchErr != nil
-	if !due {
-		return nil
-	}
-	start := r.Now()
-	f, endpoint, err := r.open(ctx, nb)
-	var snap source.Snapshot
-	if err == nil {
-		snap, err = f.Fetch(ctx)
-	}
-	m.fetchedAt, m.generation, m.request, m.fetchErr = r.Now(), nb.Generation, request, err
-	r.Metrics.fetched(nb.Name, err, r.Now().Sub(start))
-	if err != nil {
-		if code := snapshot.Code(err); code != "" {
-			err = fail.Waiting(string(code), 0, err)
+	if due {
+		start := r.Now()
+		f, endpoint, err := r.open(ctx, nb)
+		var snap source.Snapshot
+		if err == nil {
+			snap, err = f.Fetch(ctx)
 		}
-		m.fetchErr = err
-		status.Set(&nb.Status.Conditions, nb.Generation, ConditionFetched, false, fail.Of(err, string(diag.APIUnavailable)).Reason, err.Error())
-		return err
+		m.fetchedAt, m.generation, m.request, m.fetchErr = r.Now(), nb.Generation, request, err
+		r.Metrics.fetched(nb.Name, err, r.Now().Sub(start))
+		if err != nil {
+			if code := snapshot.Code(err); code != "" {
+				err = fail.Waiting(string(code), 0, err)
+			}
+			m.fetchErr = err
+			status.Set(&nb.Status.Conditions, nb.Generation, ConditionFetched, false, fail.Of(err, string(diag.APIUnavailable)).Reason, err.Error())
+			return err
+		}
+		m.snap, m.endpoint = &snap, endpoint
 	}
 	nb.Status.HandledRequest = request
-	m.snap, m.endpoint = &snap, endpoint
-	nb.Status.Fetched = revision(snap.Revision, metav1.NewTime(r.Now()), nb.Status.Fetched)
+	nb.Status.Fetched = revision(m.snap.Revision, metav1.NewTime(m.fetchedAt), nb.Status.Fetched)
 	status.Set(&nb.Status.Conditions, nb.Generation, ConditionFetched, true, "Fetched", nb.Status.Fetched.Short)
 	return nil
 }
@@ -270,7 +296,7 @@ func (r *Reconciler) choose(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 		return apply.Reason("NetworkBundle "+nb.Name, err)
 	}
 	if live.ResourceVersion != nb.ResourceVersion {
-		return fail.Waiting(string(diag.APIUnavailable), time.Second, errors.New("the NetworkBundle changed meanwhile"))
+		return fail.Waiting(string(diag.APIUnavailable), time.Second, errStale)
 	}
 	w, err := r.world(ctx, r.APIReader, nb)
 	if err != nil {
@@ -282,7 +308,7 @@ func (r *Reconciler) choose(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 	if m.looked = false; newNumbers(nb, m.rendering) {
 		nb.Status.Assignments = merge(nb.Status.Assignments, m.rendering.Assignments)
 		if err := r.Client.Status().Update(ctx, nb, client.FieldOwner(v1alpha1.FieldManager)); err != nil {
-			return apply.Reason("record numbers", err)
+			return apply.Reason("record numbers", stale(err))
 		}
 	}
 	return r.look(ctx, nb, m)
@@ -340,8 +366,7 @@ func (r *Reconciler) remove(ctx context.Context, nb *v1alpha1.NetworkBundle) (ct
 	if err := os.RemoveAll(filepath.Join(r.CacheDir, string(nb.UID))); err != nil {
 		log.FromContext(ctx).Info("cache not removed", "reason", err.Error())
 	}
-	controllerutil.RemoveFinalizer(nb, v1alpha1.Finalizer)
-	return again(r.Client.Update(ctx, nb))
+	return again(r.mark(ctx, nb, func() { controllerutil.RemoveFinalizer(nb, v1alpha1.Finalizer) }))
 }
 
 func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) error {

@@ -32,7 +32,7 @@ var sourceCodes = []Explanation{
 		"Correct the location; give credentials in a file or in the environment."},
 	{RepositoryUnreachable, "the source cannot be reached",
 		"No connection, no such host, a certificate nobody vouches for, a redirect to another host, or a server that is no Git server. The last good state stays in force and the fetch is repeated with growing pauses.",
-		"Try the URL from this host; check DNS, routes, the proxy and the CA bundle."},
+		"Try the URL from this host; check DNS, routes, the proxy and the CA bundle (in a cluster the key ca.crt of the Secret that spec.git.secretRef names)."},
 	{FetchTimeout, "the source did not deliver in time",
 		"The whole fetch has a deadline, so that a server which accepts and never answers cannot hold the sync loop.",
 		"Look at the server and the path to it; raise the timeout for a slow line."},

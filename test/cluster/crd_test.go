@@ -176,3 +176,14 @@ func TestClusterSegmentsNeverChange(t *testing.T) {
 		t.Error("more than 512 KiB was accepted")
 	}
 }
+
+// TestClusterListsSayWhy: whatever is listed with READY is listed with the reason, too.
+func TestClusterListsSayWhy(t *testing.T) {
+	api := bed.Shared(t)
+	for _, kind := range []string{"danmnets", "tenantnetworks", "clusternetworks", "tenantconfigs", "networkbundles"} {
+		out, err := api.Kubectl(nil, "get", "crd", kind+".danm.io", "-o", "jsonpath={.spec.versions[0].additionalPrinterColumns[*].jsonPath}")
+		if err != nil || !strings.Contains(string(out), `.status.conditions[?(@.type=="Ready")].reason`) {
+			t.Errorf("%s: %s", kind, out)
+		}
+	}
+}

@@ -82,10 +82,13 @@ func diff(code *int, to cli.IO) *cobra.Command {
 	var l cli.LiveOptions
 	c := &cobra.Command{Use: "diff OLD NEW | diff PATH --live", Short: "Show what NEW changes against OLD, or PATH on a cluster's nodes: exit 0 nothing, 1 differences, 2 error"}
 	c.Args = func(c *cobra.Command, a []string) error {
-		if l.Wanted() {
-			return cobra.ExactArgs(1)(c, a)
+		if l.Wanted() && len(a) != 1 {
+			return fmt.Errorf("diff PATH --live takes one PATH: it is compared with what the cluster has, not with another; received %d", len(a))
 		}
-		return cobra.ExactArgs(2)(c, a)
+		if !l.Wanted() && len(a) != 2 {
+			return fmt.Errorf("diff takes OLD and NEW, or PATH with --live; received %d", len(a))
+		}
+		return nil
 	}
 	c.Run = func(c *cobra.Command, a []string) {
 		switch {

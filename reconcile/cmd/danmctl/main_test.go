@@ -159,6 +159,8 @@ func TestCommands(t *testing.T) {
 		{"diff-changed-back", func(t *testing.T) []string { return []string{"diff", changed(t), edge} }, 1, ""},
 		{"diff-changed-json", func(t *testing.T) []string { return []string{"diff", edge, rendered(t, changed(t)), "-o", "json"} }, 1, ""},
 		{"diff-other-bundle", always("diff", minimal, edge), 1, ""},
+		{"diff-one-side", always("diff", edge), 2, "OLD and NEW, or PATH with --live"},
+		{"diff-live-two-sides", always("diff", edge, minimal, "--live"), 2, "takes one PATH"},
 		{"diff-bad-old", func(t *testing.T) []string { return []string{"diff", misspelt(t), edge} }, 2, "the old side"},
 		{"diff-bad-new", func(t *testing.T) []string { return []string{"diff", edge, misspelt(t)} }, 2, "the new side"},
 		{"diff-no-rendered", func(t *testing.T) []string { return []string{"diff", edge, write(t, "x.yaml", "kind: Rendered\n")} }, 2, "no output of danmctl render"},

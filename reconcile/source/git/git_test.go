@@ -119,6 +119,18 @@ func newHistory(t *testing.T) history {
 	return h
 }
 
+// TestAbsentReferences: a branch that is not there is named as people write it.
+func TestAbsentReferences(t *testing.T) {
+	h := newHistory(t)
+	for ref, want := range map[string]string{"refs/heads/mian": `no branch "mian"`, "refs/tags/v9": `no tag "v9"`, "mian": `no tag, branch or commit "mian"`} {
+		o := options(h.Dir)
+		o.Ref = ref
+		if err := wantCode(t, o, diag.RefNotFound); !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+}
+
 // TestReferences: what each spelling means is the same for a local repository, https without and https with a cache.
 func TestReferences(t *testing.T) {
 	h := newHistory(t)

@@ -82,6 +82,12 @@ func resolve(r refs, ref, versions string) (target, diag.List, error) {
 	case isCommit(ref):
 		return target{prefix: ref}, nil, nil
 	}
+	if branch, ok := strings.CutPrefix(ref, headsPrefix); ok {
+		return target{}, nil, snapshot.Errorf(diag.RefNotFound, "no branch %q", branch)
+	}
+	if tag, ok := strings.CutPrefix(ref, tagsPrefix); ok {
+		return target{}, nil, snapshot.Errorf(diag.RefNotFound, "no tag %q", tag)
+	}
 	return target{}, nil, snapshot.Errorf(diag.RefNotFound, "no tag, branch or commit %q", ref)
 }
 
