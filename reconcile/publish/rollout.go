@@ -96,14 +96,18 @@ type rollout struct {
 	others      []string
 	status      v1alpha1.RolloutStatus
 	quarantined []v1alpha1.QuarantinedPlan
+	late        map[string]bool // passed over already, by an earlier rollout too
 }
 
 type node struct{ Node }
 
 func newRollout(in Input) *rollout {
-	r := &rollout{in: in, quarantined: slices.Clone(in.Quarantined)}
+	r := &rollout{in: in, quarantined: slices.Clone(in.Quarantined), late: map[string]bool{}}
 	if in.Previous != nil {
 		in.Previous.DeepCopyInto(&r.status)
+	}
+	for _, name := range r.status.Late {
+		r.late[name] = true
 	}
 	for _, n := range in.Nodes {
 		if n.Plan != nil && n.Plan.Spec.Bundle != "" && n.Plan.Spec.Bundle != in.Bundle {
@@ -224,7 +228,7 @@ func (r *rollout) advance() (Phase, []Write, time.Duration) {
 		return Complete, nil, 0
 	}
 	r.begin(len(pending))
-	waiting, wait := r.waiting(inFlight)
+	waiting, wait := r.waiting(inFlight, pending)
 	if len(waiting) > 0 {
 		return Rolling, nil, wait
 	}
@@ -253,7 +257,7 @@ func (r *rollout) begin(pending int) {
 
 // waiting are the told nodes that have not confirmed and still have time, and how long they have. The others are noted as
 // late and hold nobody up: only a plan that cut a node off does.
-func (r *rollout) waiting(inFlight []*node) (out []*node, left time.Duration) {
+func (r *rollout) waiting(inFlight, pending []*node) (out []*node, left time.Duration) {
 	if r.status.Wave == 0 && len(inFlight) > 0 && len(r.status.Nodes) == 0 { // told by an earlier rollout
 		r.status.Nodes, r.status.WaveStarted = names(inFlight), metav1.NewTime(r.in.Now)
 	}
@@ -266,8 +270,17 @@ func (r *rollout) waiting(inFlight []*node) (out []*node, left time.Duration) {
 		}
 		r.status.Late = append(r.status.Late, n.Name)
 	}
+	for _, n := range pending {
+		if r.silent(n) {
+			r.status.Late = append(r.status.Late, n.Name)
+		}
+	}
+	slices.Sort(r.status.Late)
 	return out, left
 }
+
+// silent says whether a node was passed over and has said nothing since.
+func (r *rollout) silent(n *node) bool { return r.late[n.Name] && n.inAir() > 0 }
 
 func names(nodes []*node) []string {
 	var out []string
@@ -277,13 +290,16 @@ func names(nodes []*node) []string {
 	return out
 }
 
-// wave tells the next nodes: canaries first, then as many as may be unavailable at once.
+// wave tells the next nodes: canaries first, then as many as may be unavailable at once. Those that say nothing come last, all
+// at once: they would cost each wave its patience, and are unavailable as it is.
 func (r *rollout) wave(pending []*node) []Write {
-	nodes := slices.Clone(pending)
+	nodes := slices.DeleteFunc(slices.Clone(pending), r.silent)
 	slices.SortStableFunc(nodes, func(a, b *node) int { // who is being changed already comes first: nobody else has to be
 		return cmp.Compare(b.inAir(), a.inAir())
 	})
-	if missing := r.canariesMissing(nodes); len(missing) > 0 {
+	if len(nodes) == 0 {
+		nodes = pending
+	} else if missing := r.canariesMissing(nodes); len(missing) > 0 {
 		nodes = missing
 	} else if most := r.most(); len(nodes) > most {
 		nodes = nodes[:most]

@@ -277,6 +277,34 @@ func TestASilentNodeHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+func TestSilentNodesComeLastAndTogether(t *testing.T) {
+	c := newCluster(6)
+	for _, n := range []string{"n00", "n01", "n02"} {
+		c.dead[n] = true
+	}
+	c.rollout.MaxUnavailable.Int = 1
+	c.commit("r1", "d1")
+	c.run(t)
+	start := c.now
+	c.commit("r2", "d2")
+	d := c.decide()
+	if len(d.Writes) != 1 || d.Writes[0].Node != "n03" || !slices.Equal(d.Rollout.Late, []string{"n00", "n01", "n02"}) {
+		t.Fatalf("%+v", d)
+	}
+	if d = c.run(t); d.Phase != Complete || c.digests()["d2"] != 6 || !slices.Equal(c.status.Late, []string{"n00", "n01", "n02"}) {
+		t.Fatalf("%+v", d)
+	}
+	if took := c.now.Sub(start); took > 2*time.Minute {
+		t.Errorf("three silent nodes held everybody up for %s", took)
+	}
+	c.commit("r3", "d3")
+	c.dead["n00"] = false
+	c.report("n00")
+	if d = c.decide(); len(d.Writes) != 1 || d.Writes[0].Node != "n00" {
+		t.Errorf("n00 is back: %+v", d)
+	}
+}
+
 func TestNodesOfAnotherBundleAreLeftAlone(t *testing.T) {
 	c := newCluster(3)
 	c.plans["n01"] = &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Bundle: "other", Layers: v1alpha1.Layers{Bundle: &v1alpha1.Layer{Digest: "theirs"}}}}
