@@ -199,14 +199,18 @@ func (r *rollout) tested(n node) bool {
 	return l != nil && l.Rollout <= r.status.LastComplete && n.confirmed(l)
 }
 
-// reverts sends every node that has a layer of an unfinished rollout back to its last good one.
+// reverts sends every node that has a layer of an unfinished rollout, or one that is quarantined, back to its last good one.
+// Who is late with a finished one keeps it: the others have it, too.
 func (r *rollout) reverts() []Write {
 	var out []Write
 	for _, n := range r.mine {
-		if l := n.layer(); l == nil || r.tested(n) || n.Plan.Spec.LastGood == nil || same(*l, *n.Plan.Spec.LastGood) || r.find(n.Plan.Spec.LastGood.Digest) != nil {
+		l := n.layer()
+		if l == nil || r.tested(n) || l.Rollout <= r.status.LastComplete && r.find(l.Digest) == nil {
 			continue
 		}
-		out = append(out, Write{Node: n.Name, Layer: *n.Plan.Spec.LastGood})
+		if good := n.Plan.Spec.LastGood; good != nil && !same(*l, *good) && r.find(good.Digest) == nil {
+			out = append(out, Write{Node: n.Name, Layer: *good, LastGood: good}) // which it still is until the node confirms it
+		}
 	}
 	return out
 }

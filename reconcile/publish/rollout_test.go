@@ -231,6 +231,33 @@ func TestACutHaltsOrReverts(t *testing.T) {
 	}
 }
 
+func TestARevertKnowsWhereLateNodesAre(t *testing.T) {
+	c := newCluster(4)
+	c.rollout.RevertOnFailure = true
+	c.commit("r1", "d1")
+	c.run(t)
+	c.dead["n03"] = true
+	c.commit("r2", "d2")
+	if d := c.run(t); d.Phase != Complete || !slices.Equal(c.status.Late, []string{"n03"}) {
+		t.Fatalf("%+v", d)
+	}
+	for _, revision := range []string{"r3", "r4"} { // the second finds nodes that have not confirmed where they were sent back to
+		c.commit(revision, revision)
+		c.wanted["n00"], c.bad["bad "+revision] = "bad "+revision, true
+		d := c.decide()
+		c.act(d, len(d.Writes))
+		c.report("n00")
+		c.report("n01")
+		if d = c.decide(); d.Phase != Reverting {
+			t.Fatalf("%s: %+v", revision, d)
+		}
+		c.act(d, len(d.Writes))
+		if got := c.digests(); got["d2"] != 4 {
+			t.Fatalf("%s: %v, though r2 was complete and n03 just late with it", revision, got)
+		}
+	}
+}
+
 func TestAVerdictToForgetIsNone(t *testing.T) {
 	c := newCluster(1)
 	c.commit("r1", "cut")
