@@ -96,14 +96,18 @@ type rollout struct {
 	others      []string
 	status      v1alpha1.RolloutStatus
 	quarantined []v1alpha1.QuarantinedPlan
+	late        map[string]bool // passed over already, by an earlier rollout too
 }
 
 type node struct{ Node }
 
 func newRollout(in Input) *rollout {
-	r := &rollout{in: in, quarantined: slices.Clone(in.Quarantined)}
+	r := &rollout{in: in, quarantined: slices.Clone(in.Quarantined), late: map[string]bool{}}
 	if in.Previous != nil {
 		in.Previous.DeepCopyInto(&r.status)
+	}
+	for _, name := range r.status.Late {
+		r.late[name] = true
 	}
 	for _, n := range in.Nodes {
 		if n.Plan != nil && n.Plan.Spec.Bundle != "" && n.Plan.Spec.Bundle != in.Bundle {
@@ -195,14 +199,18 @@ func (r *rollout) tested(n node) bool {
 	return l != nil && l.Rollout <= r.status.LastComplete && n.confirmed(l)
 }
 
-// reverts sends every node that has a layer of an unfinished rollout back to its last good one.
+// reverts sends every node that has a layer of an unfinished rollout, or one that is quarantined, back to its last good one.
+// Who is late with a finished one keeps it: the others have it, too.
 func (r *rollout) reverts() []Write {
 	var out []Write
 	for _, n := range r.mine {
-		if l := n.layer(); l == nil || r.tested(n) || n.Plan.Spec.LastGood == nil || same(*l, *n.Plan.Spec.LastGood) || r.find(n.Plan.Spec.LastGood.Digest) != nil {
+		l := n.layer()
+		if l == nil || r.tested(n) || l.Rollout <= r.status.LastComplete && r.find(l.Digest) == nil {
 			continue
 		}
-		out = append(out, Write{Node: n.Name, Layer: *n.Plan.Spec.LastGood})
+		if good := n.Plan.Spec.LastGood; good != nil && !same(*l, *good) && r.find(good.Digest) == nil {
+			out = append(out, Write{Node: n.Name, Layer: *good, LastGood: good}) // which it still is until the node confirms it
+		}
 	}
 	return out
 }
@@ -224,7 +232,7 @@ func (r *rollout) advance() (Phase, []Write, time.Duration) {
 		return Complete, nil, 0
 	}
 	r.begin(len(pending))
-	waiting, wait := r.waiting(inFlight)
+	waiting, wait := r.waiting(inFlight, pending)
 	if len(waiting) > 0 {
 		return Rolling, nil, wait
 	}
@@ -253,7 +261,7 @@ func (r *rollout) begin(pending int) {
 
 // waiting are the told nodes that have not confirmed and still have time, and how long they have. The others are noted as
 // late and hold nobody up: only a plan that cut a node off does.
-func (r *rollout) waiting(inFlight []*node) (out []*node, left time.Duration) {
+func (r *rollout) waiting(inFlight, pending []*node) (out []*node, left time.Duration) {
 	if r.status.Wave == 0 && len(inFlight) > 0 && len(r.status.Nodes) == 0 { // told by an earlier rollout
 		r.status.Nodes, r.status.WaveStarted = names(inFlight), metav1.NewTime(r.in.Now)
 	}
@@ -266,8 +274,17 @@ func (r *rollout) waiting(inFlight []*node) (out []*node, left time.Duration) {
 		}
 		r.status.Late = append(r.status.Late, n.Name)
 	}
+	for _, n := range pending {
+		if r.silent(n) {
+			r.status.Late = append(r.status.Late, n.Name)
+		}
+	}
+	slices.Sort(r.status.Late)
 	return out, left
 }
+
+// silent says whether a node was passed over and has said nothing since.
+func (r *rollout) silent(n *node) bool { return r.late[n.Name] && n.inAir() > 0 }
 
 func names(nodes []*node) []string {
 	var out []string
@@ -277,13 +294,16 @@ func names(nodes []*node) []string {
 	return out
 }
 
-// wave tells the next nodes: canaries first, then as many as may be unavailable at once.
+// wave tells the next nodes: canaries first, then as many as may be unavailable at once. Those that say nothing come last, all
+// at once: they would cost each wave its patience, and are unavailable as it is.
 func (r *rollout) wave(pending []*node) []Write {
-	nodes := slices.Clone(pending)
+	nodes := slices.DeleteFunc(slices.Clone(pending), r.silent)
 	slices.SortStableFunc(nodes, func(a, b *node) int { // who is being changed already comes first: nobody else has to be
 		return cmp.Compare(b.inAir(), a.inAir())
 	})
-	if missing := r.canariesMissing(nodes); len(missing) > 0 {
+	if len(nodes) == 0 {
+		nodes = pending
+	} else if missing := r.canariesMissing(nodes); len(missing) > 0 {
 		nodes = missing
 	} else if most := r.most(); len(nodes) > most {
 		nodes = nodes[:most]

@@ -26,11 +26,13 @@ type cluster struct {
 	quarant  []v1alpha1.QuarantinedPlan
 	rollout  model.Rollout
 	now      time.Time
-	most     int // nodes seen unconfirmed at once, dead ones apart
+	rand     *rand.Rand      // all that is random comes from here: a seed repeats
+	passed   map[string]bool // nodes that nobody waits for: late, and told nothing since. A new rollout forgets who was late
+	most     int             // nodes seen unconfirmed at once after new ones were told, those and dead ones apart
 }
 
 func newCluster(n int) *cluster {
-	c := &cluster{plans: map[string]*v1alpha1.NodePlan{}, labels: map[string]map[string]string{}, wanted: map[string]string{}, bad: map[string]bool{}, dead: map[string]bool{},
+	c := &cluster{rand: rand.New(rand.NewPCG(1, 7)), plans: map[string]*v1alpha1.NodePlan{}, labels: map[string]map[string]string{}, wanted: map[string]string{}, bad: map[string]bool{}, dead: map[string]bool{}, passed: map[string]bool{},
 		rollout: model.Rollout{MaxUnavailable: model.IntOrPercent{Int: 2}}, now: time.Unix(1e9, 0)}
 	for i := range n {
 		c.labels[fmt.Sprintf("n%02d", i)] = map[string]string{"zone": fmt.Sprint(i % 3)}
@@ -50,7 +52,7 @@ func (c *cluster) decide() Decision {
 	for _, n := range slices.Sorted(maps.Keys(c.labels)) {
 		in.Nodes = append(in.Nodes, Node{Name: n, Labels: c.labels[n], Plan: c.plans[n].DeepCopy(), Wanted: v1alpha1.Layer{Revision: c.revision, Digest: c.wanted[n]}})
 	}
-	rand.Shuffle(len(in.Nodes), func(i, j int) { in.Nodes[i], in.Nodes[j] = in.Nodes[j], in.Nodes[i] })
+	c.rand.Shuffle(len(in.Nodes), func(i, j int) { in.Nodes[i], in.Nodes[j] = in.Nodes[j], in.Nodes[i] })
 	return Decide(in)
 }
 
@@ -58,24 +60,33 @@ func (c *cluster) decide() Decision {
 func (c *cluster) act(d Decision, upTo int) {
 	d.Rollout.DeepCopyInto(&c.status)
 	c.quarant = d.Quarantined
-	for i, w := range d.Writes {
-		if i >= upTo {
-			return
-		}
+	for _, n := range c.status.Late {
+		c.passed[n] = true
+	}
+	before := c.inAir(func(n string) bool { return !c.dead[n] })
+	for _, w := range d.Writes[:upTo] {
 		p := c.plans[w.Node]
 		if p == nil {
 			p = &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: w.Node}, Spec: v1alpha1.NodePlanSpec{Bundle: "b"}}
 			c.plans[w.Node] = p
 		}
 		p.Spec.Layers.Bundle, p.Spec.LastGood = w.Layer.DeepCopy(), w.LastGood
+		delete(c.passed, w.Node)
 	}
-	unconfirmed := 0
+	now := c.inAir(func(n string) bool { return !c.dead[n] && !c.passed[n] })
+	if now > before { // a late node that is told again may be one too many, which disturbs nobody
+		c.most = max(c.most, now)
+	}
+}
+
+func (c *cluster) inAir(which func(string) bool) int {
+	out := 0
 	for n, p := range c.plans {
-		if !c.dead[n] && !slices.Contains(c.status.Late, n) {
-			unconfirmed += Node{Plan: p}.inAir()
+		if which(n) {
+			out += Node{Plan: p}.inAir()
 		}
 	}
-	c.most = max(c.most, unconfirmed)
+	return out
 }
 
 // report lets one node say what became of its plan.
@@ -92,6 +103,15 @@ func (c *cluster) report(n string) {
 	p.Status.Applied = &v1alpha1.AppliedPlan{Revision: l.Revision, Digest: l.Digest, Segments: l.Segments}
 }
 
+// someReport lets about half of the nodes report.
+func (c *cluster) someReport() {
+	for _, n := range slices.Sorted(maps.Keys(c.plans)) {
+		if c.rand.IntN(2) == 0 {
+			c.report(n)
+		}
+	}
+}
+
 // run goes on until nothing changes any more, and returns the last decision.
 func (c *cluster) run(t *testing.T) Decision {
 	t.Helper()
@@ -102,11 +122,7 @@ func (c *cluster) run(t *testing.T) Decision {
 			return d
 		}
 		c.act(d, len(d.Writes))
-		for n := range c.plans {
-			if rand.IntN(2) == 0 {
-				c.report(n)
-			}
-		}
+		c.someReport()
 		c.now = c.now.Add(time.Second)
 	}
 	t.Fatalf("no end: %+v", c.status)
@@ -215,6 +231,33 @@ func TestACutHaltsOrReverts(t *testing.T) {
 	}
 }
 
+func TestARevertKnowsWhereLateNodesAre(t *testing.T) {
+	c := newCluster(4)
+	c.rollout.RevertOnFailure = true
+	c.commit("r1", "d1")
+	c.run(t)
+	c.dead["n03"] = true
+	c.commit("r2", "d2")
+	if d := c.run(t); d.Phase != Complete || !slices.Equal(c.status.Late, []string{"n03"}) {
+		t.Fatalf("%+v", d)
+	}
+	for _, revision := range []string{"r3", "r4"} { // the second finds nodes that have not confirmed where they were sent back to
+		c.commit(revision, revision)
+		c.wanted["n00"], c.bad["bad "+revision] = "bad "+revision, true
+		d := c.decide()
+		c.act(d, len(d.Writes))
+		c.report("n00")
+		c.report("n01")
+		if d = c.decide(); d.Phase != Reverting {
+			t.Fatalf("%s: %+v", revision, d)
+		}
+		c.act(d, len(d.Writes))
+		if got := c.digests(); got["d2"] != 4 {
+			t.Fatalf("%s: %v, though r2 was complete and n03 just late with it", revision, got)
+		}
+	}
+}
+
 func TestAVerdictToForgetIsNone(t *testing.T) {
 	c := newCluster(1)
 	c.commit("r1", "cut")
@@ -237,7 +280,13 @@ func TestASilentNodeHoldsNobodyUp(t *testing.T) {
 	c.rollout.CanaryCount = 1
 	c.dead["n00"] = true
 	c.commit("r1", "d1")
-	d := c.run(t)
+	d := c.decide()
+	c.act(d, len(d.Writes))
+	c.now = c.now.Add(time.Minute - time.Second)
+	if d = c.decide(); len(d.Writes) != 0 || d.After != time.Second {
+		t.Fatalf("passed over before its time: %+v", d)
+	}
+	d = c.run(t)
 	if d.Phase != Complete || d.Confirmed != 4 || !slices.Equal(c.status.Late, []string{"n00"}) {
 		t.Fatalf("%+v", d)
 	}
@@ -252,6 +301,34 @@ func TestASilentNodeHoldsNobodyUp(t *testing.T) {
 	c.report("n00")
 	if d = c.run(t); d.Confirmed != 5 || len(c.status.Late) != 0 {
 		t.Errorf("it came back: %+v", d)
+	}
+}
+
+func TestSilentNodesComeLastAndTogether(t *testing.T) {
+	c := newCluster(6)
+	for _, n := range []string{"n00", "n01", "n02"} {
+		c.dead[n] = true
+	}
+	c.rollout.MaxUnavailable.Int = 1
+	c.commit("r1", "d1")
+	c.run(t)
+	start := c.now
+	c.commit("r2", "d2")
+	d := c.decide()
+	if len(d.Writes) != 1 || d.Writes[0].Node != "n03" || !slices.Equal(d.Rollout.Late, []string{"n00", "n01", "n02"}) {
+		t.Fatalf("%+v", d)
+	}
+	if d = c.run(t); d.Phase != Complete || c.digests()["d2"] != 6 || !slices.Equal(c.status.Late, []string{"n00", "n01", "n02"}) {
+		t.Fatalf("%+v", d)
+	}
+	if took := c.now.Sub(start); took > 2*time.Minute {
+		t.Errorf("three silent nodes held everybody up for %s", took)
+	}
+	c.commit("r3", "d3")
+	c.dead["n00"] = false
+	c.report("n00")
+	if d = c.decide(); len(d.Writes) != 1 || d.Writes[0].Node != "n00" {
+		t.Errorf("n00 is back: %+v", d)
 	}
 }
 
@@ -270,6 +347,7 @@ func TestRandomCommitsAndKills(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		c := newCluster(1 + r.IntN(12))
+		c.rand = r
 		most := 1 + r.IntN(4)
 		c.rollout.MaxUnavailable = model.IntOrPercent{Int: most}
 		c.rollout.RevertOnFailure = r.IntN(2) == 0
@@ -300,11 +378,7 @@ func TestRandomCommitsAndKills(t *testing.T) {
 				}
 			}
 			c.act(d, r.IntN(len(d.Writes)+1))
-			for n := range c.plans {
-				if r.IntN(2) == 0 {
-					c.report(n)
-				}
-			}
+			c.someReport()
 			c.now = c.now.Add(time.Duration(r.IntN(20)) * time.Second)
 		}
 		c.commit("end", "good")

@@ -474,6 +474,11 @@ func TestClusterACutIsRevertedAndQuarantined(t *testing.T) {
 		t.Errorf("objects changed: %v", c)
 	}
 	s.judge(func(string, v1alpha1.Layer) string { return "" })
+	another := &v1alpha1.NodePlan{} // of the same wave, and cut off by the same plan
+	s.must(s.c.Get(t.Context(), client.ObjectKey{Name: "n2"}, another))
+	old := another.DeepCopy()
+	another.Status.Refused = &v1alpha1.RefusedPlan{Digest: b.Status.Quarantined[0].Digest, Revision: digest(bad), Guilty: true, Reason: "gateway 10.0.0.1 silent"}
+	s.must(s.c.Status().Patch(t.Context(), another, client.MergeFrom(old)))
 	s.annotate("edge", v1alpha1.AnnotationRetry, b.Status.Quarantined[0].Digest)
 	s.done("edge", bad)
 }

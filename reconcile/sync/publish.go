@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -176,28 +177,26 @@ func some(names []string) string {
 	return strings.Join(names[:shown], ", ") + fmt.Sprintf(" and %d more", len(names)-shown)
 }
 
-// lift forgets a quarantine that people named, and lets the node forget it, too.
+// lift forgets a quarantine that people named, and lets every node that holds the plan guilty forget it, too: one that did not
+// would have it quarantined again.
 func (r *Reconciler) lift(ctx context.Context, nb *v1alpha1.NetworkBundle) error {
 	digest, ok := nb.Annotations[v1alpha1.AnnotationRetry]
 	if !ok {
 		return nil
 	}
-	for _, q := range nb.Status.Quarantined {
-		if q.Digest != digest {
-			continue
+	known, err := r.plans(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range holders(nb, known, digest) {
+		next := p.DeepCopy()
+		if next.Annotations == nil {
+			next.Annotations = map[string]string{}
 		}
-		p := &v1alpha1.NodePlan{}
-		err := r.Client.Get(ctx, client.ObjectKey{Name: q.Node}, p)
-		if err == nil {
-			if p.Annotations == nil {
-				p.Annotations = map[string]string{}
-			}
-			// Another try of the same plan is another request.
-			p.Annotations[v1alpha1.AnnotationRetry] = digest + " " + r.Now().UTC().Format(time.RFC3339)
-			err = r.Client.Update(ctx, p, client.FieldOwner(v1alpha1.FieldManager))
-		}
-		if client.IgnoreNotFound(err) != nil {
-			return apply.Reason("NodePlan "+q.Node, err)
+		// Another try of the same plan is another request.
+		next.Annotations[v1alpha1.AnnotationRetry] = digest + " " + r.Now().UTC().Format(time.RFC3339)
+		if err := r.Client.Patch(ctx, next, client.MergeFrom(p), client.FieldOwner(v1alpha1.FieldManager)); client.IgnoreNotFound(err) != nil {
+			return apply.Reason("NodePlan "+p.Name, err)
 		}
 	}
 	nb.Status.Quarantined = slices.DeleteFunc(nb.Status.Quarantined, func(q v1alpha1.QuarantinedPlan) bool { return q.Digest == digest })
@@ -205,6 +204,27 @@ func (r *Reconciler) lift(ctx context.Context, nb *v1alpha1.NetworkBundle) error
 		return err
 	}
 	return r.mark(ctx, nb, func() { delete(nb.Annotations, v1alpha1.AnnotationRetry) })
+}
+
+// holders are the plans of nodes that hold a quarantined digest guilty and have not been asked yet to forget it.
+func holders(nb *v1alpha1.NetworkBundle, known map[string]*v1alpha1.NodePlan, digest string) (out []*v1alpha1.NodePlan) {
+	if !slices.ContainsFunc(nb.Status.Quarantined, func(q v1alpha1.QuarantinedPlan) bool { return q.Digest == digest }) {
+		return nil
+	}
+	first := func(name string) bool { // it may have another verdict by now, and its guard still hold this one
+		return slices.ContainsFunc(nb.Status.Quarantined, func(q v1alpha1.QuarantinedPlan) bool { return q.Digest == digest && q.Node == name })
+	}
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		p := known[name]
+		asked := p.Annotations[v1alpha1.AnnotationRetry]
+		if under := asked != p.Status.HandledRetry && strings.HasPrefix(asked, digest+" "); under || p.Spec.Bundle != nb.Name {
+			continue
+		}
+		if refused := p.Status.Refused; refused != nil && refused.Digest == digest || first(name) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // tell makes events of what is new: what people look for with kubectl describe.

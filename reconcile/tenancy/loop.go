@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -61,8 +62,13 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 		Watches(&danmv1.DanmNet{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.NetworkBundle{}, all, builder.WithPredicates(numbersChanged)).
 		Watches(&v1alpha1.NodePlan{}, all, builder.WithPredicates(linksChanged)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: 2 * time.Minute}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: 2 * time.Minute, RateLimiter: limiter()}).
 		Complete(r)
+}
+
+// limiter grows from one failure to the next, and not beyond a minute: what was away for a night is noticed soon in the morning.
+func limiter() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, time.Minute)
 }
 
 // networkChanged is false of updates that touch neither the spec nor what is ours: other loops write the status, too.
