@@ -140,7 +140,16 @@ func same(a, b v1alpha1.Layer) bool {
 		slices.Equal(a.Segments, b.Segments) && maps.Equal(a.Underlays, b.Underlays) && maps.EqualFunc(a.Addresses, b.Addresses, slices.Equal)
 }
 
-func (n Node) current() bool { return n.layer() != nil && same(*n.layer(), n.Wanted) }
+func (n Node) current() bool {
+	return n.layer() != nil && same(*n.layer(), n.Wanted) && !n.haunted()
+}
+
+// haunted says whether the node still speaks of a plan it undid, though a revision has come that asks for what it has: told so by
+// the revision's name, it has gone on.
+func (n Node) haunted() bool {
+	r := n.Plan.Status.Refused
+	return r != nil && r.Digest != n.Wanted.Digest && n.layer().Revision != n.Wanted.Revision
+}
 
 // confirmed says whether the node reports to have a layer.
 func (n Node) confirmed(l *v1alpha1.Layer) bool {

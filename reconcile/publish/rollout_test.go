@@ -390,3 +390,21 @@ func TestRandomCommitsAndKills(t *testing.T) {
 		}
 	}
 }
+
+// TestANodeIsToldThatItHasGoneOn: after a revert a commit that asks for what the node has is written to that node alone, by its name.
+func TestANodeIsToldThatItHasGoneOn(t *testing.T) {
+	l := v1alpha1.Layer{Revision: "good", Digest: "d1", Rollout: 1}
+	plan := func(refused *v1alpha1.RefusedPlan) *v1alpha1.NodePlan {
+		own := l
+		return &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Bundle: "b", Layers: v1alpha1.Layers{Bundle: &own}},
+			Status: v1alpha1.NodePlanStatus{Applied: &v1alpha1.AppliedPlan{Revision: "good", Digest: "d1"}, Refused: refused}}
+	}
+	wanted := v1alpha1.Layer{Revision: "back", Digest: "d1"}
+	in := Input{Bundle: "b", Revision: "back", Now: time.Unix(1e9, 0), Patience: time.Minute, Rollout: model.Rollout{MaxUnavailable: model.IntOrPercent{Int: 1}},
+		Previous: &v1alpha1.RolloutStatus{Number: 2, Revision: "bad", LastComplete: 1},
+		Nodes:    []Node{{Name: "n1", Plan: plan(&v1alpha1.RefusedPlan{Digest: "d2", Revision: "bad", Guilty: true}), Wanted: wanted}, {Name: "n2", Plan: plan(nil), Wanted: wanted}}}
+	d := Decide(in)
+	if len(d.Writes) != 1 || d.Writes[0].Node != "n1" || d.Writes[0].Layer.Revision != "back" || d.Culprit != nil {
+		t.Errorf("%+v", d)
+	}
+}

@@ -41,24 +41,21 @@ func waveless(mtu int) []decode.File {
 	return []decode.File{{Path: "bench.yaml", Data: []byte(text)}}
 }
 
-// clusterRows measure the cluster home: a commit's way to the API, to one kernel and to 200 simulated agents, and the scale case.
-func clusterRows(o options, r *report) error {
-	if _, err := bed.Programs(); err != nil {
-		fmt.Fprintln(os.Stdout, "BENCH cluster: skipped:", err)
-		return nil
-	}
-	for _, rows := range []func(*cluster, *report) error{oneNodeRows, manyNodeRows, scaleRows} {
+// onCluster gives rows a cluster home of their own: a commit's way to the API, to one kernel and to 200 simulated agents, and the
+// scale case.
+func onCluster(rows func(*cluster, *report) error) func(options, *report) error {
+	return func(o options, r *report) error {
+		if _, err := bed.Programs(); err != nil {
+			fmt.Fprintln(os.Stdout, "BENCH cluster: skipped:", err)
+			return nil
+		}
 		k, err := startCluster(o)
 		if err != nil {
 			return err
 		}
-		err = rows(k, r)
-		k.stop()
-		if err != nil {
-			return err
-		}
+		defer k.stop()
+		return rows(k, r)
 	}
-	return nil
 }
 
 // oneNodeRows: a real node, guard and agent in a namespace.
