@@ -531,6 +531,13 @@ func TestClusterHandsOnObjects(t *testing.T) {
 		return b.Status.Nodes == "3/3" && s.c.Get(ctx, client.ObjectKeyFromObject(p), p) == nil && because("RolledOut")(b)
 	})
 
+	// So does a segment, though no plan has to be written for it.
+	s.must(s.c.Get(ctx, client.ObjectKeyFromObject(p), p))
+	gone := &v1alpha1.PlanSegment{ObjectMeta: metav1.ObjectMeta{Name: p.Spec.Layers.Bundle.Segments[0]}}
+	s.must(s.c.Delete(ctx, gone))
+	s.annotate("edge", v1alpha1.AnnotationRequestedAt, "a segment is gone")
+	s.eventually("the segment again", func() bool { return s.c.Get(ctx, client.ObjectKeyFromObject(gone), gone) == nil })
+
 	// A label changes in the middle of a rollout: the node leaves the group, another comes.
 	s.judge(func(node string, l v1alpha1.Layer) string {
 		if node == "n1" && l.Revision != digest(content) {

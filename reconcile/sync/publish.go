@@ -39,10 +39,12 @@ func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d 
 	if err := r.save(ctx, nb); err != nil {
 		return failed(apply.Reason("NetworkBundle "+nb.Name, stale(err)), string(diag.APIUnavailable)), 0
 	}
-	if len(decision.Writes) > 0 {
+	if decision.Culprit == nil { // in every round: one that somebody deleted is missed by the next agent that starts
 		if err := publish.Segments(ctx, r.Client, d.Rendered.Segments); err != nil {
 			return failed(err, string(diag.APIUnavailable)), 0
 		}
+	}
+	if len(decision.Writes) > 0 {
 		if err := publish.Plans(ctx, r.Client, nb.Name, known, decision.Writes); err != nil {
 			return failed(err, string(diag.APIUnavailable)), 0
 		}
