@@ -35,6 +35,10 @@ const (
 	every = time.Second
 	// relist is how often the API is asked although no event came.
 	relist = 2 * time.Minute
+	// mostPause is between two tries while an error stands: every node of a cluster may have it.
+	mostPause = 30 * time.Second
+	// driftEvery is between two writes that say of more repairs alone.
+	driftEvery = 30 * time.Second
 	// watchFor bounds one watch, establish the wait for the server's first answer.
 	watchFor  = 5 * time.Minute
 	establish = 10 * time.Second
@@ -60,6 +64,7 @@ type mirror struct {
 	plan     *v1alpha1.NodePlan // as read last
 	said     string
 	err      error
+	wrote    time.Time // the status
 }
 
 var (
@@ -84,16 +89,25 @@ func Run(ctx context.Context, o Options) error {
 	go m.watch(ctx, fabricPeers, "", wake)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	woken, listed := true, time.Now()
+	woken, next, pause := true, time.Time{}, time.Duration(0)
 	for {
-		if woken || time.Since(listed) > relist || m.err != nil {
+		ran := woken || !time.Now().Before(next)
+		if ran {
 			m.err = m.round(ctx)
-			listed = time.Now()
 			m.say(m.err)
 		}
-		if err := m.report(ctx); err != nil && ctx.Err() == nil {
-			m.Log.Debug("status not written", "reason", err.Error())
-			listed = time.Time{} // the plan changed meanwhile, or the API is away: read again
+		err := m.report(ctx)
+		if err != nil && ctx.Err() == nil {
+			m.Log.Debug("status not written", "reason", err.Error()) // the plan changed meanwhile, or the API is away: read again
+		}
+		switch now := time.Now(); {
+		case m.err == nil && err == nil:
+			if pause = 0; ran {
+				next = now.Add(relist)
+			}
+		case ran || next.Sub(now) > mostPause:
+			pause = min(2*pause+every, mostPause)
+			next = now.Add(pause/2 + rand.N(pause/2))
 		}
 		select {
 		case <-ctx.Done():
@@ -336,6 +350,12 @@ func (m *mirror) report(ctx context.Context) error {
 func (m *mirror) status(ctx context.Context, change func(*v1alpha1.NodePlanStatus)) error {
 	next := m.plan.DeepCopy()
 	change(&next.Status)
+	if drift := next.Status.Drift; time.Since(m.wrote) < driftEvery { // a repair war is no reason to write every second
+		next.Status.Drift = m.plan.Status.Drift
+		if !equality.Semantic.DeepEqual(next.Status, m.plan.Status) {
+			next.Status.Drift = drift
+		}
+	}
 	if equality.Semantic.DeepEqual(next.Status, m.plan.Status) {
 		return nil
 	}
@@ -348,6 +368,7 @@ func (m *mirror) status(ctx context.Context, change func(*v1alpha1.NodePlanStatu
 	if err != nil {
 		return fmt.Errorf("write the status: %w", err)
 	}
+	m.wrote = time.Now()
 	p := &v1alpha1.NodePlan{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, p); err != nil {
 		return fmt.Errorf("read the status back: %w", err)

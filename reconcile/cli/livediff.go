@@ -22,6 +22,7 @@ type candidate struct {
 	name, version, revision string
 	origins                 map[string]model.Origin
 	states                  map[string]model.NodeState
+	grouped                 map[string]bool            // nil: every node with a state is the bundle's
 	references              []v1alpha1.ObjectReference // nil: not known
 	peers                   []v1alpha1.FabricPeersSpec // of every bundle, afterwards
 }
@@ -42,6 +43,7 @@ func candidateFrom(r desired.Rendering, present []v1alpha1.FabricPeers, bundle s
 			return c, err
 		}
 	}
+	c.grouped = r.Grouped
 	for name, l := range r.Rendered.Layers {
 		p := &v1alpha1.NodePlan{Spec: v1alpha1.NodePlanSpec{Bundle: bundle, Layers: v1alpha1.Layers{Bundle: &l}}}
 		p.Name = name
@@ -103,7 +105,8 @@ func liveNodes(c live.Cluster, nb *v1alpha1.NetworkBundle, next candidate) ([]li
 		name := c.Nodes.Items[i].Name
 		st, ok := next.states[name]
 		p := plans[name]
-		if !ok || p != nil && p.Spec.Bundle != "" && p.Spec.Bundle != nb.Name {
+		own := p != nil && p.Spec.Bundle == nb.Name
+		if !ok || p != nil && p.Spec.Bundle != "" && !own || next.grouped != nil && !next.grouped[name] && !own {
 			continue
 		}
 		n := liveNode{name: name, docs: [2]*model.NodeState{1: &st}, now: &st}

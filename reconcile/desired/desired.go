@@ -40,6 +40,7 @@ type Rendering struct {
 	Revision    string
 	Rendered    publish.Rendered
 	Nodes       []model.Node
+	Grouped     map[string]bool              // nodes in a group of the bundle: others are not its own
 	Objects     []*unstructured.Unstructured // networks, tenants, definitions
 	References  []v1alpha1.ObjectReference   // of objects
 	Assignments []v1alpha1.Assignment        // numbers that networks left open, old and new; sorted
@@ -77,7 +78,7 @@ func Decide(snap source.Snapshot, from publish.Origin, w World) (Rendering, erro
 		}
 	}
 	slices.SortFunc(out.Assignments, func(a, b v1alpha1.Assignment) int { return cmp.Compare(a.Network, b.Network) })
-	out.Nodes = bundle.Nodes
+	out.Nodes, out.Grouped = bundle.Nodes, grouped(bundle)
 	out.Objects, err = objects(result, bundle, from)
 	for _, o := range out.Objects {
 		out.References = append(out.References, apply.Reference(o))
@@ -102,20 +103,43 @@ func wishes(networks []model.Network) map[string]bool {
 // nodesOf are the cluster's nodes: labels are the API's, on top of those in the bundle; addresses the bundle's. A node that
 // only the bundle knows has no plan: nobody would read it.
 func nodesOf(bundle []model.Node, nodes []corev1.Node) []model.Node {
+	declared := make(map[string]model.Node, len(bundle))
+	for _, b := range bundle {
+		declared[b.Name] = b
+	}
 	var out []model.Node
 	for i := range nodes {
 		n := model.Node{Name: nodes[i].Name, Labels: map[string]string{}, Slot: -1}
-		for _, b := range bundle {
-			if b.Name == n.Name {
-				maps.Copy(n.Labels, b.Labels)
-				n.Interfaces = b.Interfaces
-			}
+		if b, ok := declared[n.Name]; ok {
+			maps.Copy(n.Labels, b.Labels)
+			n.Interfaces = b.Interfaces
 		}
 		maps.Copy(n.Labels, nodes[i].Labels)
 		out = append(out, n)
 	}
 	slices.SortFunc(out, func(a, b model.Node) int { return cmp.Compare(a.Name, b.Name) })
 	return out
+}
+
+// grouped are the nodes that a group of the bundle selects; all, if it has no groups.
+func grouped(b model.Bundle) map[string]bool {
+	out := map[string]bool{}
+	for _, n := range b.Nodes {
+		out[n.Name] = len(b.Groups) == 0 || slices.ContainsFunc(b.Groups, func(g model.NodeGroup) bool {
+			for k, v := range g.Selector {
+				if have, ok := n.Labels[k]; !ok || have != v {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	return out
+}
+
+// Owns says whether a node is the bundle's: in a group of it, or with a plan of it, which is emptied then.
+func (r Rendering) Owns(node, bundle string, p *v1alpha1.NodePlan) bool {
+	return r.Grouped[node] || p != nil && p.Spec.Bundle == bundle
 }
 
 // objects are the manifests to apply, labelled with the bundle and with the document they come from.

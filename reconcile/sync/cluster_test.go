@@ -556,10 +556,8 @@ func TestClusterHandsOnObjects(t *testing.T) {
 	s.must(s.c.Update(ctx, n))
 	s.must(s.c.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n4", Labels: map[string]string{"role": "edge"}}}))
 	s.judge(func(string, v1alpha1.Layer) string { return "" })
-	b := s.done("edge", next)
-	if b.Status.Nodes != "4/4" {
-		s.until("edge", "4/4", func(b *v1alpha1.NetworkBundle) bool { return b.Status.Nodes == "4/4" })
-	}
+	s.done("edge", next)
+	s.until("edge", "3/3", func(b *v1alpha1.NetworkBundle) bool { return b.Status.Nodes == "3/3" })
 	var n3, n4 v1alpha1.NodePlan
 	s.must(s.c.Get(ctx, client.ObjectKey{Name: "n3"}, &n3))
 	s.must(s.c.Get(ctx, client.ObjectKey{Name: "n4"}, &n4))
@@ -567,9 +565,26 @@ func TestClusterHandsOnObjects(t *testing.T) {
 		t.Error("the node that left the group has the group's plan")
 	}
 
+	// It is another bundle's now.
+	core := files(1400)
+	for k, v := range core {
+		core[k] = strings.NewReplacer("role: edge", "role: core", "name: data", "name: coredata", "name: voice, namespace: acme", "name: voice, namespace: globex", "name: acme", "name: globex", "[acme]", "[globex]", "100-199", "300-399", "vlan: 110", "vlan: 310").Replace(v)
+	}
+	s.commit("core", core)
+	s.bundle("core")
+	if b := s.done("core", core); b.Status.Nodes != "1/1" {
+		t.Errorf("%+v", b.Status)
+	}
+	s.must(s.c.Get(ctx, client.ObjectKey{Name: "n3"}, &n3))
+	if n3.Spec.Bundle != "core" {
+		t.Errorf("n3 is of %q", n3.Spec.Bundle)
+	}
+	s.must(s.c.Delete(ctx, &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "core"}}))
+	s.gone("core")
+
 	// A node leaves the cluster.
 	s.must(s.c.Delete(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n4"}}))
-	s.until("edge", "3/3", func(b *v1alpha1.NetworkBundle) bool { return b.Status.Nodes == "3/3" })
+	s.until("edge", "2/2", func(b *v1alpha1.NetworkBundle) bool { return b.Status.Nodes == "2/2" })
 
 	// A foreign manager takes a field over.
 	data := &danmv1.ClusterNetwork{}

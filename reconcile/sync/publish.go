@@ -20,6 +20,7 @@ import (
 	"danm.io/danm/reconcile/status"
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
 )
 
 // publish takes one step towards the rendering. What a later step needs is recorded before it: the inventory before objects,
@@ -76,6 +77,9 @@ func (r *Reconciler) input(nb *v1alpha1.NetworkBundle, d *desired.Rendering, kno
 		Now: r.Now(), Patience: d.Bundle.ConfirmTimeout + r.Patience,
 	}
 	for _, n := range d.Nodes {
+		if !d.Owns(n.Name, nb.Name, known[n.Name]) {
+			continue
+		}
 		in.Nodes = append(in.Nodes, publish.Node{Name: n.Name, Labels: n.Labels, Plan: known[n.Name], Wanted: d.Rendered.Layers[n.Name]})
 	}
 	return in
@@ -101,6 +105,9 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 	} else {
 		nb.Status.Inventory = d.References
 	}
+	if err := r.release(ctx, nb, d, known); err != nil {
+		return err
+	}
 	nb.Status.Assignments = d.Assignments
 	if nb.Status.RolledOut == nil || nb.Status.RolledOut.Name != d.Revision {
 		if err := r.collect(ctx, nb, d); err != nil {
@@ -109,6 +116,29 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 	}
 	nb.Status.RolledOut = revision(d.Revision, metav1.NewTime(r.Now()), nb.Status.RolledOut)
 	nb.Status.Version = d.Bundle.Version
+	return nil
+}
+
+// release lets nodes go that are in no group any more, once nothing of the bundle is left on them: another bundle may have them.
+func (r *Reconciler) release(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) error {
+	nothing := model.NodePlan{}.Digest()
+	for _, n := range d.Nodes {
+		p := known[n.Name]
+		if d.Grouped[n.Name] || p == nil || p.Spec.Bundle != nb.Name {
+			continue
+		}
+		l, a := p.Spec.Layers.Bundle, p.Status.Applied
+		if l == nil || a == nil || l.Digest != nothing || a.Digest != nothing {
+			continue
+		}
+		next := p.DeepCopy()
+		next.Spec.Bundle, next.Spec.LastGood = "", nil
+		delete(next.Labels, v1alpha1.LabelBundle)
+		err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.FieldManager))
+		if client.IgnoreNotFound(err) != nil {
+			return apply.Reason("NodePlan "+p.Name, err)
+		}
+	}
 	return nil
 }
 
@@ -145,6 +175,9 @@ func conclude(nb *v1alpha1.NetworkBundle, d *desired.Rendering, decision publish
 	rollout := decision.Rollout
 	progress := fmt.Sprintf("%s: wave %d, %d of %d nodes done", v1alpha1.ShortRevision(d.Revision), rollout.Wave, rollout.Done, rollout.Total)
 	late := len(rollout.Late) > 0
+	if late { // passed over, and not done
+		progress += "; late: " + some(rollout.Late)
+	}
 	reason, message := string(diag.RolledOut), fmt.Sprintf("%s on %s nodes", v1alpha1.ShortRevision(d.Revision), nb.Status.Nodes)
 	switch {
 	case decision.Phase != publish.Complete:

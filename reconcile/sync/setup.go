@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -27,12 +28,24 @@ func (r *Reconciler) Setup(m ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(m).
 		Named("networkbundle").
 		For(&v1alpha1.NetworkBundle{}, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
-		Watches(&v1alpha1.NodePlan{}, handler.EnqueueRequestsFromMapFunc(r.bundleOfPlan)).
+		Watches(&v1alpha1.NodePlan{}, handler.EnqueueRequestsFromMapFunc(r.bundleOfPlan), builder.WithPredicates(progress)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.everyBundle), builder.WithPredicates(labelsChanged)).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.bundlesOfConfigMap)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4, ReconciliationTimeout: 2 * time.Minute, RateLimiter: pause()}).
 		Complete(r)
 }
+
+// progress is true of what rollouts and renderings look at: the rest of a plan's status, drift above all, changes often.
+var progress = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	a, okA := e.ObjectOld.(*v1alpha1.NodePlan)
+	b, okB := e.ObjectNew.(*v1alpha1.NodePlan)
+	if !okA || !okB || a.Generation != b.Generation || !maps.Equal(a.Annotations, b.Annotations) {
+		return true
+	}
+	x, y := a.Status, b.Status
+	return x.HandledRetry != y.HandledRetry || !equality.Semantic.DeepEqual(
+		[]any{x.Applied, x.Refused, x.Hardware, x.Underlays}, []any{y.Applied, y.Refused, y.Hardware, y.Underlays})
+}}
 
 // labelsChanged is true of nodes that come, go, or are labelled otherwise; their heartbeats are not.
 var labelsChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {

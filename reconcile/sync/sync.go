@@ -67,6 +67,7 @@ type memory struct {
 	snap       *source.Snapshot
 	endpoint   string
 	fetchErr   error
+	pause      time.Duration // before the next look after a failure
 	fetchedAt  time.Time
 	worldSum   [32]byte
 	rendering  desired.Rendering
@@ -220,7 +221,13 @@ func failed(err error, otherwise string) status.Outcome {
 func (r *Reconciler) fetch(ctx context.Context, nb *v1alpha1.NetworkBundle, m *memory) error {
 	request := nb.Annotations[v1alpha1.AnnotationRequestedAt]
 	due := m.fetchedAt.IsZero() || m.generation != nb.Generation || m.request != request || nb.Spec.ConfigMaps != nil ||
-		r.Now().Sub(m.fetchedAt) >= interval(nb) || m.fetchErr != nil
+		r.Now().Sub(m.fetchedAt) >= interval(nb)
+	if m.fetchErr != nil && nb.Spec.ConfigMaps == nil { // events of nodes must not hammer a repository that is away
+		due = due || r.Now().Sub(m.fetchedAt) >= m.pause
+		if !due {
+			return m.fetchErr
+		}
+	}
 	if due {
 		start := r.Now()
 		f, endpoint, err := r.open(ctx, nb)
@@ -231,6 +238,7 @@ func (r *Reconciler) fetch(ctx context.Context, nb *v1alpha1.NetworkBundle, m *m
 		m.fetchedAt, m.generation, m.request, m.fetchErr = r.Now(), nb.Generation, request, err
 		r.Metrics.fetched(nb.Name, err, r.Now().Sub(start))
 		if err != nil {
+			m.pause = min(max(2*m.pause, time.Second), interval(nb), time.Minute)
 			if code := snapshot.Code(err); code != "" {
 				err = fail.Waiting(string(code), 0, err)
 			}
@@ -238,7 +246,7 @@ func (r *Reconciler) fetch(ctx context.Context, nb *v1alpha1.NetworkBundle, m *m
 			status.Set(&nb.Status.Conditions, nb.Generation, ConditionFetched, false, fail.Of(err, string(diag.APIUnavailable)).Reason, err.Error())
 			return err
 		}
-		m.snap, m.endpoint = &snap, endpoint
+		m.snap, m.endpoint, m.pause = &snap, endpoint, 0
 	}
 	nb.Status.HandledRequest = request
 	nb.Status.Fetched = revision(m.snap.Revision, metav1.NewTime(m.fetchedAt), nb.Status.Fetched)
