@@ -1,5 +1,6 @@
 // Package v1alpha1 is danm.io/v1alpha1, the API of the cluster home: NetworkBundle says where a bundle comes from and what
-// became of it, NodePlan and PlanSegment carry to each node what its kernel should have, FabricPeers where the others are.
+// became of it, NodePlan and PlanSegment carry to each node what its kernel should have, FabricPeers where the others are, and
+// IPBlock whose an address range is.
 //
 // Users write NetworkBundles; the rest is the controller's, and a NodePlan's status the node's. The types depend on
 // apimachinery alone. What a bundle's documents mean is not said here (spec/bundle/v1).
@@ -27,6 +28,7 @@ const (
 	KindNodePlan      = "NodePlan"
 	KindPlanSegment   = "PlanSegment"
 	KindFabricPeers   = "FabricPeers"
+	KindIPBlock       = "IPBlock"
 )
 
 // GroupVersion of every kind in this package.
@@ -35,7 +37,7 @@ var GroupVersion = schema.GroupVersion{Group: Group, Version: Version}
 // AddToScheme makes the kinds known to clients.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &NetworkBundle{}, &NetworkBundleList{}, &NodePlan{}, &NodePlanList{},
-		&PlanSegment{}, &PlanSegmentList{}, &FabricPeers{}, &FabricPeersList{})
+		&PlanSegment{}, &PlanSegmentList{}, &FabricPeers{}, &FabricPeersList{}, &IPBlock{}, &IPBlockList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -142,6 +142,41 @@ type NodePlanStatus struct {
 	// Underlays are addresses on the devices of fabrics that the bundle does not declare, by device.
 	// +optional
 	Underlays map[string]string `json:"underlays,omitempty"`
+	// Addresses are the spaces in which the node owns addresses, and how they are used.
+	// +optional
+	// +listType=map
+	// +listMapKey=space
+	// +kubebuilder:validation:MaxItems=2048
+	Addresses []AddressUse `json:"addresses,omitempty"`
+	// Attached counts the interfaces of Pods by network: "ClusterNetwork/oam", "TenantNetwork/acme/voice".
+	// +optional
+	Attached map[string]int32 `json:"attached,omitempty"`
+}
+
+// AddressUse is what a node's addresses of one space are doing.
+type AddressUse struct {
+	// Space is the hash of the space, as IPBlocks have it.
+	// +required
+	// +kubebuilder:validation:MaxLength=16
+	Space string `json:"space"`
+	// Held by Pods.
+	// +required
+	Held int64 `json:"held"`
+	// Cooling: freed a short while ago.
+	// +optional
+	Cooling int64 `json:"cooling,omitempty"`
+	// Frozen: in blocks from before a lost journal, not given out yet.
+	// +optional
+	Frozen int64 `json:"frozen,omitempty"`
+	// Free to be given out by this node, saturating at 2^53.
+	// +optional
+	Free int64 `json:"free,omitempty"`
+	// Offers are free addresses that the node would cede.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=39
+	Offers []string `json:"offers,omitempty"`
 }
 
 // AppliedPlan is a plan by revision and digest.
