@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,6 +40,7 @@ type Service struct {
 	stopped chan struct{}
 	once    sync.Once
 	unlock  func() error
+	permit  atomic.Pointer[func() error] // see mayGive
 
 	mu       sync.Mutex // guards what follows, and is held during a commit
 	st       *state

@@ -43,8 +43,8 @@ func (t *Tx) Static(s *Space, a netip.Addr, holder uint32) error {
 			return fmt.Errorf("address %s is the network or broadcast address of %s: %w", a, g.CIDR, ErrReserved)
 		}
 	}
-	if owner := g.Owner(a); owner != g.Slot {
-		return &NotOursError{Addr: a, Owner: owner, Slot: g.Slot, Slots: g.Slots, Prefix: g.CIDR}
+	if !s.Owns(a) {
+		return &NotOursError{Addr: a, Owner: g.Owner(a), Slot: g.Slot, Slots: g.Slots, Prefix: g.CIDR}
 	}
 	if h, held := s.Holder(a); held {
 		return &TakenError{Addr: a, Holder: h}
@@ -123,6 +123,9 @@ func (s *Space) ours(offsets []span) []span {
 		if x, ok := s.geo.own(r.lo, r.hi); ok {
 			out = append(out, x)
 		}
+	}
+	if s.geo.Claimed {
+		out = intersect(out, s.usable)
 	}
 	return out
 }
