@@ -56,6 +56,7 @@ type Meta struct {
 	Epoch     int64    // of the newest start that API and journal agree on
 	Raising   int64    // that was about to be written
 	Renewed   int64    // when the lease was renewed last, by this node's clock: Unix time in nanoseconds
+	Renewing  int64    // when a renewal was about to be written
 	Version   uint64   // the highest version of the API's objects seen
 	Suspect   string   // not "": the API went back in time; claims wait until somebody has checked
 	Lost      []string // sandboxes and namespaces seen when the journal was found lost, as long as one of them is there

@@ -110,7 +110,7 @@ func appendBlockGone(b []byte, id uint32, p netip.Prefix) []byte {
 
 func appendMeta(b []byte, m Meta) []byte {
 	b = appendString(append(b, tagMeta), m.Identity)
-	for _, n := range []int64{m.Epoch, m.Raising, m.Renewed, m.LostSince} {
+	for _, n := range []int64{m.Epoch, m.Raising, m.Renewed, m.Renewing, m.LostSince} {
 		b = binary.AppendVarint(b, n)
 	}
 	b = binary.AppendUvarint(b, m.Version)
@@ -218,7 +218,7 @@ func (d *decoder) block() (id uint32, x Block) {
 
 func (d *decoder) meta() (m Meta) {
 	m.Identity = string(d.bytes())
-	for _, n := range []*int64{&m.Epoch, &m.Raising, &m.Renewed, &m.LostSince} {
+	for _, n := range []*int64{&m.Epoch, &m.Raising, &m.Renewed, &m.Renewing, &m.LostSince} {
 		*n = d.varint()
 	}
 	m.Version, m.Suspect = d.uvarint(), string(d.bytes())

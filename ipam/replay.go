@@ -81,7 +81,9 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 		p := d.bytes()
 		return s.applyRecord(p, rec{off: end - int64(len(d.b)) - int64(len(p)), gen: uint32(gen), n: uint32(len(p))})
 	case tagDelete:
-		sandbox, at := string(d.bytes()), min(d.varint(), now)
+		sandbox, told := string(d.bytes()), d.varint()
+		s.latest = max(s.latest, told)
+		at := min(told, now)
 		ri, ok := s.st.bySandbox[s.st.digest(sandbox)]
 		if !ok {
 			return fmt.Errorf("%w: sandbox %s deleted, but never made", ErrCorrupt, sandbox)
@@ -112,7 +114,9 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 		}
 		s.st.removeBlock(ss.key, p)
 	case tagMeta:
-		s.st.setMeta(d.meta())
+		m := d.meta()
+		s.latest = max(s.latest, m.Renewed, m.Renewing, m.LostSince)
+		s.st.setMeta(m)
 	case tagWhole, tagEnd:
 	default:
 		return fmt.Errorf("%w: entry of unknown kind %#x", ErrCorrupt, tag)
@@ -122,6 +126,7 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 
 func (s *Service) applyBlock(d *decoder) error {
 	id, b := d.block()
+	s.latest = max(s.latest, b.Since)
 	ss := s.st.byID[id]
 	if d.bad || ss == nil || !ss.space.Geometry().Claimed || !ss.key.CIDR.Overlaps(b.CIDR) || b.CIDR.Bits() < ss.key.CIDR.Bits() {
 		return fmt.Errorf("%w: block %s of no space", ErrCorrupt, b.CIDR)

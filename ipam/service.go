@@ -44,6 +44,7 @@ type Service struct {
 
 	mu       sync.Mutex // guards what follows, and is held during a commit
 	st       *state
+	latest   int64 // the latest time in the journal: Unix time in nanoseconds
 	j        *journal
 	framed   []byte  // the frame being filled, with room for its header
 	carry    uint32  // next place in st.recs to be looked at while j.old is there

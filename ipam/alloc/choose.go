@@ -161,6 +161,12 @@ func reserved(g Geometry) []span {
 	return []span{{}}
 }
 
+// Reserved says whether an address of a masked CIDR is the network's own, see Static.
+func Reserved(cidr netip.Prefix, a netip.Addr) bool {
+	g := Geometry{CIDR: cidr, Block: 1, Slots: 1}
+	return cidr.Contains(a) && inSpans(reserved(g), g.offset(a))
+}
+
 func inSpans(spans []span, v U128) bool {
 	for _, x := range spans {
 		if !v.less(x.lo) && !x.hi.less(v) {
