@@ -297,6 +297,9 @@ func (k *Keeper) suspect(why string) error {
 		return nil
 	}
 	k.o.Log.Error("the API server went back in time; no claims until `danmctl ipam check --accept`", "reason", why)
+	k.mu.Lock()
+	k.renewAt = 0 // the lease is to tell of it
+	k.mu.Unlock()
 	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.Suspect = nonce() }); return nil })
 }
 
