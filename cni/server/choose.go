@@ -49,9 +49,6 @@ func choose(state model.NodeState, c call) (choice, error) {
 		if q, err = reserved(q, n, c.args.namespace); err != nil {
 			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 		}
-		if err := homeHasAddresses(state, q, n); err != nil {
-			return choice{}, err
-		}
 		item := chosen{request: q, network: n, ifName: interfaceName(i, n, c)}
 		if e := utils.ValidateInterfaceName(item.ifName); e != nil || names[item.ifName] {
 			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
@@ -64,16 +61,6 @@ func choose(state model.NodeState, c call) (choice, error) {
 		out.items = append(out.items, item)
 	}
 	return out, nil
-}
-
-// homeHasAddresses refuses what would need cluster-wide address blocks: shares by slot are the local home's.
-func homeHasAddresses(state model.NodeState, q model.InterfaceRequest, n model.Network) error {
-	for _, r := range []model.AddressRequest{q.IP, q.IP6} {
-		if state.Home == model.ClusterHome && r.Mode != model.NoAddress && r.Mode != model.AddressNone {
-			return fail(CodeAddressUnusable, diag.IPAMNotInCluster, fmt.Errorf("network %s: addresses are not handed out in the cluster home yet; ask for none", n.Key()))
-		}
-	}
-	return nil
 }
 
 // interfaceName: the first is what the runtime asks for (eth0); others have the network's prefix, or eth, and the

@@ -49,6 +49,7 @@ func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Att
 	p := attachedPod{name: namespace + "/" + pod}
 	for _, at := range interfaces {
 		p.devices = append(p.devices, at.Device)
+		p.networks = append(p.networks, string(at.NetworkKind)+"/"+at.Network)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,6 +60,19 @@ func (s *Server) forget(sandbox string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pods, sandbox)
+}
+
+// Attached counts the interfaces of Pods by network: "ClusterNetwork/oam", "TenantNetwork/acme/voice".
+func (s *Server) Attached() map[string]int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]int32{}
+	for _, p := range s.pods {
+		for _, n := range p.networks {
+			out[n]++
+		}
+	}
+	return out
 }
 
 func byDevice(pods map[string]attachedPod) map[string][]string {

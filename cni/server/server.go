@@ -76,8 +76,9 @@ type Server struct {
 }
 
 type attachedPod struct {
-	name    string // "namespace/name"
-	devices []string
+	name     string // "namespace/name"
+	devices  []string
+	networks []string // kind and key
 }
 
 // New reads the records of earlier lives. The server answers from Serve on.

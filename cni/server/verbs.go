@@ -11,6 +11,7 @@ import (
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -51,7 +52,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id}
 	grants, err := s.opts.IPAM.Acquire(ctx, ipam.Intent{
 		Sandbox: c.ContainerID, PodUID: c.args.uid, Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
-		Slot: p.state.Slot, Slots: p.state.Slots,
+		Slot: p.state.Slot, Slots: p.state.Slots, Claimed: p.state.Home == model.ClusterHome,
 		Record: func(g []ipam.Grant) ([]byte, error) {
 			r := rec
 			r.Interfaces = p.attachments(g)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"k8s.io/client-go/rest"
@@ -28,6 +28,8 @@ type Settings struct {
 	CNIConfDir  string
 	MetricsAddr string
 	API         *rest.Config // the cluster home's API server, nil = local home
+	Namespace   string       // of the node's Lease
+	SysRoot     string       // where /etc/machine-id and /run are found
 }
 
 // JournalDir is where IPAM's journal stands below the state directory.
@@ -48,21 +50,27 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	if err != nil {
 		return err
 	}
-	addresses, err := ipam.Open(filepath.Join(s.StateDir, JournalDir), ipam.Options{Log: log})
+	addresses, err := openAddresses(ctx, s, log)
 	if err != nil {
 		return fmt.Errorf("open the address journal: %w", err)
 	}
-	defer func() { err = errors.Join(err, addresses.Close()) }()
+	defer func() { err = errors.Join(err, addresses.journal.Close()) }()
 	links, err := attach.New()
 	if err != nil {
 		return err
 	}
 	defer links.Close()
-	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses, Attacher: links, Log: log, Observe: a.m.cniCall})
+	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall})
 	if err != nil {
 		return err
 	}
 	a.opts.Attachments = cni
+	a.usage = func() ([]v1alpha1.AddressUse, map[string]int32) { return addresses.usage(), cni.Attached() }
+	addresses.measure(a.m.registry)
+	ctx, cancel := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() { defer close(kept); addresses.run(ctx) }()
+	defer func() { cancel(); <-kept }()
 	if s.API == nil {
 		return a.Run(ctx)
 	}
@@ -71,12 +79,11 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		return fmt.Errorf("the cluster home writes %s: %w", s.StateDir, err)
 	}
 	defer release()
-	ctx, cancel := context.WithCancel(ctx)
 	mirrored := make(chan error, 1)
 	go func() {
 		defer cancel()
 		mirrored <- mirror.Run(ctx, mirror.Options{Node: s.Node, Config: s.API, Dir: a.dir, View: a.view, Retry: guard.Client{Dir: s.StateDir}.Retry,
-			NoRecords: func() error { return noRecords(addresses) }, Log: log})
+			NoRecords: func() error { return noRecords(addresses.journal) }, Log: log})
 	}()
 	err = a.Run(ctx)
 	cancel()
@@ -87,7 +94,10 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 func noRecords(addresses *ipam.Service) error {
 	records, err := addresses.List()
 	if err == nil && len(records) > 0 {
-		err = fmt.Errorf("%d Pods have records in the address journal (%s)", len(records), diag.HomeSwitch)
+		return fmt.Errorf("%d Pods have records in the address journal (%s)", len(records), diag.HomeSwitch)
+	}
+	if n := len(addresses.Blocks()); err == nil && n > 0 {
+		err = fmt.Errorf("the node has %d blocks of addresses (%s)", n, diag.HomeSwitch)
 	}
 	return err
 }
@@ -108,6 +118,9 @@ func (a *Agent) view(context.Context) mirror.View {
 	}
 	if u := a.underlays.Load(); u != nil {
 		v.Underlays = *u
+	}
+	if a.usage != nil {
+		v.Addresses, v.Attached = a.usage()
 	}
 	return v
 }
