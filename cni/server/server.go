@@ -70,7 +70,7 @@ type Server struct {
 	everReady atomic.Bool
 
 	mu   sync.Mutex
-	pods map[string]attachedPod // by sandbox: a cache of the records, for Pods
+	pods map[string]attachedPod // by sandbox key: a cache of the records, for Pods
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
 }
@@ -107,7 +107,7 @@ func New(opts Options) (*Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("attachment of sandbox %s: %w", r.Sandbox, err)
 		}
-		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.Interfaces)
+		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.all())
 	}
 	return s, nil
 }

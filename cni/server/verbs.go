@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
 	"github.com/containernetworking/cni/pkg/types"
@@ -109,8 +110,10 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 func (s *Server) takeDown(ctx context.Context, pod attach.Pod, rec record) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
-	if err := s.opts.Attacher.Detach(ctx, pod, rec.Interfaces); err != nil {
-		return fmt.Errorf("take links down: %w", err)
+	if len(rec.Interfaces) > 0 {
+		if err := s.opts.Attacher.Detach(ctx, pod, rec.Interfaces); err != nil {
+			return fmt.Errorf("take links down: %w", err)
+		}
 	}
 	if err := s.opts.IPAM.Release(ctx, pod.Sandbox); err != nil {
 		return fmt.Errorf("release addresses: %w", err)
@@ -126,12 +129,14 @@ func (s *Server) evict(ctx context.Context, old ipam.Record) error {
 	if err != nil {
 		return err
 	}
-	netns := s.netns(nil, rec)
-	if netns != nil {
-		defer netns.Close()
-	}
-	if err := s.opts.Attacher.Detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec.Interfaces); err != nil {
-		return err
+	if len(rec.Interfaces) > 0 {
+		netns := s.netns(nil, rec)
+		if netns != nil {
+			defer netns.Close()
+		}
+		if err := s.opts.Attacher.Detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec.Interfaces); err != nil {
+			return err
+		}
 	}
 	s.forget(old.Sandbox)
 	return nil
@@ -182,11 +187,16 @@ func (s *Server) del(ctx context.Context, c call) error {
 	return s.takeDown(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: netns}, rec)
 }
 
-// forsake detaches a sandbox whose ADD was answered to nobody.
-func (s *Server) forsake(sandbox string) {
+// forsake undoes an ADD that was answered to nobody.
+func (s *Server) forsake(req wire.Request) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
-	unlock, err := s.locks.lock(ctx, "sandbox/"+sandbox)
+	conf, err := parseConf(req.Stdin)
+	if err != nil {
+		return // such an ADD has done nothing
+	}
+	sandbox := keyOf(req, conf)
+	unlock, err := s.locks.lock(ctx, lockOf(sandbox))
 	if err != nil {
 		return
 	}
