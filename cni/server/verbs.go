@@ -49,7 +49,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 		return nil, fmt.Errorf("wait for the Pod's other call: %w", err)
 	}
 	defer unlock()
-	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id}
+	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
 	grants, err := s.opts.IPAM.Acquire(ctx, ipam.Intent{
 		Sandbox: c.ContainerID, PodUID: c.args.uid, Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
 		Slot: p.state.Slot, Slots: p.state.Slots,
@@ -226,7 +226,10 @@ func (s *Server) netns(given *os.File, rec record) *os.File {
 			return given
 		}
 	}
-	f, err := os.OpenFile(rec.Netns, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if rec.Boot != "" && s.opts.BootID != "" && rec.Boot != s.opts.BootID {
+		return nil // another namespace may have its number now
+	}
+	f, err := os.OpenFile(s.hostPath(rec.Netns), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}
