@@ -16,7 +16,7 @@ import (
 
 // ask has a Single from the owner of the block around it (R10). nil: it is this node's.
 func (k *Keeper) ask(ctx context.Context, root rootSeen, b Block, keptFor *v1alpha1.IPReservation) error {
-	around := root.grid.Block(b.CIDR.Addr())
+	around := root.cut.Block(b.CIDR.Addr())
 	block, err := k.api.Block(ctx, b.Space.object().BlockName(around))
 	if err != nil {
 		return fmt.Errorf("read block %s: %w", around, err)

@@ -226,6 +226,13 @@ func (p choice) wants() (out []ipam.Want) {
 
 // attachments completes the choice with the addresses given, one grant an interface. It is pure.
 func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
+	out := p.bare(grants)
+	addDefaults(out)
+	return out
+}
+
+// bare is attachments without a default route that no network brings.
+func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 	out := make([]model.Attachment, len(p.items))
 	for i, it := range p.items {
 		n := it.network
@@ -249,7 +256,6 @@ func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
 		}
 		out[i] = at
 	}
-	addDefaults(out)
 	return out
 }
 

@@ -23,7 +23,18 @@ type record struct {
 	IfName     string             `json:"ifName"` // CNI_IFNAME
 	Netns      string             `json:"netns"`
 	NetnsID    string             `json:"netnsID"` // attach.Identity: paths through /proc come to mean other namespaces
+	Boot       string             `json:"boot,omitempty"`
 	Interfaces []model.Attachment `json:"interfaces"`
+	// Given is what another plugin was given addresses by; the link is that plugin's, so it is not among Interfaces.
+	Given *model.Attachment `json:"given,omitempty"`
+}
+
+// all are the attachments that the record speaks of, whoever made the links.
+func (r record) all() []model.Attachment {
+	if r.Given == nil {
+		return r.Interfaces
+	}
+	return append(slices.Clone(r.Interfaces), *r.Given)
 }
 
 func (r record) encode() ([]byte, error) {

@@ -49,6 +49,12 @@ type Options struct {
 	Grace    time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
 	// Observe is told about each call: the CNI command ("other" for one unknown), how long it took, the error's CNI code (0 is success). nil = nobody.
 	Observe func(command string, took time.Duration, code uint)
+	// BootID is this boot's, as in /proc/sys/kernel/random/boot_id; "" = not known, then nothing is concluded from it.
+	BootID string
+	// SysRoot is where the host's /proc is found, "" = /.
+	SysRoot string
+	// Reclaimed is told about each record that GC freed, with the reason. nil = nobody.
+	Reclaimed func(reason string)
 }
 
 // maxCalls bounds the calls in progress; more wait in the socket's backlog.
@@ -70,7 +76,7 @@ type Server struct {
 	everReady atomic.Bool
 
 	mu   sync.Mutex
-	pods map[string]attachedPod // by sandbox: a cache of the records, for Pods
+	pods map[string]attachedPod // by sandbox key: a cache of the records, for Pods
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
 }
@@ -108,7 +114,7 @@ func New(opts Options) (*Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("attachment of sandbox %s: %w", r.Sandbox, err)
 		}
-		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.Interfaces)
+		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.all())
 	}
 	return s, nil
 }

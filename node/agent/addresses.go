@@ -15,6 +15,7 @@ import (
 	"danm.io/danm/cni/server"
 	"danm.io/danm/ipam"
 	"danm.io/danm/ipam/kube"
+	"danm.io/danm/node/cri"
 	"danm.io/danm/spec/api/v1alpha1"
 )
 
@@ -32,7 +33,7 @@ type addresses struct {
 }
 
 func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresses, error) {
-	a := &addresses{wake: make(chan struct{}, 1), log: log, sandboxes: func(context.Context) ([]string, error) { return namespaces(s.SysRoot) }}
+	a := &addresses{wake: make(chan struct{}, 1), log: log, sandboxes: living(s)}
 	var err error
 	if a.journal, err = ipam.OpenAnyway(ctx, filepath.Join(s.StateDir, JournalDir), ipam.Options{Log: log}, a.sandboxes); err != nil {
 		return nil, err
@@ -49,6 +50,23 @@ func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresse
 	}
 	a.keeper = ipam.NewKeeper(ipam.KeeperOptions{Service: a.journal, API: a.client, Node: s.Node, Sandboxes: a.sandboxes, Wake: a.wake, Boottime: boottime, Log: log})
 	return a, nil
+}
+
+// living is what may have addresses on this machine: the runtime's sandboxes, and named network namespaces, since a runtime
+// may not list a sandbox yet that it is setting up.
+func living(s Settings) func(context.Context) ([]string, error) {
+	runtime := cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot}
+	return func(ctx context.Context) ([]string, error) {
+		named, err := namespaces(s.SysRoot)
+		if err != nil {
+			return nil, err
+		}
+		ids, err := runtime.Sandboxes(ctx)
+		if err != nil && !errors.Is(err, cri.ErrNone) {
+			return nil, err
+		}
+		return append(named, ids...), nil
+	}
 }
 
 func (a *addresses) ipam() server.IPAM {

@@ -17,8 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"danm.io/danm/node/fake"
 	"danm.io/danm/ipam"
+	"danm.io/danm/node/fake"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/plan"
 	"danm.io/danm/node/probe"

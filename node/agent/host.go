@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/server"
 	"danm.io/danm/ipam"
+	"danm.io/danm/node/cri"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
@@ -29,7 +31,8 @@ type Settings struct {
 	MetricsAddr string
 	API         *rest.Config // the cluster home's API server, nil = local home
 	Namespace   string       // of the node's Lease
-	SysRoot     string       // where /etc/machine-id and /run are found
+	SysRoot     string       // where the host's /proc, /sys, /run and machine-id are found
+	CRISocket   string       // the container runtime's, "" = a usual one, cri.None = none
 }
 
 // JournalDir is where IPAM's journal stands below the state directory.
@@ -60,20 +63,32 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		return err
 	}
 	defer links.Close()
-	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall})
+	boot, err := guard.BootID(s.SysRoot)
+	if err != nil {
+		log.Warn("which boot this is is not known; nothing is concluded from it", "reason", err)
+	}
+	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
+		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne})
 	if err != nil {
 		return err
 	}
 	a.opts.Attachments = cni
 	a.usage = func() ([]v1alpha1.AddressUse, map[string]int32) { return addresses.usage(), cni.Attached() }
 	addresses.measure(a.m.registry)
+	sweeper := a.sweeper(cni, cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot})
 	ctx, cancel := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	go func() { defer close(kept); addresses.run(ctx) }()
-	defer func() { cancel(); <-kept }()
+	defer cancel()
+	defer inBackground(ctx, addresses.run)()
 	if s.API == nil {
+		defer inBackground(ctx, sweeper.run)()
 		return a.Run(ctx)
 	}
+	pods, err := mirror.NewPods(s.API, s.Node, log)
+	if err != nil {
+		return err
+	}
+	sweeper.pods = pods
+	defer inBackground(ctx, pods.Run, sweeper.run)()
 	release, err := a.dir.Lock()
 	if err != nil {
 		return fmt.Errorf("the cluster home writes %s: %w", s.StateDir, err)
@@ -88,6 +103,21 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	err = a.Run(ctx)
 	cancel()
 	return errors.Join(err, <-mirrored)
+}
+
+// sweeper frees what Pods that are gone without a DEL hold.
+func (a *Agent) sweeper(cni *server.Server, runtime cri.Runtime) *sweeper {
+	return &sweeper{holder: cni, sandboxes: runtime.Sandboxes, reclaimed: a.m.reclaimedOne, log: a.log, now: time.Now}
+}
+
+// inBackground runs what it is given until ctx ends or the function that it returns is called, which waits for their end.
+func inBackground(ctx context.Context, run ...func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, f := range run {
+		running.Go(func() { f(ctx) })
+	}
+	return func() { cancel(); running.Wait() }
 }
 
 // noRecords is nil when no Pod has anything from this node's journal.
@@ -124,6 +154,9 @@ func (a *Agent) view(context.Context) mirror.View {
 	}
 	return v
 }
+
+// reclaimedOne counts a record that was freed without a DEL.
+func (m *metrics) reclaimedOne(reason string) { m.reclaimed.WithLabelValues(reason).Inc() }
 
 // cniCall counts one call of the CNI binary.
 func (m *metrics) cniCall(command string, took time.Duration, code uint) {

@@ -31,6 +31,7 @@ type metrics struct {
 	held          prometheus.Gauge
 	cniCalls      *prometheus.CounterVec
 	cniSeconds    *prometheus.HistogramVec
+	reclaimed     *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -62,12 +63,16 @@ func newMetrics() *metrics {
 			"command", "code"),
 		cniSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "danm_cni_call_seconds",
 			Help: "Time from a CNI call's arrival to its answer.", Buckets: prometheus.ExponentialBuckets(.001, 2, 15)}, []string{"command"}),
+		reclaimed: counters("danm_ipam_reclaimed_total", "Records freed without a DEL, because nobody needed them any more.", "reason"),
 	}
 	m.registry.MustRegister(m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
-		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds,
+		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds, m.reclaimed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, verdict := range []string{"guilty", "inconclusive"} { // of a series that begins at 1 nobody sees the first increase
 		m.verdicts.WithLabelValues(verdict)
+	}
+	for _, reason := range []string{reasonSandbox, reasonPod, reasonReboot, "gc"} {
+		m.reclaimed.WithLabelValues(reason)
 	}
 	return m
 }
