@@ -17,6 +17,7 @@ import (
 type choice struct {
 	sandbox string
 	state   model.NodeState
+	owner   ipam.Sticky // for whom addresses of sticky networks are kept
 	items   []chosen
 }
 
@@ -219,7 +220,11 @@ func policyRoutesFit(q model.InterfaceRequest, n model.Network) error {
 
 func (p choice) wants() (out []ipam.Want) {
 	for _, it := range p.items {
-		out = append(out, ipam.Want{IfName: it.ifName, Network: it.network, IP: it.request.IP, IP6: it.request.IP6})
+		w := ipam.Want{IfName: it.ifName, Network: it.network, IP: it.request.IP, IP6: it.request.IP6}
+		if it.network.Sticky {
+			w.Sticky = p.owner
+		}
+		out = append(out, w)
 	}
 	return out
 }

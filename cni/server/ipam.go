@@ -93,6 +93,9 @@ func (s *Server) give(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.owner, err = s.owner(ctx, c, p); err != nil {
+		return nil, err
+	}
 	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
 	given := func(g []ipam.Grant) model.Attachment {
 		at := p.bare(g)

@@ -47,6 +47,9 @@ type Options struct {
 	Log      *slog.Logger  // nil = none
 	Timeout  time.Duration // of one call, 0 = 60 s
 	Grace    time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
+	// Owner tells which Pod of which StatefulSet a Pod is, the zero value for none. It is asked for networks that keep
+	// addresses by it; nil = no Pod is one's.
+	Owner func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error)
 	// Observe is told about each call: the CNI command ("other" for one unknown), how long it took, the error's CNI code (0 is success). nil = nobody.
 	Observe func(command string, took time.Duration, code uint)
 	// BootID is this boot's, as in /proc/sys/kernel/random/boot_id; "" = not known, then nothing is concluded from it.

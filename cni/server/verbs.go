@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -44,6 +45,9 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.owner, err = s.owner(ctx, c, p); err != nil {
+		return nil, err
+	}
 	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
 	unlock, err := s.locks.lock(ctx, "pod/"+c.args.uid)
 	if err != nil {
@@ -67,6 +71,19 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	rec.Interfaces = p.attachments(grants)
 	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
 	return s.makeLinks(ctx, c, rec)
+}
+
+// owner asks whose Pod this is, if a network of the choice keeps addresses by that.
+func (s *Server) owner(ctx context.Context, c call, p choice) (ipam.Sticky, error) {
+	sticky := slices.ContainsFunc(p.items, func(it chosen) bool { return it.network.Sticky })
+	if !sticky || s.opts.Owner == nil || p.state.Home != model.ClusterHome {
+		return ipam.Sticky{}, nil
+	}
+	of, err := s.opts.Owner(ctx, c.args.namespace, c.args.pod, c.args.uid)
+	if err != nil {
+		return of, fail(types.ErrTryAgainLater, diag.PodOwnerUnknown, fmt.Errorf("find out whether Pod %s/%s is a StatefulSet's: %w", c.args.namespace, c.args.pod, err))
+	}
+	return of, nil
 }
 
 func (s *Server) makeLinks(ctx context.Context, c call, rec record) ([]byte, error) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +18,7 @@ import (
 	"danm.io/danm/ipam"
 	"danm.io/danm/ipam/kube"
 	"danm.io/danm/node/cri"
+	"danm.io/danm/node/mirror"
 	"danm.io/danm/spec/api/v1alpha1"
 )
 
@@ -193,3 +196,39 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect is prometheus.Collector's.
 func (g gauges) Collect(ch chan<- prometheus.Metric) { g.collect(ch) }
+
+// ownerBy finds the StatefulSet of a Pod: in the mirror, or by asking once. nil where there are no Pods to ask about.
+func ownerBy(pods *mirror.Pods) func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error) {
+	if pods == nil {
+		return nil
+	}
+	return func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error) {
+		info, ok := pods.Known(uid)
+		if !ok {
+			var err error
+			if info, err = pods.Get(ctx, namespace, pod); err != nil {
+				return ipam.Sticky{}, err
+			}
+			if info.UID != uid && info.Static != uid {
+				return ipam.Sticky{}, fmt.Errorf("the API has another Pod of this name (UID %s): %w", info.UID, mirror.ErrNoPod)
+			}
+		}
+		return stickyOf(info), nil
+	}
+}
+
+// stickyOf is the Pod's place in its StatefulSet. Before Kubernetes 1.28 there is no label with the ordinal, which ends the name.
+func stickyOf(p mirror.PodInfo) ipam.Sticky {
+	if p.StatefulSetUID == "" {
+		return ipam.Sticky{}
+	}
+	text := p.Ordinal
+	if text == "" {
+		text = p.Name[strings.LastIndex(p.Name, "-")+1:]
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 {
+		return ipam.Sticky{}
+	}
+	return ipam.Sticky{Namespace: p.Namespace, StatefulSet: p.StatefulSet, UID: p.StatefulSetUID, Ordinal: int32(n)}
+}

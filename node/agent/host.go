@@ -63,12 +63,18 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		return err
 	}
 	defer links.Close()
+	var pods *mirror.Pods
+	if s.API != nil {
+		if pods, err = mirror.NewPods(s.API, s.Node, log); err != nil {
+			return err
+		}
+	}
 	boot, err := guard.BootID(s.SysRoot)
 	if err != nil {
 		log.Warn("which boot this is is not known; nothing is concluded from it", "reason", err)
 	}
 	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
-		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne})
+		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Owner: ownerBy(pods)})
 	if err != nil {
 		return err
 	}
@@ -82,10 +88,6 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	if s.API == nil {
 		defer inBackground(ctx, sweeper.run)()
 		return a.Run(ctx)
-	}
-	pods, err := mirror.NewPods(s.API, s.Node, log)
-	if err != nil {
-		return err
 	}
 	sweeper.pods = pods
 	defer inBackground(ctx, pods.Run, sweeper.run)()

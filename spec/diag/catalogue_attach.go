@@ -34,6 +34,7 @@ const (
 	PodAddressFrozen    Code = "PodAddressFrozen"
 	PodClaimFailed      Code = "PodClaimFailed"
 	PodAddressElsewhere Code = "PodAddressElsewhere"
+	PodOwnerUnknown     Code = "PodOwnerUnknown"
 )
 
 var attachCodes = []Explanation{
@@ -109,6 +110,9 @@ var attachCodes = []Explanation{
 	{PodAddressElsewhere, "another node has the address",
 		"A static, kept or borrowed address lies in a block of another node, which has it in use, refused, or did not answer in time.",
 		"The message names the node. Choose another address, or wait until it is free."},
+	{PodOwnerUnknown, "it is not known whether the Pod is a StatefulSet's",
+		"A sticky network keeps addresses for Pods of StatefulSets. The node has not been told of this Pod yet, and the API server did not answer.",
+		"Restore the way to the API server; the Pod is tried again by itself."},
 	{PodPolicyTable, "policy routes on a network without a routing table",
 		"proutes go into the network's table; without one they could not be set, and traffic would take another way than asked for.",
 		"Give the network a routing table (rt_tables), or remove the routes."},
