@@ -181,3 +181,6 @@ func (g Grid) at(off U128) netip.Addr {
 }
 
 func limited(n U128) int64 { return int64(min(n.saturate(), maxCounted)) }
+
+// Offset is the address n behind another one, wrapping at the end of the family.
+func Offset(a netip.Addr, n uint64) netip.Addr { return address(number(a).add(u64(n)), a.Is4()) }
