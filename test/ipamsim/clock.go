@@ -41,35 +41,52 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) error {
 	return err
 }
 
-// keyed is a lock for each of many names, which can be waited for with a context.
+// keyed is a lock for each of many names, which can be waited for with a context, first come, first served.
 type keyed struct {
 	mu   sync.Mutex
-	held map[string]chan struct{} // closed when it is free again
+	held map[string]*[]chan struct{} // who waits
 }
 
 func (k *keyed) lock(ctx context.Context, name string) (unlock func(), err error) {
-	for {
-		k.mu.Lock()
-		if k.held == nil {
-			k.held = map[string]chan struct{}{}
-		}
-		busy, ok := k.held[name]
-		if !ok {
-			free := make(chan struct{})
-			k.held[name] = free
-			k.mu.Unlock()
-			return func() {
-				k.mu.Lock()
-				delete(k.held, name)
-				k.mu.Unlock()
-				close(free)
-			}, nil
-		}
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[string]*[]chan struct{}{}
+	}
+	queue, busy := k.held[name]
+	if !busy {
+		k.held[name] = &[]chan struct{}{}
 		k.mu.Unlock()
-		select {
-		case <-busy:
-		case <-ctx.Done():
+		return func() { k.unlock(name) }, nil
+	}
+	mine := make(chan struct{}, 1)
+	*queue = append(*queue, mine)
+	k.mu.Unlock()
+	select {
+	case <-mine:
+		return func() { k.unlock(name) }, nil
+	case <-ctx.Done():
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, c := range *queue {
+		if c == mine {
+			*queue = append((*queue)[:i:i], (*queue)[i+1:]...)
 			return nil, ctx.Err()
 		}
 	}
+	go k.unlock(name) // it came just now
+	return nil, ctx.Err()
+}
+
+func (k *keyed) unlock(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	queue := k.held[name]
+	if len(*queue) == 0 {
+		delete(k.held, name)
+		return
+	}
+	next := (*queue)[0]
+	*queue = (*queue)[1:]
+	next <- struct{}{}
 }

@@ -75,13 +75,11 @@ func (s *Sim) cutAPI(machines []*Machine, d time.Duration) {
 func (s *Sim) deleteNode(m *Machine, d time.Duration) {
 	m.powerOff()
 	_ = s.world.Delete(world.Node, "", m.Name, world.Preconditions{})
-	s.mu.Lock()
-	for _, p := range s.pods {
+	for _, p := range s.allPods() {
 		if p.m == m {
-			s.tasks.Go(func() { p.remove(true) })
+			p.remove(true)
 		}
 	}
-	s.mu.Unlock()
 	s.later(d*300, func() { // up to 21 h: a block lease may pass, or not
 		s.register(m)
 		m.powerOn()

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"danm.io/danm/test/ipamsim/history"
@@ -50,7 +51,7 @@ type agent struct {
 	m      *Machine
 	ctx    context.Context
 	cancel context.CancelFunc
-	dead   bool
+	dead   atomic.Bool
 	disk   *process
 	stack  Stack         // nil until it is up
 	frozen chan struct{} // closed at the thaw
@@ -109,10 +110,10 @@ func (m *Machine) powerOff() {
 func (m *Machine) killLocked() Stack {
 	p := m.proc
 	m.proc = nil
-	if p == nil || p.dead {
+	if p == nil {
 		return nil
 	}
-	p.dead = true
+	p.dead.Store(true)
 	m.kills++
 	p.disk.Kill()
 	p.cancel()
@@ -164,19 +165,19 @@ func (m *Machine) startAgent(after time.Duration) {
 func (p *agent) up(stack Stack, err error) bool {
 	m, s := p.m, p.m.sim
 	s.mu.Lock()
-	if err == nil && !p.dead {
+	if err == nil && !p.dead.Load() {
 		p.stack = stack
 		m.wake()
 		s.mu.Unlock()
 		return true
 	}
-	if err != nil && !p.dead {
+	if err != nil && !p.dead.Load() {
 		s.startErrors[errText(err)]++
 	}
 	if m.proc == p {
 		m.proc = nil
 	}
-	p.dead = true
+	p.dead.Store(true)
 	p.disk.Kill()
 	p.cancel()
 	s.mu.Unlock()
@@ -190,19 +191,24 @@ func (m *Machine) newAgent() *agent {
 	p := &agent{m: m}
 	p.ctx, p.cancel = context.WithCancel(m.sim.ctx)
 	torn := rand.New(rand.NewPCG(m.rng.Uint64(), 1))
-	p.disk = m.Disk.Process(m.diskLeft, func() bool { return torn.IntN(2) == 0 }, func() { go m.diedWriting(p) })
+	p.disk = m.Disk.Process(m.diskLeft, func() bool { return torn.IntN(2) == 0 }, func() { m.diedWriting(p) })
 	m.diskLeft = 0
 	return p
 }
 
-// diedWriting is called when a process made its last write.
+// diedWriting is called when a process made its last write. From then on it does nothing; that it ended is seen at an
+// instant of its own.
 func (m *Machine) diedWriting(p *agent) {
-	m.sim.mu.Lock()
-	mine := m.proc == p
-	m.sim.mu.Unlock()
-	if mine {
-		m.kill()
-	}
+	p.dead.Store(true)
+	m.sim.tasks.Go(func() {
+		_ = m.sim.clock.sleep(m.sim.ctx, 1)
+		m.sim.mu.Lock()
+		mine := m.proc == p
+		m.sim.mu.Unlock()
+		if mine {
+			m.kill()
+		}
+	})
 }
 
 func (p *agent) env() Env {
@@ -228,7 +234,7 @@ func (p *agent) env() Env {
 func (p *agent) gate(ctx context.Context) error {
 	for {
 		p.m.sim.mu.Lock()
-		dead, frozen := p.dead || p.ctx.Err() != nil, p.frozen
+		dead, frozen := p.dead.Load() || p.ctx.Err() != nil, p.frozen
 		p.m.sim.mu.Unlock()
 		switch {
 		case dead:
@@ -249,7 +255,7 @@ func (p *agent) Up(ctx context.Context, id string, addrs []Address) error {
 	if err := p.gate(ctx); err != nil {
 		return err
 	}
-	serr := s.clock.sleep(p.ctx, time.Duration(100+len(id)*7+int(s.coin(id, 40)%5000))*time.Microsecond)
+	serr := s.clock.sleep(p.ctx, time.Duration(100_000+s.coin(id, 40)%5_000_000))
 	if serr == nil {
 		if err := p.gate(ctx); err != nil {
 			serr = err
@@ -282,7 +288,7 @@ func (p *agent) Down(ctx context.Context, id string) error {
 	if err := p.gate(ctx); err != nil {
 		return err
 	}
-	if err := s.clock.sleep(p.ctx, time.Duration(50+s.coin(id, 43)%2000)*time.Microsecond); err != nil {
+	if err := s.clock.sleep(p.ctx, time.Duration(50_000+s.coin(id, 43)%2_000_000)); err != nil {
 		return ErrKilled
 	}
 	if err := p.gate(ctx); err != nil {
@@ -313,7 +319,7 @@ func (p *agent) Sandboxes() []string {
 func (m *Machine) running() (*agent, bool, <-chan struct{}) {
 	m.sim.mu.Lock()
 	defer m.sim.mu.Unlock()
-	if m.proc == nil || m.proc.dead || m.proc.stack == nil {
+	if m.proc == nil || m.proc.dead.Load() || m.proc.stack == nil {
 		return nil, m.on, m.changed
 	}
 	return m.proc, m.on, m.changed
@@ -321,8 +327,8 @@ func (m *Machine) running() (*agent, bool, <-chan struct{}) {
 
 // call is one CNI call: it waits a second for an agent and then for the agent's answer, which it does not get from a dead
 // one. The agent goes on with what it does after the caller has left.
-func (m *Machine) call(ctx context.Context, do func(ctx context.Context, s Stack) error) error {
-	p, err := m.reach(ctx)
+func (m *Machine) call(ctx context.Context, sandbox string, do func(ctx context.Context, s Stack) error) error {
+	p, err := m.reach(ctx, sandbox)
 	if err != nil {
 		return err
 	}
@@ -335,6 +341,9 @@ func (m *Machine) call(ctx context.Context, do func(ctx context.Context, s Stack
 	s.mu.Unlock()
 	s.tasks.Go(func() {
 		err := p.gate(inner)
+		if err == nil { // the shim's way to the agent: calls that were held up together come one after the other
+			err = s.clock.sleep(inner, time.Duration(s.coin(sandbox, 61)%1_000_000))
+		}
 		if err == nil {
 			err = do(inner, p.stack)
 		}
@@ -347,16 +356,19 @@ func (m *Machine) call(ctx context.Context, do func(ctx context.Context, s Stack
 		answer <- err
 	})
 	select {
-	case err := <-answer:
-		return err
+	case err = <-answer:
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	case <-p.ctx.Done():
+	}
+	if p.ctx.Err() != nil { // many hear of it at once
+		m.jitter(sandbox)
 		return ErrKilled
 	}
+	return err
 }
 
-func (m *Machine) reach(ctx context.Context) (*agent, error) {
+func (m *Machine) reach(ctx context.Context, who string) (*agent, error) {
 	if p, on, _ := m.running(); p != nil || !on {
 		if p == nil {
 			return nil, errOff
@@ -375,6 +387,7 @@ func (m *Machine) reach(ctx context.Context) (*agent, error) {
 		}
 		select {
 		case <-changed:
+			m.jitter(who)
 		case <-ctx.Done():
 			return nil, errNoAgent
 		}
@@ -385,7 +398,7 @@ func (m *Machine) reach(ctx context.Context) (*agent, error) {
 func (m *Machine) add(ctx context.Context, p PodSpec) ([][]netip.Prefix, error) {
 	var out [][]netip.Prefix
 	got := make(chan [][]netip.Prefix, 1)
-	err := m.call(ctx, func(ctx context.Context, s Stack) error {
+	err := m.call(ctx, p.Sandbox, func(ctx context.Context, s Stack) error {
 		a, err := s.Add(ctx, p)
 		got <- a
 		return err
@@ -397,5 +410,25 @@ func (m *Machine) add(ctx context.Context, p PodSpec) ([][]netip.Prefix, error) 
 }
 
 func (m *Machine) del(ctx context.Context, sandbox string) error {
-	return m.call(ctx, func(ctx context.Context, s Stack) error { return s.Del(ctx, sandbox) })
+	return m.call(ctx, sandbox, func(ctx context.Context, s Stack) error { return s.Del(ctx, sandbox) })
+}
+
+// jitter lets those who woke up at one instant go on one after the other.
+func (m *Machine) jitter(who string) {
+	_ = m.sim.clock.sleep(m.sim.ctx, time.Duration(m.sim.coin(who, 60)%10_000_000)*time.Nanosecond)
+}
+
+// awaitOn waits until the machine is on; false: the run is over.
+func (m *Machine) awaitOn(who string) bool {
+	for {
+		_, on, changed := m.running()
+		if on || m.sim.ctx.Err() != nil {
+			return on
+		}
+		select {
+		case <-changed:
+			m.jitter(who)
+		case <-m.sim.ctx.Done():
+		}
+	}
 }

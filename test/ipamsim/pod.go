@@ -32,6 +32,7 @@ type pod struct {
 	space  *spaceOf
 	static bool
 	rng    *rand.Rand
+	made   int // sandboxes
 
 	// Guarded by Sim.mu.
 	deleted, restart, running bool
@@ -83,6 +84,7 @@ func (p *pod) live() {
 		}
 		id := p.newSandbox()
 		err := p.add(id)
+		p.jitter()
 		if err == nil {
 			fails, backoff = 0, time.Second
 			again := p.attached(id, boot)
@@ -128,15 +130,21 @@ func (p *pod) awaitMachine() (boot int, ok bool) {
 		case <-changed:
 		case <-p.s.ctx.Done():
 		}
+		p.jitter() // others woke up too
 	}
+}
+
+// jitter lets the kubelets that woke up at one instant go on one after the other.
+func (p *pod) jitter() {
+	_ = p.s.clock.sleep(p.s.ctx, time.Duration(p.rng.Int64N(int64(10*time.Millisecond))))
 }
 
 func (p *pod) newSandbox() string {
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.made++
-	id := fmt.Sprintf("sandbox-%d-%d", p.number, s.made)
+	p.made++
+	id := fmt.Sprintf("sandbox-%d-%d", p.number, p.made)
 	if p.m.on {
 		p.m.sandboxes[id] = &sandbox{pod: p.spec.UID, id: id}
 	}
@@ -163,7 +171,7 @@ func (p *pod) add(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.cancelAdd, p.running, p.lastErr = nil, err == nil, err
-	s.stats["add "+errText(err)]++
+	s.noteLocked("add "+errText(err), fmt.Sprint(id, got))
 	return err
 }
 
@@ -187,6 +195,7 @@ func (p *pod) attached(id string, boot int) (again bool) {
 		case <-changed:
 		case <-p.s.ctx.Done():
 		}
+		p.jitter()
 	}
 }
 
@@ -210,13 +219,14 @@ func (p *pod) wait(d time.Duration) {
 
 // detach has DEL called until it succeeds, and perhaps again long after.
 func (p *pod) detach(id string, wait bool) {
-	s, m, rng := p.s, p.m, rand.New(rand.NewPCG(p.rng.Uint64(), 2))
+	s, m := p.s, p.m
+	rng := rand.New(rand.NewPCG(p.rng.Uint64(), 2)) // del's alone
 	del := func() {
 		if !wait {
 			_ = s.clock.sleep(s.ctx, time.Duration(rng.Int64N(int64(10*time.Second))))
 		}
 		for !s.del(m, id) {
-			if s.clock.sleep(s.ctx, time.Second+time.Duration(rng.Int64N(int64(10*time.Second)))) != nil {
+			if s.clock.sleep(s.ctx, time.Second+time.Duration(rng.Int64N(int64(10*time.Second)))) != nil || !m.awaitOn(id) {
 				return
 			}
 		}
@@ -230,8 +240,8 @@ func (p *pod) detach(id string, wait bool) {
 	} else {
 		s.tasks.Go(del)
 	}
-	for range rng.IntN(2) * rng.IntN(3) {
-		late := time.Duration(rng.Int64N(int64(10 * time.Minute)))
+	for range p.rng.IntN(2) * p.rng.IntN(3) {
+		late := time.Duration(p.rng.Int64N(int64(10 * time.Minute)))
 		s.tasks.Go(func() {
 			if s.clock.sleep(s.ctx, late) == nil {
 				s.del(m, id)
@@ -245,7 +255,7 @@ func (s *Sim) del(m *Machine, id string) bool {
 	ctx, cancel := context.WithTimeout(s.ctx, 60*time.Second)
 	defer cancel()
 	err := m.del(ctx, id)
-	s.count("del " + errText(err))
+	s.note("del "+errText(err), id)
 	return err == nil
 }
 

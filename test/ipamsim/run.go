@@ -86,15 +86,18 @@ func (s *Sim) settle() {
 }
 
 func (s *Sim) removeAll() {
-	s.mu.Lock()
-	var all []*pod
-	for _, n := range slices.Sorted(maps.Keys(s.pods)) {
-		all = append(all, s.pods[n])
-	}
-	s.mu.Unlock()
-	for _, p := range all {
+	for _, p := range s.allPods() {
 		p.remove(false)
 	}
+}
+
+func (s *Sim) allPods() (out []*pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(s.pods)) {
+		out = append(out, s.pods[n])
+	}
+	return out
 }
 
 // quiet waits until the last Pod is gone and looks for what is left.

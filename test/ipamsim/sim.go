@@ -25,6 +25,7 @@ type Config struct {
 	Spaces   []Space
 	Cooldown time.Duration
 	Busy     bool // little time between operations
+	Trace    func(line string)
 }
 
 // Space is a network that Pods use.
@@ -48,7 +49,6 @@ type Sim struct {
 	machines    []*Machine
 	spaces      []*spaceOf
 	pods        map[int]*pod
-	made        int // sandboxes
 	past        []pastSandbox
 	stats       map[string]int
 	startErrors map[string]int
@@ -170,10 +170,18 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-func (s *Sim) count(what string) {
+// note counts what happened, and tells Config.Trace.
+func (s *Sim) note(what, detail string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noteLocked(what, detail)
+}
+
+func (s *Sim) noteLocked(what, detail string) {
 	s.stats[what]++
-	s.mu.Unlock()
+	if s.cfg.Trace != nil {
+		s.cfg.Trace(time.Now().Format("02 15:04:05.000000000 ") + what + " " + detail)
+	}
 }
 
 func (s *Sim) newClient(name string, p *agent) *world.Client {
@@ -229,7 +237,7 @@ func (s *Sim) books() history.Books {
 		}
 		list, err := p.stack.Entries()
 		if err != nil {
-			s.count("journal unreadable: " + errText(err))
+			s.note("journal unreadable: "+errText(err), m.Name)
 		}
 		b.Entries = append(b.Entries, list...)
 	}
