@@ -18,7 +18,10 @@ var (
 	ErrFull   = errors.New("no space left on device")
 )
 
-const sector = 512
+const (
+	sector = 512
+	page   = 4096
+)
 
 // Disk is the disk of one machine. What was written and not synced survives the end of a process, but a power cut only in
 // part, sector by sector; names survive a power cut in the order in which they were changed.
@@ -150,6 +153,13 @@ func (p *process) Kill() {
 	p.dead = true
 }
 
+// DieAfter sets how many calls the process still makes; 0: any number.
+func (p *process) DieAfter(left int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = left
+}
+
 // HadJournal says whether a journal was ever made here.
 func (p *process) HadJournal() bool {
 	p.d.mu.Lock()
@@ -265,8 +275,8 @@ func (f *openFile) ReadAt(b []byte, off int64) (int, error) {
 
 func (f *openFile) WriteAt(b []byte, off int64) (int, error) {
 	err := f.p.call(func(torn bool) (err error) {
-		if torn {
-			b = b[:len(b)/2]
+		if torn { // a signal ends a write between two pages, not in one
+			b = b[:max(0, (off+int64(len(b))/2)/page*page-off)]
 		}
 		d, end := f.p.d, off+int64(len(b))
 		if d.capacity > 0 {
