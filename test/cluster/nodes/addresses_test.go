@@ -189,7 +189,7 @@ func (s *site) comeAndGo(node string, live *holders, adds, dels *atomic.Int64) e
 		return err
 	}
 	address, err := p.cni("ADD", "")
-	for try := 0; err != nil && strings.Contains(err.Error(), `"code":11`) && try < 20; try++ { // the agent has just started, or is starting
+	for try := 0; err != nil && strings.Contains(err.Error(), `"code": 11`) && try < 20; try++ { // the agent has just started, or is starting
 		time.Sleep(time.Second)
 		address, err = p.cni("ADD", "")
 	}
@@ -203,7 +203,7 @@ func (s *site) comeAndGo(node string, live *holders, adds, dels *atomic.Int64) e
 	time.Sleep(4 * time.Second)
 	live.free(address) // from here on the address may be another's
 	_, err = p.cni("DEL", "")
-	for try := 0; err != nil && strings.Contains(err.Error(), `"code":11`) && try < 20; try++ {
+	for try := 0; err != nil && strings.Contains(err.Error(), `"code": 11`) && try < 20; try++ {
 		time.Sleep(time.Second)
 		_, err = p.cni("DEL", "")
 	}
