@@ -22,7 +22,7 @@ type decider struct {
 	used     map[string]int64    // addresses held on nodes, by space
 	offered  map[string][]offer  // by space
 	attached map[string][]string // nodes with Pods on a network, by its key
-	ends     []endpoint          // see endpoints
+	old      *before             // see before
 }
 
 // Decide says what to do, and what has to be read before more can be said. It is pure: equal worlds, equal decisions.
@@ -116,11 +116,12 @@ func (x *decider) needNode(name string) {
 	}
 }
 
-func (x *decider) endpoints() []endpoint {
-	if x.ends == nil {
-		x.ends = endpointsOf(x.w.Endpoints)
+// before is made when it is asked for first: almost no decision opens a space.
+func (x *decider) before() *before {
+	if x.old == nil {
+		x.old = newBefore(x.w.Networks, x.w.Endpoints, x.served)
 	}
-	return x.ends
+	return x.old
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -3,6 +3,7 @@ package blocks
 import (
 	"cmp"
 	"encoding/base64"
+	"maps"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -15,55 +16,76 @@ import (
 // maxBits of a bitmap: DANM's own bound of all addresses of a network (2^23), beyond which nobody wrote one.
 const maxBits = 1 << 23
 
+// before is what Pods may have from before, found quickly: a thousand spaces may be opened at once.
+type before struct {
+	networks  map[string]*Network // by key
+	unserved  map[number][]*Network
+	endpoints []endpoint
+	served    map[string]bool
+}
+
+// number is a VLAN id or a VNI.
+type number struct {
+	id    int64
+	vxlan bool
+}
+
+func numberOf(o danmv1.NetworkOptions) number {
+	if o.Vxlan > 0 {
+		return number{int64(o.Vxlan), true}
+	}
+	return number{int64(o.Vlan), false}
+}
+
+func newBefore(networks []Network, endpoints []danmv1.DanmEp, served map[string]bool) *before {
+	out := &before{networks: map[string]*Network{}, unserved: map[number][]*Network{}, endpoints: endpointsOf(endpoints), served: served}
+	for i := range networks {
+		n := &networks[i]
+		key := n.Key()
+		if out.networks[key] = n; !served[key] {
+			x := numberOf(n.Spec.Options)
+			out.unserved[x] = append(out.unserved[x], n)
+		}
+	}
+	return out
+}
+
 // imported are the addresses of a space that Pods have from before: those of DANM's bitmaps and of DanmEps, in order (R19).
 //
 // A network that nodes are told of counts where they are told it is. One that they are not told of (it is refused, or nobody
 // judged it yet) still has Pods, and nobody knows its domain: it counts in every space with its number. Too much is kept for
 // twelve hours at worst; too little is a double.
-func (s *space) imported(networks []Network, endpoints []endpoint, served map[string]bool) []v1alpha1.IPHolder {
+func (s *space) imported(from *before) []v1alpha1.IPHolder {
 	held := map[netip.Addr]v1alpha1.IPHolder{}
-	known := map[string]*Network{}
-	for i := range networks {
-		n := &networks[i]
-		known[n.Key()] = n
-		if s.concerns(n, served) {
-			for _, a := range inUse(n.Spec.Options) {
-				if s.cidr.Contains(a) && !s.gateway(a) && !viaGateway(n.Spec.Options, a) {
-					held[a] = v1alpha1.IPHolder{Address: a.String()}
-				}
+	concerned := slices.Clone(from.unserved[number{s.id.ID, s.id.VXLAN}])
+	for _, key := range s.keys {
+		if n := from.networks[key]; n != nil {
+			concerned = append(concerned, n)
+		}
+	}
+	ours := map[*Network]bool{}
+	for _, n := range concerned {
+		ours[n] = true
+		for _, a := range inUse(n.Spec.Options) {
+			if s.cidr.Contains(a) && !s.gateway(a) && !viaGateway(n.Spec.Options, a) {
+				held[a] = v1alpha1.IPHolder{Address: a.String()}
 			}
 		}
 	}
-	from, _ := slices.BinarySearchFunc(endpoints, s.cidr.Addr(), func(e endpoint, a netip.Addr) int { return e.address.Compare(a) })
-	for _, e := range endpoints[from:] {
+	first, _ := slices.BinarySearchFunc(from.endpoints, s.cidr.Addr(), func(e endpoint, a netip.Addr) int { return e.address.Compare(a) })
+	for _, e := range from.endpoints[first:] {
 		if !s.cidr.Contains(e.address) {
 			break
 		}
-		if n := known[e.network]; n == nil || s.concerns(n, served) {
+		if n := from.networks[e.network]; n == nil || ours[n] {
 			held[e.address] = e.IPHolder
 		}
 	}
 	out := make([]v1alpha1.IPHolder, 0, len(held))
-	for _, h := range held {
-		out = append(out, h)
+	for _, a := range slices.SortedFunc(maps.Keys(held), netip.Addr.Compare) {
+		out = append(out, held[a])
 	}
-	slices.SortFunc(out, func(a, b v1alpha1.IPHolder) int {
-		return netip.MustParseAddr(a.Address).Compare(netip.MustParseAddr(b.Address))
-	})
 	return out
-}
-
-// concerns says whether Pods of a network may have addresses of the space.
-func (s *space) concerns(n *Network, served map[string]bool) bool {
-	if _, on := slices.BinarySearch(s.keys, n.Key()); on {
-		return true
-	}
-	o := n.Spec.Options
-	id, vxlan := int64(o.Vlan), o.Vxlan > 0
-	if vxlan {
-		id = int64(o.Vxlan)
-	}
-	return !served[n.Key()] && id == s.id.ID && vxlan == s.id.VXLAN
 }
 
 // inUse are the addresses of DANM's bitmaps: MSB first, alloc over the whole cidr, alloc6 over allocation_pool_v6.cidr. The

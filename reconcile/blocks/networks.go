@@ -146,10 +146,10 @@ func (x *decider) counts(n *Network, want *danmv1.NetworkStatus, condition condi
 			condition(ConditionAddresses, metav1.ConditionFalse, diag.AddressGridUnclear, fmt.Sprintf("blocks of several sizes stand in %s, and no root says how it is cut", s.id.CIDR))
 			return
 		}
-		if s.root == nil {
+		if s.status == nil {
 			continue
 		}
-		st := s.root.Status
+		st := s.status
 		if want.Addresses == nil {
 			want.Addresses = &danmv1.NetworkAddresses{}
 		}

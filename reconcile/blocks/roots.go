@@ -28,7 +28,7 @@ func (x *decider) open(s *space) {
 		return
 	}
 	missing, added := 0, 0
-	for _, o := range s.orphans(bits, s.imported(x.w.Networks, x.endpoints(), x.served)) {
+	for _, o := range s.orphans(bits, s.imported(x.before())) {
 		p := s.prefixOf(o)
 		if have := s.cover(p.Addr()); have != nil {
 			if next := more(have, o); next != nil {
@@ -99,6 +99,7 @@ func (x *decider) rooted(s *space) {
 		return // the status follows, upon the new version
 	}
 	want := x.rootStatus(s)
+	s.status = &want
 	x.d.Report.Spaces = append(x.d.Report.Spaces, SpaceReport{Space: s.id, Used: want.Used, Capacity: want.Capacity, Free: want.FreeBlocks})
 	if sameStatus(s.root.Status, want) {
 		return

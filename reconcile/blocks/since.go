@@ -16,7 +16,7 @@ type marks struct {
 
 // marksOf reads them. What cannot be read is forgotten: a time begins anew, which is always late enough.
 func marksOf(b *v1alpha1.IPBlock, now time.Time) *marks {
-	m := &marks{has: map[string]time.Time{}, now: now.UTC().Truncate(time.Second)}
+	m := &marks{now: now.UTC().Truncate(time.Second)}
 	if text := b.Annotations[AnnotationSince]; text != "" {
 		_ = json.Unmarshal([]byte(text), &m.had)
 	}
@@ -29,15 +29,22 @@ func (m *marks) since(what string) time.Time {
 	if !known || at.After(m.now) {
 		at = m.now
 	}
-	m.has[what] = at
+	m.set(what, at)
 	return at
 }
 
 // keep leaves a mark as it is: nobody looked.
 func (m *marks) keep(what string) {
 	if at, known := m.had[what]; known {
-		m.has[what] = at
+		m.set(what, at)
 	}
+}
+
+func (m *marks) set(what string, at time.Time) {
+	if m.has == nil { // almost no block has marks
+		m.has = map[string]time.Time{}
+	}
+	m.has[what] = at
 }
 
 // changed says whether what is true differs from what the block says.

@@ -21,8 +21,9 @@ type space struct {
 	blocks  []block // of role Block and of the root's grid, in the order of addresses
 	strays  []block // of role Block and of another grid
 	singles []block
-	byUID   map[string]bool // Singles
-	unclear bool            // nothing says how it is cut
+	byUID   map[string]bool         // Singles
+	unclear bool                    // nothing says how it is cut
+	status  *v1alpha1.IPBlockStatus // what the root should say, nil while there is none
 }
 
 // block is an IPBlock with its range, parsed.
