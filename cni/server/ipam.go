@@ -104,7 +104,7 @@ func (s *Server) give(ctx context.Context, c call) ([]byte, error) {
 		}
 		return at[0]
 	}
-	grants, err := s.opts.IPAM.Acquire(ctx, ipam.Intent{
+	grants, err := s.acquire(ctx, p, ipam.Intent{
 		Sandbox: p.sandbox, PodUID: scopedKey(c.args.uid, c.IfName), Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
 		Slot: p.state.Slot, Slots: p.state.Slots, Claimed: p.state.Home == model.ClusterHome,
 		Record: func(g []ipam.Grant) ([]byte, error) {

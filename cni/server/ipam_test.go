@@ -128,10 +128,12 @@ func TestAddressesInEachVersion(t *testing.T) {
 
 func TestWhatAnIPAMSectionMeans(t *testing.T) {
 	n := newNode(t, nil)
-	n.state.Networks = append(n.state.Networks,
-		model.Network{Kind: model.ClusterNetwork, Name: "vf", Type: model.SRIOV, SpaceDomain: "vf", IPv4: subnet("10.6.0.0/24", "", ""),
-			Reserved: []model.Reservation{{Name: "vip", Namespace: "acme", IP: n.state.Networks[0].IPv4.CIDR.Addr().Next()}}},
-		model.Network{Kind: model.ClusterNetwork, Name: "plug", Type: "flannel", Device: "eth9", SpaceDomain: "plug", Delegate: &model.Delegate{File: "x"}, IPv6: subnet("fd06::/64", "", "")})
+	first := testState().Networks[0].IPv4.CIDR.Addr().Next()
+	n.networks(func(list []model.Network) []model.Network {
+		return append(list, model.Network{Kind: model.ClusterNetwork, Name: "vf", Type: model.SRIOV, SpaceDomain: "vf", IPv4: subnet("10.6.0.0/24", "", ""),
+			Reserved: []model.Reservation{{Name: "vip", Namespace: "acme", IP: first}}},
+			model.Network{Kind: model.ClusterNetwork, Name: "plug", Type: "flannel", Device: "eth9", SpaceDomain: "plug", Delegate: &model.Delegate{File: "x"}, IPv6: subnet("fd06::/64", "", "")})
+	})
 	rows := []struct {
 		section string
 		want    string // addresses, or a part of the error

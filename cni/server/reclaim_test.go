@@ -27,8 +27,8 @@ func (n *node) holding(key string) Holding {
 
 func TestGCFreesWhatIsNotValid(t *testing.T) {
 	n := newNode(t, nil)
-	var counted []string
-	n.server.opts.Reclaimed = func(reason string) { counted = append(counted, reason) }
+	var counted []string // by GC, which runs in this goroutine
+	n.restart(func(o *Options) { o.Reclaimed = func(reason string) { counted = append(counted, reason) } })
 	for _, c := range []string{"keep", "gone", "stuck"} {
 		if _, e := n.call(request("ADD", c, "acme", "u"+c, oneData)); e != nil {
 			t.Fatal(e)

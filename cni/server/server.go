@@ -56,6 +56,9 @@ type Options struct {
 	BootID string
 	// SysRoot is where the host's /proc is found, "" = /.
 	SysRoot string
+	// Probe is asked for each address before it is given, nil = none is. Probed is told the results, nil = nobody.
+	Probe  Prober
+	Probed func(result string)
 	// Reclaimed is told about each record that GC freed, with the reason. nil = nobody.
 	Reclaimed func(reason string)
 }
@@ -80,6 +83,8 @@ type Server struct {
 
 	mu   sync.Mutex
 	pods map[string]attachedPod // by sandbox key: a cache of the records, for Pods
+
+	conflicts []Conflict // guarded by mu
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
 }
@@ -130,6 +135,7 @@ func (s *Server) Serve(ctx context.Context, ready chan<- struct{}, confirmed fun
 	if err != nil {
 		return err
 	}
+	defer l.Close() // whoever comes next must not find it answering
 	close(ready)
 	s.log.Info("answering CNI calls", "socket", s.opts.Socket)
 	stop := context.AfterFunc(ctx, func() { l.Close() })

@@ -55,7 +55,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	}
 	defer unlock()
 	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
-	grants, err := s.opts.IPAM.Acquire(ctx, ipam.Intent{
+	grants, err := s.acquire(ctx, p, ipam.Intent{
 		Sandbox: c.ContainerID, PodUID: c.args.uid, Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
 		Slot: p.state.Slot, Slots: p.state.Slots, Claimed: p.state.Home == model.ClusterHome,
 		Record: func(g []ipam.Grant) ([]byte, error) {

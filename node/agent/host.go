@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
 	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/node/probe"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"k8s.io/client-go/rest"
@@ -33,6 +35,7 @@ type Settings struct {
 	Namespace   string       // of the node's Lease
 	SysRoot     string       // where the host's /proc, /sys, /run and machine-id are found
 	CRISocket   string       // the container runtime's, "" = a usual one, cri.None = none
+	Probe       bool         // addresses are asked for on the network before a Pod gets them
 }
 
 // JournalDir is where IPAM's journal stands below the state directory.
@@ -73,8 +76,12 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	if err != nil {
 		log.Warn("which boot this is is not known; nothing is concluded from it", "reason", err)
 	}
-	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
-		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Owner: ownerBy(pods)})
+	options := server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
+		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Owner: ownerBy(pods)}
+	if s.Probe {
+		options.Probe = askNetwork
+	}
+	cni, err := server.New(options)
 	if err != nil {
 		return err
 	}
@@ -105,6 +112,15 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	err = a.Run(ctx)
 	cancel()
 	return errors.Join(err, <-mirrored)
+}
+
+// askFor is how long one address is asked for: as long as each ADD waits for nobody's answer.
+const askFor = 300 * time.Millisecond
+
+func askNetwork(ctx context.Context, n model.Network, addr netip.Addr) (inUse bool, mac string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	return probe.InUse(ctx, n.Device, addr)
 }
 
 // sweeper frees what Pods that are gone without a DEL hold.
@@ -159,6 +175,9 @@ func (a *Agent) view(context.Context) mirror.View {
 
 // reclaimedOne counts a record that was freed without a DEL.
 func (m *metrics) reclaimedOne(reason string) { m.reclaimed.WithLabelValues(reason).Inc() }
+
+// probed counts an address that was asked for.
+func (m *metrics) probed(result string) { m.addressProbes.WithLabelValues(result).Inc() }
 
 // cniCall counts one call of the CNI binary.
 func (m *metrics) cniCall(command string, took time.Duration, code uint) {

@@ -20,6 +20,7 @@ const (
 	PodInterfaceName   Code = "PodInterfaceName"
 	PodAddressUnusable Code = "PodAddressUnusable"
 	PodAddressTaken    Code = "PodAddressTaken"
+	PodAddressInUse    Code = "PodAddressInUse"
 	PodPoolExhausted   Code = "PodPoolExhausted"
 	PodPolicyTable     Code = "PodPolicyTable"
 	PodRouteConflict   Code = "PodRouteConflict"
@@ -89,6 +90,9 @@ var attachCodes = []Explanation{
 	{PodAddressTaken, "the static address is in use",
 		"Another Pod holds it, or it was freed a moment ago and is still cooling down.",
 		"Choose another address, or wait until it is free."},
+	{PodAddressInUse, "somebody on the network has the address already",
+		"A host that DANM knows nothing of answered for a static address, or for each of three chosen ones, before the Pod could get it. Only an agent with --probe-addresses asks.",
+		"Find the host by the MAC that the error names; take its address away, or leave it out of the network's pools."},
 	{PodPoolExhausted, "no free address is left",
 		"Every address of the network's pools on this node is held or cooling down.",
 		"Widen the pools, or remove Pods."},
