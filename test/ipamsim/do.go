@@ -158,11 +158,16 @@ func (s *Sim) churn(o Op) {
 		return
 	}
 	m := s.machines[int(o.B>>4)%len(s.machines)]
-	for try := 0; sp.shares != nil && sp.shares[m.Index] == 0 && try < len(s.machines); try++ {
+	for try := 0; sp.crowded(m.Index) && o.C%16 != 0 && try < len(s.machines); try++ {
 		m = s.machines[(m.Index+1)%len(s.machines)]
 	}
 	wants, static := s.wants(o, sp)
 	s.newPod(o.N, m, sp, wants, static)
+}
+
+// crowded says that a node has as many Pods on the space as it can give addresses to, or nearly.
+func (sp *spaceOf) crowded(node int) bool {
+	return sp.shares != nil && sp.on[node] >= (sp.shares[node]*7+7)/8
 }
 
 func (s *Sim) pick(a uint32) *spaceOf {

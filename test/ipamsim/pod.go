@@ -49,6 +49,7 @@ func (s *Sim) newPod(number int, m *Machine, sp *spaceOf, wants []ipam.Want, sta
 	s.mu.Lock()
 	s.pods[number] = p
 	sp.pods = append(sp.pods, p)
+	sp.on[m.Index]++
 	s.mu.Unlock()
 	s.tasks.Go(p.live)
 	return p
@@ -65,6 +66,9 @@ func (p *pod) signal(change func()) {
 
 func (p *pod) remove(cancelAdd bool) {
 	p.signal(func() {
+		if !p.deleted {
+			p.space.on[p.m.Index]--
+		}
 		p.deleted = true
 		p.space.pods = slices.DeleteFunc(p.space.pods, func(x *pod) bool { return x == p })
 		if cancelAdd && p.cancelAdd != nil {
@@ -101,7 +105,7 @@ func (p *pod) live() {
 			p.remove(false)
 		}
 		p.wait(backoff + time.Duration(p.rng.Int64N(int64(time.Second))))
-		backoff = min(2*backoff, 5*time.Minute)
+		backoff = min(3*backoff, 5*time.Minute)
 		s.mu.Lock()
 		if s.settling {
 			backoff = min(backoff, 10*time.Second)
