@@ -109,7 +109,7 @@ func (s *Sim) space(sp Space) *spaceOf {
 		if sub == nil {
 			continue
 		}
-		allowed := allowedIn(*sub)
+		allowed := Allowed(*sub)
 		s.check.Space(SpaceName(n.SpaceDomain, n.ID(), sub.CIDR), history.Pool{Allowed: allowed, Cooldown: s.cfg.Cooldown})
 		if sub == n.IPv4 {
 			out.allowed = allowed
@@ -133,8 +133,8 @@ func (s *Sim) space(sp Space) *spaceOf {
 	return out
 }
 
-// allowedIn says of an address whether it may be chosen: in a pool, not excluded, not the gateway, not the network's own.
-func allowedIn(sub model.Subnet) func(netip.Addr) bool {
+// Allowed says of an address whether it may be chosen: in a pool, not excluded, not the gateway, not the network's own.
+func Allowed(sub model.Subnet) func(netip.Addr) bool {
 	in := func(list []model.AddrRange, a netip.Addr) bool {
 		for _, r := range list {
 			if r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0 {
