@@ -1,6 +1,7 @@
 package ipamsim
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -28,7 +29,7 @@ func (s *Sim) do(o Op) {
 		}
 		s.mu.Unlock()
 		if x.m != nil && !s.sandboxNeeded(x) {
-			s.tasks.Go(func() { s.del(x.m, x.id) })
+			s.tasks.Go(func() { s.del(x.m, x.id, fmt.Sprint(" op ", o.N)) })
 		}
 	case KillNow:
 		m.kill()
@@ -38,6 +39,12 @@ func (s *Sim) do(o Op) {
 			p.disk.DieAfter(1 + int(o.B%9))
 		} else {
 			m.diskLeft = 1 + int(o.B%12) // the next process, perhaps while it starts
+		}
+		s.mu.Unlock()
+	case DiskError:
+		s.mu.Lock()
+		if p := m.proc; p != nil {
+			p.disk.FailAfter(1 + int(o.B%9))
 		}
 		s.mu.Unlock()
 	case Freeze:

@@ -74,6 +74,7 @@ func (s *Sim) settle() {
 		m.Disk.Limit(-1)
 		if m.proc != nil {
 			m.proc.disk.DieAfter(0)
+			m.proc.disk.FailAfter(0)
 		}
 	}
 	s.mu.Unlock()

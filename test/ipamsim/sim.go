@@ -202,7 +202,7 @@ func (s *Sim) newClient(name string, p *agent) *world.Client {
 		World: s.world, Name: "danm-node",
 		Sleep: func(ctx context.Context, d time.Duration) error {
 			err := s.clock.sleep(ctx, d)
-			if gerr := p.gate(ctx); gerr != nil {
+			if gerr := p.gate(name); gerr != nil {
 				return gerr
 			}
 			return err
