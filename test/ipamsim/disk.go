@@ -16,6 +16,7 @@ import (
 var (
 	ErrKilled = errors.New("the process was killed")
 	ErrFull   = errors.New("no space left on device")
+	ErrIO     = errors.New("input/output error")
 )
 
 const (
@@ -136,6 +137,7 @@ type process struct {
 	mu   sync.Mutex
 	dead bool
 	left int         // calls that it still makes, 0 = any number
+	fail int         // calls until one fails, 0 = none does
 	cut  func() bool // at the last of them: how much of the call is made
 	died func()
 }
@@ -160,6 +162,13 @@ func (p *process) DieAfter(left int) {
 	p.left = left
 }
 
+// FailAfter makes one call fail, the how manieth is given; it may have been made, or in part. 0: none.
+func (p *process) FailAfter(calls int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail = calls
+}
+
 // HadJournal says whether a journal was ever made here.
 func (p *process) HadJournal() bool {
 	p.d.mu.Lock()
@@ -180,10 +189,15 @@ func (p *process) call(do func(torn bool) error) error {
 		p.left--
 		last = p.left == 0
 	}
+	fails := p.fail == 1
+	p.fail = max(0, p.fail-1)
 	p.d.mu.Lock()
 	p.d.Writes++
-	err := do(last && p.cut())
+	err := do((last || fails) && p.cut())
 	p.d.mu.Unlock()
+	if fails && err == nil {
+		err = ErrIO
+	}
 	if last {
 		p.dead = true
 		p.died()

@@ -1,6 +1,7 @@
 package ipamsim
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -28,7 +29,7 @@ func (s *Sim) do(o Op) {
 		}
 		s.mu.Unlock()
 		if x.m != nil && !s.sandboxNeeded(x) {
-			s.tasks.Go(func() { s.del(x.m, x.id) })
+			s.tasks.Go(func() { s.del(x.m, x.id, fmt.Sprint(" op ", o.N)) })
 		}
 	case KillNow:
 		m.kill()
@@ -38,6 +39,12 @@ func (s *Sim) do(o Op) {
 			p.disk.DieAfter(1 + int(o.B%9))
 		} else {
 			m.diskLeft = 1 + int(o.B%12) // the next process, perhaps while it starts
+		}
+		s.mu.Unlock()
+	case DiskError:
+		s.mu.Lock()
+		if p := m.proc; p != nil {
+			p.disk.FailAfter(1 + int(o.B%9))
 		}
 		s.mu.Unlock()
 	case Freeze:
@@ -158,11 +165,16 @@ func (s *Sim) churn(o Op) {
 		return
 	}
 	m := s.machines[int(o.B>>4)%len(s.machines)]
-	for try := 0; sp.shares != nil && sp.shares[m.Index] == 0 && try < len(s.machines); try++ {
+	for try := 0; sp.crowded(m.Index) && o.C%16 != 0 && try < len(s.machines); try++ {
 		m = s.machines[(m.Index+1)%len(s.machines)]
 	}
 	wants, static := s.wants(o, sp)
 	s.newPod(o.N, m, sp, wants, static)
+}
+
+// crowded says that a node has as many Pods on the space as it can give addresses to, or nearly.
+func (sp *spaceOf) crowded(node int) bool {
+	return sp.shares != nil && sp.on[node] >= (sp.shares[node]*7+7)/8
 }
 
 func (s *Sim) pick(a uint32) *spaceOf {

@@ -69,7 +69,8 @@ type Env struct {
 	Index     int
 	MachineID string
 	BootID    string
-	Disk      ipam.Disk
+	Disk      ipam.Disk // or, if it is nil, Dir
+	Dir       string    // a real directory
 	Kernel    Kernel
 	API       ipam.API // nil in a home without one
 	Wall      func() time.Time

@@ -30,7 +30,7 @@ func (l Local) Settle() time.Duration { return l.Cooldown + time.Minute }
 func (l Local) Start(ctx context.Context, e Env) (Stack, error) {
 	start, at := e.Wall(), e.Boottime()
 	clock := func() time.Time { return start.Add(e.Boottime() - at) }
-	s, err := ipam.OpenOn(e.Disk, ipam.Options{Cooldown: l.Cooldown, Clock: clock, Log: e.Log}, journalSizes)
+	s, err := e.open(ipam.Options{Cooldown: l.Cooldown, Clock: clock, Log: e.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +40,13 @@ func (l Local) Start(ctx context.Context, e Env) (Stack, error) {
 
 // journalSizes make a journal change its segment many times in a run.
 var journalSizes = ipam.DiskSizes{Segment: 6000, Extend: 4096}
+
+func (e Env) open(opts ipam.Options) (*ipam.Service, error) {
+	if e.Disk == nil {
+		return ipam.Open(e.Dir, opts)
+	}
+	return ipam.OpenOn(e.Disk, opts, journalSizes)
+}
 
 // localNode does around ipam.Service what cni/server does.
 type localNode struct {

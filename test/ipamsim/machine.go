@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"danm.io/danm/ipam"
 	"danm.io/danm/test/ipamsim/history"
 	"danm.io/danm/test/ipamsim/world"
 )
@@ -231,7 +232,7 @@ func (p *agent) env() Env {
 }
 
 // gate holds a frozen process up; it fails when the process is dead.
-func (p *agent) gate(ctx context.Context) error {
+func (p *agent) gate(who string) error {
 	for {
 		p.m.sim.mu.Lock()
 		dead, frozen := p.dead.Load() || p.ctx.Err() != nil, p.frozen
@@ -244,6 +245,7 @@ func (p *agent) gate(ctx context.Context) error {
 		}
 		select {
 		case <-frozen:
+			p.m.jitter(who)
 		case <-p.ctx.Done():
 		}
 	}
@@ -252,12 +254,12 @@ func (p *agent) gate(ctx context.Context) error {
 // Up implements Kernel. A process that is killed meanwhile may have set the addresses just before.
 func (p *agent) Up(ctx context.Context, id string, addrs []Address) error {
 	s, m := p.m.sim, p.m
-	if err := p.gate(ctx); err != nil {
+	if err := p.gate(id); err != nil {
 		return err
 	}
 	serr := s.clock.sleep(p.ctx, time.Duration(100_000+s.coin(id, 40)%5_000_000))
 	if serr == nil {
-		if err := p.gate(ctx); err != nil {
+		if err := p.gate(id); err != nil {
 			serr = err
 		}
 	}
@@ -285,13 +287,13 @@ func (p *agent) Up(ctx context.Context, id string, addrs []Address) error {
 // Down implements Kernel.
 func (p *agent) Down(ctx context.Context, id string) error {
 	s, m := p.m.sim, p.m
-	if err := p.gate(ctx); err != nil {
+	if err := p.gate(id); err != nil {
 		return err
 	}
 	if err := s.clock.sleep(p.ctx, time.Duration(50_000+s.coin(id, 43)%2_000_000)); err != nil {
 		return ErrKilled
 	}
-	if err := p.gate(ctx); err != nil {
+	if err := p.gate(id); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -326,9 +328,9 @@ func (m *Machine) running() (*agent, bool, <-chan struct{}) {
 }
 
 // call is one CNI call: it waits a second for an agent and then for the agent's answer, which it does not get from a dead
-// one. The agent goes on with what it does after the caller has left.
-func (m *Machine) call(ctx context.Context, sandbox string, do func(ctx context.Context, s Stack) error) error {
-	p, err := m.reach(ctx, sandbox)
+// one. The agent goes on with what it does after the caller has left. who is the caller, as no other is called.
+func (m *Machine) call(ctx context.Context, who string, do func(ctx context.Context, s Stack) error) error {
+	p, err := m.reach(ctx, who)
 	if err != nil {
 		return err
 	}
@@ -340,14 +342,14 @@ func (m *Machine) call(ctx context.Context, sandbox string, do func(ctx context.
 	m.busy++
 	s.mu.Unlock()
 	s.tasks.Go(func() {
-		err := p.gate(inner)
+		err := p.gate(who)
 		if err == nil { // the shim's way to the agent: calls that were held up together come one after the other
-			err = s.clock.sleep(inner, time.Duration(s.coin(sandbox, 61)%1_000_000))
+			err = s.clock.sleep(inner, time.Duration(s.coin(who, 61)%1_000_000))
 		}
 		if err == nil {
 			err = do(inner, p.stack)
 		}
-		if gerr := p.gate(inner); gerr != nil {
+		if gerr := p.gate(who); gerr != nil {
 			err = gerr
 		}
 		s.mu.Lock()
@@ -362,8 +364,11 @@ func (m *Machine) call(ctx context.Context, sandbox string, do func(ctx context.
 	case <-p.ctx.Done():
 	}
 	if p.ctx.Err() != nil { // many hear of it at once
-		m.jitter(sandbox)
+		m.jitter(who)
 		return ErrKilled
+	}
+	if is(err, ipam.ErrFailed) { // only opening it again helps, so whoever watches the agent ends it
+		m.diedWriting(p)
 	}
 	return err
 }
@@ -409,8 +414,8 @@ func (m *Machine) add(ctx context.Context, p PodSpec) ([][]netip.Prefix, error) 
 	return out, err
 }
 
-func (m *Machine) del(ctx context.Context, sandbox string) error {
-	return m.call(ctx, sandbox, func(ctx context.Context, s Stack) error { return s.Del(ctx, sandbox) })
+func (m *Machine) del(ctx context.Context, who, sandbox string) error {
+	return m.call(ctx, who, func(ctx context.Context, s Stack) error { return s.Del(ctx, sandbox) })
 }
 
 // jitter lets those who woke up at one instant go on one after the other.

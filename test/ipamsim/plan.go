@@ -16,6 +16,7 @@ const (
 	LateDel                   // DEL of some sandbox of before
 	KillNow                   // kill -9
 	KillWriting               // kill -9 at one of the next writes
+	DiskError                 // one of the next writes fails
 	Freeze                    // the process stands still for a while
 	PowerCut                  // and boot after a while
 	DiskFull                  // for a while
@@ -36,7 +37,7 @@ const (
 	kindsEnd
 )
 
-var kindNames = [...]string{"churn", "restart", "late DEL", "kill", "kill while writing", "freeze", "power cut", "disk full", "audit", "image",
+var kindNames = [...]string{"churn", "restart", "late DEL", "kill", "kill while writing", "disk error", "freeze", "power cut", "disk full", "audit", "image",
 	"old disk", "new disk", "lose journal", "cut API", "cut all", "freeze API", "etcd backup", "etcd restore", "controller off", "delete node",
 	"clone", "clock step"}
 
@@ -56,7 +57,7 @@ func (o Op) String() string {
 
 // weights say how often each kind is done, in 10,000.
 func weights(f Faults) [kindsEnd]int {
-	w := [kindsEnd]int{Churn: 8200, Restart: 900, LateDel: 150, KillNow: 60, KillWriting: 120, Freeze: 40, PowerCut: 15, DiskFull: 10,
+	w := [kindsEnd]int{Churn: 8200, Restart: 900, LateDel: 150, KillNow: 60, KillWriting: 120, DiskError: 40, Freeze: 40, PowerCut: 15, DiskFull: 10,
 		Audit: 400, Image: 10, OldDisk: 3, BlankDisk: 3}
 	if f.API {
 		w[CutAPI], w[CutAll], w[FreezeAPI], w[EtcdBackup], w[EtcdRestore], w[ControllerOff] = 40, 4, 8, 4, 1, 4

@@ -18,8 +18,8 @@ var knownErrors = []struct {
 	text string
 }{
 	{ErrKilled, "killed"}, {errNoAgent, "no agent"}, {errOff, "machine off"}, {errNetns, "no netns"}, {errLink, "link"},
-	{ErrFull, "disk full"}, {ipam.ErrExhausted, "exhausted"}, {ipam.ErrTaken, "taken"}, {ipam.ErrNotOurs, "not ours"},
-	{ipam.ErrReserved, "reserved"}, {ipam.ErrOutside, "outside"}, {ipam.ErrCorrupt, "journal damaged"}, {ipam.ErrFailed, "journal failed"},
+	{ErrFull, "disk full"}, {ipam.ErrFailed, "journal failed"}, {ErrIO, "disk error"}, {ipam.ErrExhausted, "exhausted"}, {ipam.ErrTaken, "taken"}, {ipam.ErrNotOurs, "not ours"},
+	{ipam.ErrReserved, "reserved"}, {ipam.ErrOutside, "outside"}, {ipam.ErrCorrupt, "journal damaged"},
 	{ipam.ErrClosed, "closed"}, {context.DeadlineExceeded, "timeout"}, {context.Canceled, "canceled"}, {errAttached, "attached already"},
 }
 
@@ -49,6 +49,7 @@ func (s *Sim) newPod(number int, m *Machine, sp *spaceOf, wants []ipam.Want, sta
 	s.mu.Lock()
 	s.pods[number] = p
 	sp.pods = append(sp.pods, p)
+	sp.on[m.Index]++
 	s.mu.Unlock()
 	s.tasks.Go(p.live)
 	return p
@@ -65,6 +66,9 @@ func (p *pod) signal(change func()) {
 
 func (p *pod) remove(cancelAdd bool) {
 	p.signal(func() {
+		if !p.deleted {
+			p.space.on[p.m.Index]--
+		}
 		p.deleted = true
 		p.space.pods = slices.DeleteFunc(p.space.pods, func(x *pod) bool { return x == p })
 		if cancelAdd && p.cancelAdd != nil {
@@ -101,7 +105,7 @@ func (p *pod) live() {
 			p.remove(false)
 		}
 		p.wait(backoff + time.Duration(p.rng.Int64N(int64(time.Second))))
-		backoff = min(2*backoff, 5*time.Minute)
+		backoff = min(3*backoff, 5*time.Minute)
 		s.mu.Lock()
 		if s.settling {
 			backoff = min(backoff, 10*time.Second)
@@ -225,8 +229,8 @@ func (p *pod) detach(id string, wait bool) {
 		if !wait {
 			_ = s.clock.sleep(s.ctx, time.Duration(rng.Int64N(int64(10*time.Second))))
 		}
-		for !s.del(m, id) {
-			if s.clock.sleep(s.ctx, time.Second+time.Duration(rng.Int64N(int64(10*time.Second)))) != nil || !m.awaitOn(id) {
+		for n := 0; !s.del(m, id, fmt.Sprint(" try ", n)); n++ {
+			if s.clock.sleep(s.ctx, time.Second+time.Duration(rng.Int64N(int64(10*time.Second)))) != nil || !m.awaitOn(id+" waits") {
 				return
 			}
 		}
@@ -240,21 +244,21 @@ func (p *pod) detach(id string, wait bool) {
 	} else {
 		s.tasks.Go(del)
 	}
-	for range p.rng.IntN(2) * p.rng.IntN(3) {
+	for n := range p.rng.IntN(2) * p.rng.IntN(3) {
 		late := time.Duration(p.rng.Int64N(int64(10 * time.Minute)))
 		s.tasks.Go(func() {
 			if s.clock.sleep(s.ctx, late) == nil {
-				s.del(m, id)
+				s.del(m, id, fmt.Sprint(" late ", n))
 			}
 		})
 	}
 }
 
-// del is one call of DEL.
-func (s *Sim) del(m *Machine, id string) bool {
+// del is one call of DEL; who tells it from others for the same sandbox.
+func (s *Sim) del(m *Machine, id, who string) bool {
 	ctx, cancel := context.WithTimeout(s.ctx, 60*time.Second)
 	defer cancel()
-	err := m.del(ctx, id)
+	err := m.del(ctx, id+who, id)
 	s.note("del "+errText(err), id)
 	return err == nil
 }

@@ -29,7 +29,7 @@ func Run(t *testing.T, cfg Config, ops []Op) (out Result) {
 			s.quiet("after as many Pods as addresses")
 		}
 		s.end()
-		out = Result{Violations: s.check.Violations(), Stats: s.stats, StartErrors: s.startErrors, Sets: s.check.Sets(), Virtual: time.Since(start), Digest: s.check.Digest()}
+		out = Result{Violations: s.check.Violations(), Stats: s.stats, StartErrors: s.startErrors, Sets: s.check.Sets(), Calls: s.calls, Virtual: time.Since(start), Digest: s.check.Digest()}
 	})
 	return out
 }
@@ -54,12 +54,13 @@ func (s *Sim) play(ops []Op) {
 		_ = s.clock.sleep(s.ctx, o.Gap)
 		s.do(o)
 		if i%256 == 0 {
-			if !s.good() {
-				return
-			}
 			s.mu.Lock()
 			s.check.Forget(time.Now().Add(-time.Hour))
+			over := s.cfg.Calls > 0 && s.calls >= s.cfg.Calls || len(s.check.Violations()) > 0
 			s.mu.Unlock()
+			if over {
+				return
+			}
 		}
 	}
 }
@@ -73,6 +74,7 @@ func (s *Sim) settle() {
 		m.Disk.Limit(-1)
 		if m.proc != nil {
 			m.proc.disk.DieAfter(0)
+			m.proc.disk.FailAfter(0)
 		}
 	}
 	s.mu.Unlock()

@@ -3,7 +3,6 @@ package ipamsim
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -25,6 +24,7 @@ type Config struct {
 	Spaces   []Space
 	Cooldown time.Duration
 	Busy     bool // little time between operations
+	Calls    int  // end the operations after so many ADDs, DELs and faults; 0 = when they are all done
 	Trace    func(line string)
 }
 
@@ -52,6 +52,7 @@ type Sim struct {
 	past        []pastSandbox
 	stats       map[string]int
 	startErrors map[string]int
+	calls       int // ADDs, DELs and faults
 	settling    bool
 	backup      *world.Snapshot
 	controller  context.CancelFunc // nil: it is away
@@ -65,6 +66,7 @@ type spaceOf struct {
 	shares   []int // by node; nil: any node can give any address
 	capacity int
 	pods     []*pod
+	on       []int // Pods by node
 }
 
 type pastSandbox struct {
@@ -78,6 +80,7 @@ type Result struct {
 	Stats       map[string]int
 	StartErrors map[string]int
 	Sets        int
+	Calls       int // ADDs, DELs and faults
 	Virtual     time.Duration
 	Digest      uint64 // of everything that kernels had, with the times
 }
@@ -100,13 +103,13 @@ func newSim(cfg Config) *Sim {
 
 // space tells the checker of a space and counts its addresses.
 func (s *Sim) space(sp Space) *spaceOf {
-	out := &spaceOf{Space: sp}
+	out := &spaceOf{Space: sp, on: make([]int, s.cfg.Nodes)}
 	n := sp.Net
 	for _, sub := range []*model.Subnet{n.IPv4, n.IPv6} {
 		if sub == nil {
 			continue
 		}
-		allowed := allowedIn(*sub)
+		allowed := Allowed(*sub)
 		s.check.Space(SpaceName(n.SpaceDomain, n.ID(), sub.CIDR), history.Pool{Allowed: allowed, Cooldown: s.cfg.Cooldown})
 		if sub == n.IPv4 {
 			out.allowed = allowed
@@ -130,8 +133,8 @@ func (s *Sim) space(sp Space) *spaceOf {
 	return out
 }
 
-// allowedIn says of an address whether it may be chosen: in a pool, not excluded, not the gateway, not the network's own.
-func allowedIn(sub model.Subnet) func(netip.Addr) bool {
+// Allowed says of an address whether it may be chosen: in a pool, not excluded, not the gateway, not the network's own.
+func Allowed(sub model.Subnet) func(netip.Addr) bool {
 	in := func(list []model.AddrRange, a netip.Addr) bool {
 		for _, r := range list {
 			if r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0 {
@@ -156,9 +159,11 @@ func allowedIn(sub model.Subnet) func(netip.Addr) bool {
 
 // coin is a number that depends on the seed, a name and what it is for, and on nothing else.
 func (s *Sim) coin(name string, purpose int) uint64 {
-	h := fnv.New64a()
-	fmt.Fprint(h, s.cfg.Seed, name, purpose)
-	return mix(h.Sum64())
+	h := s.cfg.Seed + uint64(purpose)*0x9e3779b97f4a7c15
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 0x100000001b3
+	}
+	return mix(h)
 }
 
 // mix spreads a number's bits.
@@ -170,6 +175,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
+// uncounted are what calls and faults come from, or what does nothing to a node.
+var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true}
+
 // note counts what happened, and tells Config.Trace.
 func (s *Sim) note(what, detail string) {
 	s.mu.Lock()
@@ -179,6 +187,9 @@ func (s *Sim) note(what, detail string) {
 
 func (s *Sim) noteLocked(what, detail string) {
 	s.stats[what]++
+	if !uncounted[what] {
+		s.calls++
+	}
 	if s.cfg.Trace != nil {
 		s.cfg.Trace(time.Now().Format("02 15:04:05.000000000 ") + what + " " + detail)
 	}
@@ -191,7 +202,7 @@ func (s *Sim) newClient(name string, p *agent) *world.Client {
 		World: s.world, Name: "danm-node",
 		Sleep: func(ctx context.Context, d time.Duration) error {
 			err := s.clock.sleep(ctx, d)
-			if gerr := p.gate(ctx); gerr != nil {
+			if gerr := p.gate(name); gerr != nil {
 				return gerr
 			}
 			return err

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,15 @@ import (
 
 	"danm.io/danm/spec/model"
 )
+
+// The runs make much garbage, and little stays.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
+
+// fewer divides the operations that nobody asked for by number.
+var fewer = 1
 
 // operations is DANM_IPAMSIM_OPS, or fewer where nobody asked.
 func operations(t *testing.T, few int) int {
@@ -23,7 +33,7 @@ func operations(t *testing.T, few int) int {
 		}
 		return n
 	}
-	return few
+	return few / fewer
 }
 
 // seed is DANM_IPAMSIM_SEED, or the test's own.
@@ -70,7 +80,7 @@ func smallSpaces() []Space {
 // report fails the test with a result's violations, and with fewer operations that show one.
 func report(t *testing.T, cfg Config, ops []Op, r Result) {
 	t.Helper()
-	t.Logf("seed %d: %d operations in %s of virtual time, %d addresses set", cfg.Seed, len(ops), r.Virtual.Round(time.Second), r.Sets)
+	t.Logf("seed %d: %d operations in %s of virtual time, %d addresses set", cfg.Seed, r.Calls, r.Virtual.Round(time.Second), r.Sets)
 	for _, what := range slices.Sorted(maps.Keys(r.Stats)) {
 		t.Logf("%9d %s", r.Stats[what], what)
 	}
@@ -81,7 +91,7 @@ func report(t *testing.T, cfg Config, ops []Op, r Result) {
 		return
 	}
 	v := r.Violations[0]
-	t.Errorf("DANM_IPAMSIM_SEED=%d DANM_IPAMSIM_OPS=%d: %d violations, the first:\n%s", cfg.Seed, len(ops), len(r.Violations), v)
+	t.Errorf("DANM_IPAMSIM_SEED=%d DANM_IPAMSIM_OPS=%d: %d violations, the first:\n%s", cfg.Seed, cfg.Calls, len(r.Violations), v)
 	last := r
 	fewer := Shrink(ops, func(ops []Op) bool {
 		again := Run(t, cfg, ops)
@@ -106,7 +116,23 @@ func local(nodes int, seed uint64) Config {
 // TestLocalHome: three nodes with slots, tight spaces.
 func TestLocalHome(t *testing.T) {
 	cfg := local(3, seed(t, 1))
-	ops := Plan(cfg, operations(t, 20_000))
+	cfg.Calls = operations(t, 15_000)
+	ops := Plan(cfg, cfg.Calls)
+	report(t, cfg, ops, Run(t, cfg, ops))
+}
+
+// TestLocalHomeManyNodes: two hundred nodes with slots, and spaces of which each has a little.
+func TestLocalHomeManyNodes(t *testing.T) {
+	cfg := local(200, seed(t, 2))
+	cfg.Busy = true
+	cfg.Spaces = []Space{
+		{Net: network("large", 1, 0, subnet("10.1.0.0/16"), nil), Weight: 4, Most: 800},
+		{Net: network("middle", 2, 0, subnet("10.2.0.0/22"), nil), Weight: 6},
+		{Net: network("single", 3, 1, subnet("10.3.0.0/24"), nil), Weight: 3},
+		{Net: network("dual", 4, 4, subnet("10.4.0.0/22"), subnet("fd00:4::/64")), Weight: 3, Most: 400},
+	}
+	cfg.Calls = operations(t, 15_000)
+	ops := Plan(cfg, cfg.Calls)
 	report(t, cfg, ops, Run(t, cfg, ops))
 }
 

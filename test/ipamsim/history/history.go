@@ -7,8 +7,10 @@
 package history
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -137,8 +139,12 @@ func (c *Checker) life(w Where) *life {
 
 // note keeps an event. The digest is a sum: addresses that go at one instant have no order.
 func (c *Checker) note(l *life, w Where, at time.Time, what string, who Holder) {
+	b := w.Addr.As16()
 	h := fnv.New64a()
-	fmt.Fprint(h, at.UnixNano(), what, who, w)
+	h.Write(binary.BigEndian.AppendUint64(b[:], uint64(at.UnixNano())))
+	for _, text := range []string{what, who.Sandbox, who.IfName, who.Node, w.Space} {
+		io.WriteString(h, text)
+	}
 	c.digest += h.Sum64()
 	if len(l.past) == pastLen {
 		l.past = append(l.past[:0], l.past[1:]...)

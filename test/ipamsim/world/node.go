@@ -15,7 +15,7 @@ const LeaseNamespace = "danm-system"
 
 // NodeAPI is what a node's IPAM asks of the API server; it implements ipam.API.
 type NodeAPI struct {
-	Client  *Client
+	Client  Store
 	Node    string
 	Machine string // machine-id
 }

@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -27,7 +28,10 @@ func block(cidr string) *v1alpha1.IPBlock {
 	}
 }
 
-func node(w *World) *NodeAPI { return &NodeAPI{Client: &Client{World: w, Name: "test"}, Node: "a"} }
+func node(w *World) (*NodeAPI, *Client) {
+	c := &Client{World: w, Name: "test"}
+	return &NodeAPI{Client: c, Node: "a"}, c
+}
 
 var ctx = context.Background()
 
@@ -51,9 +55,10 @@ func TestUnansweredWritesLandOrNot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := New(time.Now)
-				n, start := node(w), time.Now()
-				n.Client.Fate = func(write bool) Fate { return c.fate }
-				n.Client.Cut(c.cut)
+				n, c1 := node(w)
+				start := time.Now()
+				c1.Fate = func(write bool) Fate { return c.fate }
+				c1.Cut(c.cut)
 				ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 				defer cancel()
 				if _, err := n.Create(ctx, block("10.0.0.0/26")); !errors.Is(err, c.err) {
@@ -75,8 +80,8 @@ func TestUnansweredWritesLandOrNot(t *testing.T) {
 func TestFreezeHoldsRequestsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(time.Now)
-		n := node(w)
-		n.Client.Fate = func(bool) Fate { return Fate{Orphan: true} }
+		n, c := node(w)
+		c.Fate = func(bool) Fate { return Fate{Orphan: true} }
 		w.Freeze()
 		done := make(chan error, 1)
 		go func() { _, err := n.Create(ctx, block("10.0.0.0/26")); done <- err }()
@@ -112,7 +117,7 @@ func TestFreezeHoldsRequestsBack(t *testing.T) {
 
 func TestRestore(t *testing.T) {
 	w := New(time.Now)
-	n := node(w)
+	n, _ := node(w)
 	first, err := n.Create(ctx, block("10.0.0.0/26"))
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +147,7 @@ func TestRestore(t *testing.T) {
 // The world must not hand out its own objects, nor take the caller's.
 func TestNoSharing(t *testing.T) {
 	w := New(time.Now)
-	n := node(w)
+	n, _ := node(w)
 	in := block("10.0.0.0/26")
 	out, _ := n.Create(ctx, in)
 	in.Labels["x"], out.Labels["y"] = "1", "1"
@@ -151,5 +156,48 @@ func TestNoSharing(t *testing.T) {
 	list, _, _ := n.Blocks(ctx, nil)
 	if len(list[0].Labels) != 1 {
 		t.Errorf("labels %v", list[0].Labels)
+	}
+}
+
+// Over the wire the world answers as it does in process.
+func TestRemote(t *testing.T) {
+	w := New(time.Now)
+	srv := httptest.NewServer(Handler(&Client{World: w, Name: "test"}))
+	defer srv.Close()
+	n := &NodeAPI{Client: &Remote{HTTP: srv.Client(), URL: srv.URL}, Node: "a"}
+	made, err := n.Create(ctx, block("10.0.0.0/26"))
+	if err != nil || made.UID == "" {
+		t.Fatal(made, err)
+	}
+	if _, err := n.Create(ctx, block("10.0.0.0/26")); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("again: %v", err)
+	}
+	made.Spec.Epoch = 3
+	newer, err := n.Update(ctx, made)
+	if err != nil || newer.Spec.Epoch != 3 {
+		t.Errorf("%+v %v", newer, err)
+	}
+	if _, err := n.Update(ctx, made); !apierrors.IsConflict(err) {
+		t.Errorf("stale: %v", err)
+	}
+	newer.Status.Used = 7
+	if newer, err = n.UpdateStatus(ctx, newer); err != nil || newer.Status.Used != 7 {
+		t.Errorf("%+v %v", newer, err)
+	}
+	list, version, err := n.Blocks(ctx, map[string]string{v1alpha1.LabelSpace: space.Hash()})
+	if err != nil || len(list) != 1 || version != newer.ResourceVersion || list[0].Status.Used != 7 {
+		t.Errorf("%+v %s %v", list, version, err)
+	}
+	if err := n.Delete(ctx, made.Name, "other"); !apierrors.IsConflict(err) {
+		t.Errorf("delete of another: %v", err)
+	}
+	if err := n.Delete(ctx, made.Name, string(made.UID)); err != nil {
+		t.Error(err)
+	}
+	if b, err := n.Block(ctx, made.Name); err != nil || b.DeletionTimestamp == nil {
+		t.Errorf("%+v %v", b, err)
+	}
+	if _, err := n.Block(ctx, "x"); !apierrors.IsNotFound(err) {
+		t.Error(err)
 	}
 }
