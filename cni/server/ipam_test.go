@@ -148,6 +148,7 @@ func TestWhatAnIPAMSectionMeans(t *testing.T) {
 		{`{"type":"danm","network":"vf"}`, "10.6.0.1/24", 0, ""},
 		{`{"type":"danm","network":"plug"}`, "fd06::/64", 0, ""},
 		{`{"type":"danm","network":"beta/secret"}`, "does not exist", CodeNetworkUnknown, diag.PodNetworkUnknown},
+		{`{"type":"danm","network":"beta/data"}`, "does not exist", CodeNetworkUnknown, diag.PodNetworkUnknown}, // acme has one of that name
 		{`{"type":"danm","network":"acme/shared"}`, "does not exist", CodeNetworkUnknown, diag.PodNetworkUnknown},
 		{`{"type":"danm","network":"closed"}`, "does not exist", CodeNetworkUnknown, diag.PodNetworkUnknown},
 		{`{"type":"danm","tenantNetwork":"shared"}`, "does not exist", CodeNetworkUnknown, diag.PodNetworkUnknown},

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,6 +160,32 @@ func TestKernelInUse(t *testing.T) {
 		if !inUse || got != mac || err != nil {
 			t.Errorf("%s: in use %v by %q, want %q, %v", a, inUse, got, mac, err)
 		}
+	}
+	// A card passes on what it was told to listen to; a cable passes on everything.
+	users := func(group string) int { // of a group on h0: the kernel itself may be one
+		groups, _ := os.ReadFile("/proc/thread-self/net/dev_mcast") // the first thread may have been left in another namespace
+		for line := range strings.Lines(string(groups)) {
+			if f := strings.Fields(line); len(f) == 5 && f[1] == "h0" && f[4] == group {
+				n, _ := strconv.Atoi(f[2])
+				return n
+			}
+		}
+		return 0
+	}
+	const all, solicited = "333300000001", "3333ff000009"
+	kernels, heard := users(all), make(chan bool, 1)
+	go func() {
+		yes := false
+		for end := time.Now().Add(250 * time.Millisecond); !yes && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			yes = users(all) > kernels && users(solicited) > 0
+		}
+		heard <- yes
+	}()
+	if _, _, _, err := ask("h0", "2001:db8::9"); err != nil || !<-heard {
+		t.Errorf("the link does not listen to where answers go: %v", err)
+	}
+	if users(all) != kernels || users(solicited) != 0 {
+		t.Errorf("it goes on listening: %d, %d before, and %d", users(all), kernels, users(solicited))
 	}
 	for _, a := range []string{"192.0.2.8", "2001:db8::8"} {
 		if inUse, _, _, err := ask("h0", a); inUse || err != nil {
