@@ -131,6 +131,15 @@ func (n *inode) remains(rng *rand.Rand) []byte {
 	return out
 }
 
+// tear is how much of a write is made.
+type tear int
+
+const (
+	whole tear = iota
+	half
+	pages // half, but whole pages
+)
+
 // process is one program's way to the disk. It implements ipam.Disk.
 type process struct {
 	d    *Disk
@@ -178,7 +187,7 @@ func (p *process) HadJournal() bool {
 
 // call counts a call that changes something, and makes it, unless the process is dead. The last call of a process that is
 // to die is made (whole, if torn did not say otherwise), but it never hears of it.
-func (p *process) call(do func(torn bool) error) error {
+func (p *process) call(do func(how tear) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
@@ -193,7 +202,13 @@ func (p *process) call(do func(torn bool) error) error {
 	p.fail = max(0, p.fail-1)
 	p.d.mu.Lock()
 	p.d.Writes++
-	err := do((last || fails) && p.cut())
+	how := whole
+	if (last || fails) && p.cut() {
+		if how = half; last {
+			how = pages
+		}
+	}
+	err := do(how)
 	p.d.mu.Unlock()
 	if fails && err == nil {
 		err = ErrIO
@@ -218,7 +233,7 @@ func (p *process) Open(name string) (ipam.File, error) {
 
 func (p *process) Create(name string) (ipam.File, error) {
 	n := &inode{dirty: map[int64]bool{}}
-	err := p.call(func(bool) error {
+	err := p.call(func(tear) error {
 		p.d.change(func(m map[string]*inode) { m[name] = n })
 		return nil
 	})
@@ -234,7 +249,7 @@ func (d *Disk) change(op func(map[string]*inode)) {
 }
 
 func (p *process) Rename(from, to string) error {
-	return p.call(func(bool) error {
+	return p.call(func(tear) error {
 		n, ok := p.d.names[from]
 		if !ok {
 			return fs.ErrNotExist
@@ -245,7 +260,7 @@ func (p *process) Rename(from, to string) error {
 }
 
 func (p *process) Remove(name string) error {
-	return p.call(func(bool) error {
+	return p.call(func(tear) error {
 		if _, ok := p.d.names[name]; !ok {
 			return fs.ErrNotExist
 		}
@@ -262,7 +277,7 @@ func (p *process) List() ([]string, error) {
 
 // Sync also notes that there is a journal now, as the lock file of a real directory does.
 func (p *process) Sync() error {
-	return p.call(func(bool) error {
+	return p.call(func(tear) error {
 		p.d.durable, p.d.dirOps = maps.Clone(p.d.names), nil
 		p.d.marked = p.d.marked || len(p.d.names) > 0
 		return nil
@@ -288,8 +303,11 @@ func (f *openFile) ReadAt(b []byte, off int64) (int, error) {
 }
 
 func (f *openFile) WriteAt(b []byte, off int64) (int, error) {
-	err := f.p.call(func(torn bool) (err error) {
-		if torn { // a signal ends a write between two pages, not in one
+	err := f.p.call(func(how tear) (err error) {
+		switch how {
+		case half:
+			b = b[:len(b)/2]
+		case pages: // a signal ends a write between two pages, not in one
 			b = b[:max(0, (off+int64(len(b))/2)/page*page-off)]
 		}
 		d, end := f.p.d, off+int64(len(b))
@@ -316,7 +334,7 @@ func (n *inode) write(b []byte, off int64) {
 }
 
 func (f *openFile) Truncate(size int64) error {
-	return f.p.call(func(bool) error {
+	return f.p.call(func(tear) error {
 		for s := size / sector; s*sector < int64(len(f.n.now)); s++ {
 			f.n.dirty[s] = true
 		}
@@ -330,7 +348,7 @@ func (f *openFile) Truncate(size int64) error {
 }
 
 func (f *openFile) Sync() error {
-	return f.p.call(func(bool) error { f.n.sync(); return nil })
+	return f.p.call(func(tear) error { f.n.sync(); return nil })
 }
 
 func (n *inode) sync() {

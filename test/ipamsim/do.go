@@ -110,19 +110,14 @@ func (s *Sim) powerCut(o Op, m *Machine, d time.Duration) {
 	switch {
 	case o.Kind == OldDisk && len(m.images) > 0:
 		m.Disk.Become(m.images[int(o.C)%len(m.images)])
-		d += s.cfg.Cooldown
+		m.notBefore = time.Now().Add(s.cfg.Cooldown)
 	case o.Kind == BlankDisk:
 		m.Disk.Lose(true)
 		m.images = nil
-		d += s.cfg.Cooldown
+		m.notBefore = time.Now().Add(s.cfg.Cooldown)
 	}
 	s.mu.Unlock()
-	s.later(d, func() {
-		if o.Kind != PowerCut && s.isSettling() {
-			_ = s.clock.sleep(s.ctx, s.cfg.Cooldown)
-		}
-		m.powerOn()
-	})
+	s.later(d, m.powerOn)
 }
 
 // sandboxNeeded says whether a sandbox is the one its Pod runs in, of which no DEL may come.

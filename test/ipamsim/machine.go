@@ -28,6 +28,7 @@ type Machine struct {
 	on        bool
 	boots     int
 	bootAt    time.Time
+	notBefore time.Time // it must not boot earlier
 	wallOff   time.Duration
 	sandboxes map[string]*sandbox
 	proc      *agent
@@ -71,11 +72,17 @@ func (m *Machine) wake() {
 	m.changed = make(chan struct{})
 }
 
-// powerOn boots the machine.
+// powerOn boots the machine, but not before it may.
 func (m *Machine) powerOn() {
 	s := m.sim
 	s.mu.Lock()
-	if m.on {
+	for time.Now().Before(m.notBefore) {
+		wait := time.Until(m.notBefore)
+		s.mu.Unlock()
+		_ = s.clock.sleep(context.Background(), wait)
+		s.mu.Lock()
+	}
+	if m.on || s.ctx.Err() != nil {
 		s.mu.Unlock()
 		return
 	}

@@ -67,6 +67,7 @@ func (s *Sim) play(ops []Op) {
 
 // settle makes everything healthy and takes all Pods away.
 func (s *Sim) settle() {
+	_ = s.clock.sleep(s.ctx, time.Second) // what the last operation set off comes first
 	s.mu.Lock()
 	s.settling = true
 	for _, m := range s.machines {
