@@ -40,12 +40,15 @@ type Machine struct {
 	kills     int
 	starts    int
 	diskLeft  int // writes until the next process dies, 0 = it lives
+	doubtful  bool
+	highWater *atomic.Uint64 // of this boot
 }
 
 // sandbox is a network namespace and what is set in it.
 type sandbox struct {
 	pod, id string
 	addrs   []Address
+	strange bool // the journal that recorded it was taken away
 }
 
 // agent is one process of the agent.
@@ -86,7 +89,7 @@ func (m *Machine) powerOn() {
 		s.mu.Unlock()
 		return
 	}
-	m.on, m.bootAt = true, time.Now()
+	m.on, m.bootAt, m.highWater = true, time.Now(), new(atomic.Uint64)
 	m.boots++
 	m.wake()
 	after := time.Duration(m.rng.Int64N(int64(2 * time.Second)))
@@ -174,7 +177,7 @@ func (p *agent) up(stack Stack, err error) bool {
 	m, s := p.m, p.m.sim
 	s.mu.Lock()
 	if err == nil && !p.dead.Load() {
-		p.stack = stack
+		p.stack, m.doubtful = stack, false
 		m.wake()
 		s.mu.Unlock()
 		return true
@@ -229,6 +232,7 @@ func (p *agent) env() Env {
 		Wall:     func() time.Time { return time.Now().Add(off) },
 		Boottime: func() time.Duration { return time.Since(bootAt) },
 		Log:      slog.New(slog.DiscardHandler),
+		Doubtful: m.doubtful, HighWater: m.highWater,
 	}
 	if m.sim.cfg.Home.Faults().API {
 		m.client = s.newClient(m.Name, p)

@@ -294,6 +294,9 @@ func (s *Sim) audit(m *Machine) {
 	defer s.mu.Unlock()
 	var live []history.Holder
 	for _, id := range slices.Sorted(maps.Keys(m.sandboxes)) {
+		if m.sandboxes[id].strange {
+			continue
+		}
 		live = append(live, history.Holder{Node: m.Name, Sandbox: id, Pod: m.sandboxes[id].pod})
 	}
 	s.check.Recorded(time.Now(), m.Name, live, list)
