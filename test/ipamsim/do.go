@@ -11,8 +11,8 @@ import (
 
 // do does one operation. What takes long goes on while others are done.
 func (s *Sim) do(o Op) {
-	s.note("op "+o.Kind.String(), "")
 	m := s.machines[int(o.A)%len(s.machines)]
+	s.note("op "+o.Kind.String(), m.Name)
 	long := time.Duration(o.B) * time.Second / (1 << 24) // up to 256 s
 	switch o.Kind {
 	case Churn:

@@ -89,6 +89,7 @@ func (m *Machine) powerOn() {
 	m.on, m.bootAt = true, time.Now()
 	m.boots++
 	m.wake()
+	s.noteLocked("machine on", m.Name)
 	after := time.Duration(m.rng.Int64N(int64(2 * time.Second)))
 	s.mu.Unlock()
 	m.startAgent(after)
@@ -176,6 +177,7 @@ func (p *agent) up(stack Stack, err error) bool {
 	if err == nil && !p.dead.Load() {
 		p.stack = stack
 		m.wake()
+		s.noteLocked("agent up", m.Name)
 		s.mu.Unlock()
 		return true
 	}

@@ -176,7 +176,7 @@ func mix(x uint64) uint64 {
 }
 
 // uncounted are what calls and faults come from, or what does nothing to a node.
-var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true}
+var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true, "agent up": true, "machine on": true}
 
 // note counts what happened, and tells Config.Trace.
 func (s *Sim) note(what, detail string) {
@@ -248,7 +248,7 @@ func (s *Sim) books() history.Books {
 		}
 		list, err := p.stack.Entries()
 		if err != nil {
-			s.note("journal unreadable: "+errText(err), m.Name)
+			s.note("journal unreadable", m.Name)
 		}
 		b.Entries = append(b.Entries, list...)
 	}
