@@ -54,6 +54,7 @@ type Sim struct {
 	startErrors map[string]int
 	calls       int // ADDs, DELs and faults
 	settling    bool
+	ordinals    map[[2]int]*pod // the newest Pods of StatefulSets; of the operations alone
 	backup      *world.Snapshot
 	controller  context.CancelFunc // nil: it is away
 	controllers int
@@ -87,7 +88,7 @@ type Result struct {
 
 // newSim makes a run; it must be called in a bubble.
 func newSim(cfg Config) *Sim {
-	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, stats: map[string]int{}, startErrors: map[string]int{}}
+	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, ordinals: map[[2]int]*pod{}, stats: map[string]int{}, startErrors: map[string]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.world = world.New(time.Now)
 	for i := range cfg.Nodes {
