@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"danm.io/danm/ipam/alloc"
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/model"
 )
 
@@ -16,6 +17,8 @@ type ask struct {
 	geo    alloc.Geometry
 	sub    model.Subnet
 	static netip.Addr // invalid = dynamic
+	sticky *v1alpha1.IPReservation
+	kept   string // the reservation's hash
 	got    netip.Addr
 }
 
@@ -69,8 +72,21 @@ func newAsk(in Intent, w Want, family string, req model.AddressRequest, sub *mod
 	a.sub = *sub
 	a.space = Space{Domain: n.SpaceDomain, ID: n.ID(), VXLAN: n.VXLAN, CIDR: sub.CIDR}
 	var err error
-	a.geo, err = alloc.NewGeometry(sub.CIDR, n.BlockSize, in.Slot, in.Slots)
+	if in.Claimed {
+		a.geo, err = alloc.ClaimedGeometry(sub.CIDR)
+	} else {
+		a.geo, err = alloc.NewGeometry(sub.CIDR, n.BlockSize, in.Slot, in.Slots)
+	}
+	if k := w.Sticky; k.UID != "" && in.Claimed && !a.static.IsValid() {
+		a.sticky = &v1alpha1.IPReservation{Namespace: k.Namespace, StatefulSet: k.StatefulSet, UID: k.UID, Ordinal: k.Ordinal, IfName: w.IfName}
+		a.kept = a.sticky.Hash(a.space.object())
+	}
 	return a, true, err
+}
+
+// object is the space as IPBlocks have it.
+func (s Space) object() v1alpha1.IPSpace {
+	return v1alpha1.IPSpace{Domain: s.Domain, ID: int64(s.ID), VXLAN: s.VXLAN, CIDR: s.CIDR.String()}
 }
 
 func (a ask) grant() netip.Prefix { return netip.PrefixFrom(a.got, a.sub.CIDR.Bits()) }

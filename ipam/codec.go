@@ -16,10 +16,14 @@ const (
 	tagRecord = 'R' // length of the rest; sandbox, pod UID, namespace, pod, holds, data; CRC-32C
 	tagDelete = 'D' // sandbox, time: its addresses are free since then
 	tagCool   = 'C' // space id, address, time: freed earlier
+	tagBlock  = 'B' // space id, a block of addresses in its newest state
+	tagGone   = 'G' // space id, prefix: a block that is not this node's any more
+	tagMeta   = 'M' // what is known of the node
 	tagWhole  = 'W' // every record of the segment before stands in this one
 	tagEnd    = 0xa5
 
-	formatVersion = 1
+	formatVersion = 2 // 1 knew no blocks
+	oldestVersion = 1
 )
 
 func appendString[T string | []byte](b []byte, s T) []byte {
@@ -32,7 +36,11 @@ func appendSpace(b []byte, id uint32, sp Space, g alloc.Geometry) []byte {
 	b = binary.AppendUvarint(b, uint64(sp.ID))
 	b = append(b, bit(sp.VXLAN))
 	b = appendString(b, sp.CIDR.Addr().AsSlice())
-	for _, n := range []uint64{uint64(sp.CIDR.Bits()), g.Block, uint64(g.Slot), uint64(g.Slots)} {
+	slots := uint64(g.Slots)
+	if g.Claimed {
+		slots = 0
+	}
+	for _, n := range []uint64{uint64(sp.CIDR.Bits()), g.Block, uint64(g.Slot), slots} {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b
@@ -74,6 +82,44 @@ func appendDelete(b []byte, sandbox string, at int64) []byte {
 func appendCool(b []byte, id uint32, a netip.Addr, at int64) []byte {
 	b = binary.AppendUvarint(append(b, tagCool), uint64(id))
 	return binary.AppendVarint(appendString(b, a.AsSlice()), at)
+}
+
+func appendPrefix(b []byte, p netip.Prefix) []byte {
+	return binary.AppendUvarint(appendString(b, p.Addr().AsSlice()), uint64(p.Bits()))
+}
+
+func appendBlock(b []byte, id uint32, x Block) []byte {
+	b = binary.AppendUvarint(append(b, tagBlock), uint64(id))
+	b = appendPrefix(b, x.CIDR)
+	b = append(b, byte(x.State), bit(x.Single), bit(x.Borrowed))
+	b = appendString(b, x.Reservation)
+	b = appendString(b, x.UID)
+	b = binary.AppendVarint(b, x.Since)
+	b = binary.AppendUvarint(b, uint64(len(x.Ceded)))
+	for _, c := range x.Ceded {
+		b = appendString(b, c.Addr.AsSlice())
+		b = appendString(b, c.UID)
+		b = appendString(b, c.Node)
+	}
+	return b
+}
+
+func appendBlockGone(b []byte, id uint32, p netip.Prefix) []byte {
+	return appendPrefix(binary.AppendUvarint(append(b, tagGone), uint64(id)), p)
+}
+
+func appendMeta(b []byte, m Meta) []byte {
+	b = appendString(append(b, tagMeta), m.Identity)
+	for _, n := range []int64{m.Epoch, m.Raising, m.Renewed, m.Renewing, m.LostSince} {
+		b = binary.AppendVarint(b, n)
+	}
+	b = binary.AppendUvarint(b, m.Version)
+	b = appendString(b, m.Suspect)
+	b = binary.AppendUvarint(b, uint64(len(m.Lost)))
+	for _, s := range m.Lost {
+		b = appendString(b, s)
+	}
+	return b
 }
 
 // decoder reads entries; the first error sticks.
@@ -138,10 +184,48 @@ func (d *decoder) space() (id uint32, sp Space, g alloc.Geometry) {
 	sp = Space{Domain: string(d.bytes()), ID: uint32(d.uvarint()), VXLAN: d.byte() == 1}
 	sp.CIDR = netip.PrefixFrom(d.addr(), int(d.uvarint()))
 	g = alloc.Geometry{CIDR: sp.CIDR, Block: d.uvarint(), Slot: int(d.uvarint()), Slots: int(d.uvarint())}
+	if g.Slots == 0 {
+		g.Slots, g.Claimed = 1, true
+	}
 	if !sp.CIDR.IsValid() || g.Block == 0 || g.Slots < 1 || g.Slot < 0 || g.Slot >= g.Slots {
 		d.fail()
 	}
 	return id, sp, g
+}
+
+func (d *decoder) prefix() netip.Prefix {
+	a, bits := d.addr(), int(d.uvarint())
+	p := netip.PrefixFrom(a, bits)
+	if !p.IsValid() || p.Masked() != p {
+		d.fail()
+	}
+	return p
+}
+
+func (d *decoder) block() (id uint32, x Block) {
+	id = uint32(d.uvarint())
+	x.CIDR = d.prefix()
+	x.State, x.Single, x.Borrowed = BlockState(d.byte()), d.byte() == 1, d.byte() == 1
+	x.Reservation, x.UID, x.Since = string(d.bytes()), string(d.bytes()), d.varint()
+	for n := d.uvarint(); n > 0 && !d.bad; n-- {
+		x.Ceded = append(x.Ceded, Cession{Addr: d.addr(), UID: string(d.bytes()), Node: string(d.bytes())})
+	}
+	if stateNames[x.State] == "" {
+		d.fail()
+	}
+	return id, x
+}
+
+func (d *decoder) meta() (m Meta) {
+	m.Identity = string(d.bytes())
+	for _, n := range []*int64{&m.Epoch, &m.Raising, &m.Renewed, &m.Renewing, &m.LostSince} {
+		*n = d.varint()
+	}
+	m.Version, m.Suspect = d.uvarint(), string(d.bytes())
+	for n := d.uvarint(); n > 0 && !d.bad; n-- {
+		m.Lost = append(m.Lost, string(d.bytes()))
+	}
+	return m
 }
 
 // decodeRecord is the inverse of appendRecord for one payload.

@@ -2,10 +2,7 @@ package ipam
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"danm.io/danm/ipam/alloc"
 )
 
 const (
@@ -14,13 +11,14 @@ const (
 	carryStep = 64 << 10 // bytes of old records that go along with a transaction at least
 )
 
-// request is an acquisition (intent) or a release (sandbox).
+// request is an acquisition (intent), a change of blocks, or a release (sandbox).
 type request struct {
 	ctx     context.Context
 	intent  *Intent
 	asks    []ask
 	evicted map[string]uint32 // sandboxes whose links are down, and their records' serials
 	sandbox string
+	change  func(*edit) error // of blocks and meta
 	done    chan result
 }
 
@@ -113,6 +111,8 @@ func (s *Service) decide(r *request, now, ready int64) (res result) {
 	m, n := s.st.mark(), len(s.framed)
 	if err := r.ctx.Err(); err != nil {
 		res.err = err
+	} else if r.change != nil {
+		res.err = r.change(&edit{s: s, now: now, ready: ready})
 	} else if r.intent != nil {
 		res = s.decideAcquire(r, now, ready)
 	} else {
@@ -224,62 +224,6 @@ func (s *Service) olds(r *request) (map[uint32]Record, []staleRecord, error) {
 		olds[c.ri] = old
 	}
 	return olds, stale, nil
-}
-
-// choose takes an address for each ask under number ri: given ones first, then those the Pod had before, then new ones,
-// so that no choice of ours stands in the way of a wish of the Pod's own.
-func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int64) ([]ask, error) {
-	out := make([]ask, len(wanted))
-	spaces := make([]*alloc.Space, len(wanted))
-	for i, a := range wanted {
-		ss, changed, err := s.st.space(a.space, a.geo)
-		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w", a.ifName, err)
-		}
-		if changed {
-			s.framed = appendSpace(s.framed, ss.id, ss.key, a.geo)
-		}
-		spaces[i], out[i] = ss.space, a
-		if a.static.IsValid() {
-			if err := s.st.tx.Static(ss.space, a.static, ri); err != nil {
-				return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err))
-			}
-			out[i].got = a.static
-		}
-	}
-	for h := range kept {
-		for i, a := range out {
-			if !a.got.IsValid() && h.IfName == a.ifName && h.Space == a.space && s.st.tx.Static(spaces[i], h.Addr, ri) == nil {
-				out[i].got = h.Addr
-			}
-		}
-	}
-	for i, a := range out {
-		if a.got.IsValid() {
-			continue
-		}
-		got, err := s.st.tx.Dynamic(spaces[i], a.sub, ri, ready)
-		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w", a.ifName, err)
-		}
-		out[i].got = got
-	}
-	return out, nil
-}
-
-// named puts the Pod's name into an error that knows only the number of the holder.
-func (s *Service) named(err error) error {
-	var taken *alloc.TakenError
-	if !errors.As(err, &taken) {
-		return err
-	}
-	out := &TakenError{Addr: taken.Addr}
-	if int(taken.Holder) < len(s.st.recs) && s.st.recs[taken.Holder].n > 0 {
-		if r, err := s.readRecord(taken.Holder); err == nil {
-			out.Namespace, out.Pod, out.Sandbox = r.Namespace, r.Pod, r.Sandbox
-		}
-	}
-	return out
 }
 
 func (s *Service) put(ri uint32, r Record) {

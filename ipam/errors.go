@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"danm.io/danm/ipam/alloc"
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/model"
 )
 
 // What can be wrong with a request; test with errors.Is. The *alloc.ExhaustedError behind ErrExhausted has the counts,
@@ -22,7 +24,33 @@ var (
 	ErrL2            = errors.New("address asked on a network without that address family")
 	ErrIntent        = errors.New("invalid intent")
 	ErrNotFound      = errors.New("no record")
+	// ErrFrozen: what was given out before the journal was lost is not known, and may be live.
+	ErrFrozen = errors.New("addresses are frozen")
+	// ErrLease: the node has not reached the API for so long that its blocks may be another's soon.
+	ErrLease = errors.New("the node's lease of its blocks has run out")
+	// ErrSuspect: the API went back in time, and blocks that look free may be another's.
+	ErrSuspect = errors.New("the API server was restored from a backup")
+	// ErrClaim: the API server did not answer while a block was claimed.
+	ErrClaim = errors.New("no address of this node is free, and no block could be claimed")
+	// ErrNoRoot: the controller has not opened the space yet.
+	ErrNoRoot = errors.New("the space has no root yet")
+	// ErrOwner: the owner of the block around an address did not answer, or has it.
+	ErrOwner = errors.New("the owner of the block did not cede the address")
 )
+
+// NeedError says what a node would have to claim to fulfil a wish, and in Err why it cannot without.
+type NeedError struct {
+	Space  Space
+	Subnet model.Subnet
+	Static netip.Addr              // invalid = any of the pools
+	Sticky *v1alpha1.IPReservation // nil = none
+	Err    error
+}
+
+func (e *NeedError) Error() string { return e.Err.Error() }
+
+// Unwrap is what stands in the way.
+func (e *NeedError) Unwrap() error { return e.Err }
 
 // What can be wrong with the journal; test with errors.Is.
 var (

@@ -23,6 +23,13 @@ func (d *decoder) skip() byte {
 		d.uvarint()
 		d.bytes()
 		d.varint()
+	case tagBlock:
+		d.block()
+	case tagGone:
+		d.uvarint()
+		d.prefix()
+	case tagMeta:
+		d.meta()
 	case tagWhole, tagEnd:
 	default:
 		d.fail()
@@ -54,7 +61,7 @@ func checkHead(body []byte) error {
 	switch {
 	case len(body) < 3 || body[0] != tagHead:
 		return fmt.Errorf("%w: no head", ErrCorrupt)
-	case body[1] != formatVersion:
+	case body[1] < oldestVersion || body[1] > formatVersion:
 		return fmt.Errorf("%w: version %d, this program knows %d", ErrVersion, body[1], formatVersion)
 	}
 	return nil
@@ -74,7 +81,9 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 		p := d.bytes()
 		return s.applyRecord(p, rec{off: end - int64(len(d.b)) - int64(len(p)), gen: uint32(gen), n: uint32(len(p))})
 	case tagDelete:
-		sandbox, at := string(d.bytes()), min(d.varint(), now)
+		sandbox, told := string(d.bytes()), d.varint()
+		s.latest = max(s.latest, told)
+		at := min(told, now)
 		ri, ok := s.st.bySandbox[s.st.digest(sandbox)]
 		if !ok {
 			return fmt.Errorf("%w: sandbox %s deleted, but never made", ErrCorrupt, sandbox)
@@ -86,7 +95,7 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 		s.st.remove(ri, r, at)
 	case tagCool:
 		ss, a, at := s.st.byID[uint32(d.uvarint())], d.addr(), min(d.varint(), now)
-		if ss == nil || d.bad || !ss.space.Owns(a) {
+		if ss == nil || d.bad || !ss.space.Geometry().CIDR.Contains(a) || !ss.space.Geometry().Claimed && !ss.space.Owns(a) {
 			return fmt.Errorf("%w: freed address of no space", ErrCorrupt)
 		}
 		if _, held := ss.space.Holder(a); held {
@@ -96,11 +105,35 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 			s.st.touched = append(s.st.touched, ss)
 			s.st.tx.Cool(ss.space, a, at)
 		}
+	case tagBlock:
+		return s.applyBlock(d)
+	case tagGone:
+		ss, p := s.st.byID[uint32(d.uvarint())], d.prefix()
+		if ss == nil || d.bad {
+			return fmt.Errorf("%w: block of no space", ErrCorrupt)
+		}
+		s.st.removeBlock(ss.key, p)
+	case tagMeta:
+		m := d.meta()
+		s.latest = max(s.latest, m.Renewed, m.Renewing, m.LostSince)
+		s.st.setMeta(m)
 	case tagWhole, tagEnd:
 	default:
 		return fmt.Errorf("%w: entry of unknown kind %#x", ErrCorrupt, tag)
 	}
 	return nil
+}
+
+func (s *Service) applyBlock(d *decoder) error {
+	id, b := d.block()
+	s.latest = max(s.latest, b.Since)
+	ss := s.st.byID[id]
+	if d.bad || ss == nil || !ss.space.Geometry().Claimed || !ss.key.CIDR.Overlaps(b.CIDR) || b.CIDR.Bits() < ss.key.CIDR.Bits() {
+		return fmt.Errorf("%w: block %s of no space", ErrCorrupt, b.CIDR)
+	}
+	b.Space = ss.key
+	_, _, err := s.st.setBlock(b)
+	return err
 }
 
 func (s *Service) applySpace(d *decoder) error {
@@ -151,7 +184,7 @@ func (s *Service) applyRecord(p []byte, at rec) error {
 	ri := s.st.reserve()
 	for _, h := range r.Holds {
 		ss := s.st.spaces[h.Space]
-		if !ss.space.Owns(h.Addr) {
+		if !ss.covers(h.Addr) {
 			return fmt.Errorf("%w: address %s of sandbox %s is not this node's", ErrCorrupt, h.Addr, r.Sandbox)
 		}
 		if _, held := ss.space.Holder(h.Addr); held {

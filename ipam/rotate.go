@@ -98,15 +98,23 @@ func (s *Service) tidy(ready int64) {
 func (s *Service) preface(ready int64) [][]byte {
 	var out [][]byte
 	b := append(make([]byte, headerLen), tagHead, formatVersion, 1)
+	b = appendMeta(b, s.st.meta)
 	for key, ss := range s.st.spaces {
 		cooling := false
 		ss.space.EachFreed(func(_ netip.Addr, at int64) { cooling = cooling || at > ready })
-		if !cooling && ss.space.Held() == 0 {
+		if !cooling && ss.space.Held() == 0 && len(ss.blocks) == 0 {
 			delete(s.st.spaces, key)
 			delete(s.st.byID, ss.id)
 			continue
 		}
 		b = appendSpace(b, ss.id, ss.key, ss.space.Geometry())
+		for _, x := range ss.blocks {
+			if len(b) > maxBatch {
+				out = append(out, append(b, tagEnd))
+				b = make([]byte, headerLen)
+			}
+			b = appendBlock(b, ss.id, x)
+		}
 		ss.space.EachFreed(func(a netip.Addr, at int64) {
 			if at <= ready {
 				return

@@ -22,6 +22,7 @@ type state struct {
 	byPod     map[digest]uint32 // a Pod has one record: a newer sandbox takes over from the older
 	serial    uint32
 	live      int64 // bytes of all payloads
+	meta      Meta
 	seeds     [2]maphash.Seed
 
 	tx      alloc.Tx
@@ -33,6 +34,10 @@ type spaceState struct {
 	id    uint32
 	key   Space
 	space *alloc.Space
+
+	blocks   map[netip.Prefix]Block  // of a claimed geometry
+	reserved map[string]netip.Prefix // Singles by the hash of their reservation
+	lengths  map[int]int             // prefix lengths of blocks, and how many have each
 }
 
 // rec is where a record stands. serial tells a record from a later one of the same sandbox.

@@ -25,6 +25,8 @@ type Intent struct {
 	// Slot and Slots come from the NodeState whose networks the Wants carry, so that one ADD sees one state: this node
 	// owns the blocks with number ≡ Slot mod Slots. Slots 0 means one node alone.
 	Slot, Slots int
+	// Claimed means that this node owns what it has claimed, and no slot: the cluster home.
+	Claimed bool
 	// Record makes the opaque attachment record that is made durable in the same transaction as the addresses.
 	// It gets one Grant a Want. It must be pure: it may be called again.
 	Record func([]Grant) ([]byte, error)
@@ -39,6 +41,15 @@ type Want struct {
 	IfName  string
 	Network model.Network
 	IP, IP6 model.AddressRequest
+	// Sticky is for whom a dynamic address is kept; the zero value for nobody.
+	Sticky Sticky
+}
+
+// Sticky is one Pod of a StatefulSet.
+type Sticky struct {
+	Namespace, StatefulSet string
+	UID                    string // of the StatefulSet
+	Ordinal                int32
 }
 
 // Grant is what a Want got: v4 before v6, with the network's prefix length. Empty when nothing was asked.

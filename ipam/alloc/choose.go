@@ -43,8 +43,8 @@ func (t *Tx) Static(s *Space, a netip.Addr, holder uint32) error {
 			return fmt.Errorf("address %s is the network or broadcast address of %s: %w", a, g.CIDR, ErrReserved)
 		}
 	}
-	if owner := g.Owner(a); owner != g.Slot {
-		return &NotOursError{Addr: a, Owner: owner, Slot: g.Slot, Slots: g.Slots, Prefix: g.CIDR}
+	if !s.Owns(a) {
+		return &NotOursError{Addr: a, Owner: g.Owner(a), Slot: g.Slot, Slots: g.Slots, Prefix: g.CIDR}
 	}
 	if h, held := s.Holder(a); held {
 		return &TakenError{Addr: a, Holder: h}
@@ -124,6 +124,9 @@ func (s *Space) ours(offsets []span) []span {
 			out = append(out, x)
 		}
 	}
+	if s.geo.Claimed {
+		out = intersect(out, s.usable)
+	}
 	return out
 }
 
@@ -156,6 +159,12 @@ func reserved(g Geometry) []span {
 		return []span{{}, {last, last}}
 	}
 	return []span{{}}
+}
+
+// Reserved says whether an address of a masked CIDR is the network's own, see Static.
+func Reserved(cidr netip.Prefix, a netip.Addr) bool {
+	g := Geometry{CIDR: cidr, Block: 1, Slots: 1}
+	return cidr.Contains(a) && inSpans(reserved(g), g.offset(a))
 }
 
 func inSpans(spans []span, v U128) bool {

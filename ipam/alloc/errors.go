@@ -55,6 +55,9 @@ type NotOursError struct {
 }
 
 func (e *NotOursError) Error() string {
+	if e.Slots <= 1 {
+		return fmt.Sprintf("address %s of %s is in no block of this node", e.Addr, e.Prefix)
+	}
 	return fmt.Sprintf("address %s of %s lies in the blocks of slot %d, this node is slot %d of %d", e.Addr, e.Prefix, e.Owner, e.Slot, e.Slots)
 }
 

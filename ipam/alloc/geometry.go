@@ -17,6 +17,15 @@ type Geometry struct {
 	Block uint64       `json:"block"` // addresses a block
 	Slot  int          `json:"slot"`
 	Slots int          `json:"slots"`
+	// Claimed means that no slot but a Set says which addresses are the node's own: see Space.Own.
+	Claimed bool `json:"claimed,omitempty"`
+}
+
+// ClaimedGeometry is the geometry of a masked CIDR whose blocks are claimed one by one.
+func ClaimedGeometry(cidr netip.Prefix) (Geometry, error) {
+	g, err := NewGeometry(cidr, 1, 0, 1)
+	g.Claimed = true
+	return g, err
 }
 
 // NewGeometry cuts a masked CIDR. blockSize 0 chooses the largest power of two that leaves at least four blocks a slot,

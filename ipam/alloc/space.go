@@ -1,6 +1,13 @@
 package alloc
 
-import "net/netip"
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+
+	"danm.io/danm/spec/model"
+)
 
 // keepFreed bounds how many freed and cooled addresses of a space are remembered in order of age. Beyond it the oldest
 // are forgotten, that is, fresh again: a /64 under churn must not fill the memory.
@@ -17,6 +24,8 @@ type Space struct {
 	next   uint64          // number of the next queue entry
 	lastAt int64           // times in the queue do not decrease
 	cursor U128            // fresh addresses are taken from here on, then from the beginning
+	owned  Set             // of a claimed geometry
+	usable []span          // the same as indices
 }
 
 type freedEntry struct {
@@ -40,7 +49,98 @@ func (s *Space) Held() int { return len(s.held) }
 func (s *Space) Freed() int { return len(s.freed) }
 
 // Owns says whether an address is one of the node's own in this space.
-func (s *Space) Owns(a netip.Addr) bool { return s.geo.owns(a) }
+func (s *Space) Owns(a netip.Addr) bool {
+	return s.geo.owns(a) && (!s.geo.Claimed || s.owned.Contains(a))
+}
+
+// Own sets what the node owns of a claimed geometry. Addresses that are held or freed stay so, inside the set or not.
+func (s *Space) Own(set Set) {
+	s.owned, s.usable = set, nil
+	base := number(s.geo.CIDR.Addr())
+	for _, x := range intersect(set.spans, []span{prefixSpan(s.geo.CIDR)}) {
+		s.usable = append(s.usable, span{x.lo.sub(base), x.hi.sub(base)})
+	}
+}
+
+// Owned is what Own set.
+func (s *Space) Owned() Set { return s.owned }
+
+// Busy counts the addresses of a prefix that are held, and those freed after ready, which are cooling down.
+func (s *Space) Busy(p netip.Prefix, ready int64) (held, cooling int) {
+	x := prefixSpan(p)
+	base := number(s.geo.CIDR.Addr())
+	for v, end := x.lo.sub(base), x.hi.sub(base); ; {
+		c, i, ok := s.used.find(v)
+		if !ok {
+			return held, cooling
+		}
+		run := s.used.chunks[c][i]
+		for v = maxU128(v, run.lo); !minU128(run.hi, end).less(v); v = v.inc() {
+			if _, ok := s.held[v]; ok {
+				held++
+			} else if at, ok := s.freedAt(v); ok && at > ready {
+				cooling++
+			}
+			if v.isMax() {
+				return held, cooling
+			}
+		}
+		if !run.hi.less(end) {
+			return held, cooling
+		}
+	}
+}
+
+// Cooling says whether an address was freed after ready.
+func (s *Space) Cooling(a netip.Addr, ready int64) bool {
+	at, ok := s.freedAt(s.geo.index(a))
+	return ok && at > ready
+}
+
+// freedAt is when a remembered address was freed.
+func (s *Space) freedAt(index U128) (int64, bool) {
+	num, ok := s.freed[index]
+	if !ok {
+		return 0, false
+	}
+	i, ok := slices.BinarySearchFunc(s.queue, num, func(e freedEntry, num uint64) int { return cmp.Compare(e.num, num) })
+	return s.queue[i].at, ok
+}
+
+// Free counts the addresses that Dynamic could choose now for a network with this subnet, and lists the first few.
+func (s *Space) Free(sub model.Subnet, ready int64, list int) (count uint64, some []netip.Addr) {
+	ranges := s.candidates(sub)
+	for _, r := range ranges {
+		s.used.gaps(r.lo, r.hi, func(g span) {
+			count = saturatingAdd(count, size([]span{g}))
+			for x := g.lo; len(some) < list && !g.hi.less(x); x = x.inc() {
+				some = append(some, s.geo.addr(x))
+				if x.isMax() {
+					return
+				}
+			}
+		})
+	}
+	for _, e := range s.queue {
+		if e.at > ready {
+			break
+		}
+		if s.valid(e) && inSpans(ranges, e.index) {
+			count = saturatingAdd(count, 1)
+			if len(some) < list {
+				some = append(some, s.geo.addr(e.index))
+			}
+		}
+	}
+	return count, some
+}
+
+func saturatingAdd(a, b uint64) uint64 {
+	if a+b < a {
+		return math.MaxUint64
+	}
+	return a + b
+}
 
 // IsFreed says whether an own address was freed and is remembered as such.
 func (s *Space) IsFreed(a netip.Addr) bool {

@@ -40,6 +40,25 @@ func (s *spanSet) gap(lo, hi U128) (U128, bool) {
 	return end.inc(), true
 }
 
+// gaps calls f for the runs of lo..hi that are not in the set, in order.
+func (s *spanSet) gaps(lo, hi U128, f func(span)) {
+	for {
+		first, ok := s.gap(lo, hi)
+		if !ok {
+			return
+		}
+		end := hi
+		if c, i, ok := s.find(first); ok && !hi.less(s.chunks[c][i].lo) {
+			end = s.chunks[c][i].lo.dec()
+		}
+		f(span{first, end})
+		if !end.less(hi) {
+			return
+		}
+		lo = end.inc()
+	}
+}
+
 // insert adds v, which is not in the set.
 func (s *spanSet) insert(v U128) {
 	c, i, ok := s.find(v)

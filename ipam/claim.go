@@ -1,0 +1,335 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"danm.io/danm/ipam/alloc"
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/model"
+)
+
+const (
+	rootFresh   = time.Hour       // after which the root is read again before a claim (R16)
+	claimsAside = 8               // claims of one space under way at once
+	claimTries  = 64              // blocks tried before the root is asked where there are free ones
+	offersTried = 4               // offered addresses asked for before a caller is told that there is none
+	hintsFresh  = 2 * time.Second // after which the root's hints are read again
+)
+
+// rootSeen is a root as it was read.
+type rootSeen struct {
+	cut    alloc.Cut
+	status v1alpha1.IPBlockStatus
+	at     time.Duration // boottime
+}
+
+// subnetSeen is a subnet that a network on the space had.
+type subnetSeen = model.Subnet
+
+func seenSubnet(s *model.Subnet) *subnetSeen { return s }
+
+// demand is who waits for blocks of a space, so that as many are claimed as are needed, and no more.
+type demand struct {
+	waiting, claiming int
+	done              chan struct{} // closed when a claim has ended
+}
+
+// obtain claims what a need names. nil means that the acquisition is worth another try.
+func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
+	if k.Meta().Suspect != "" {
+		return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)
+	}
+	k.mu.Lock()
+	started := k.started
+	k.mu.Unlock()
+	if !started {
+		return fmt.Errorf("this node has not reached the API server since its agent started: %w", ErrLease)
+	}
+	root, err := k.root(ctx, need.Space, rootFresh)
+	if err != nil {
+		return err
+	}
+	switch {
+	case need.Static.IsValid():
+		return k.obtainStatic(ctx, need.Space, root, need.Static)
+	case need.Sticky != nil:
+		return k.obtainSticky(ctx, need, root)
+	}
+	return k.obtainAny(ctx, need, root)
+}
+
+// root reads a space's root unless it was read within the given time.
+func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootSeen, error) {
+	k.mu.Lock()
+	have, ok := k.roots[s]
+	k.mu.Unlock()
+	at := k.o.Boottime()
+	if ok && at-have.at < within {
+		return have, nil
+	}
+	o, err := k.api.Block(ctx, s.object().RootName())
+	if apierrors.IsNotFound(err) {
+		return rootSeen{}, fmt.Errorf("space %s: the controller makes its root when it has seen the network: %w", s.object(), ErrNoRoot)
+	}
+	if err != nil {
+		return rootSeen{}, fmt.Errorf("read the root of space %s: %w", s.object(), err)
+	}
+	seen := rootSeen{cut: alloc.Cut{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
+	if o.Spec.Role != v1alpha1.RoleRoot || o.Spec.Space != s.object() || !seen.cut.Valid() {
+		return rootSeen{}, fmt.Errorf("IPBlock %s is no root of space %s", o.Name, s.object())
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.roots[s] = seen
+	return seen, nil
+}
+
+// obtainAny claims a block of the pools, or waits for somebody who does. One claim may serve many that wait.
+func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) error {
+	hostBits := min(need.Space.CIDR.Addr().BitLen()-root.cut.Bits, 20)
+	k.mu.Lock()
+	d := k.demands[need.Space]
+	if d == nil {
+		d = &demand{done: make(chan struct{})}
+		k.demands[need.Space] = d
+	}
+	d.waiting++
+	mine := d.claiming<<hostBits < d.waiting && d.claiming < claimsAside
+	if mine {
+		d.claiming++
+	}
+	done := d.done
+	k.mu.Unlock()
+	var err error
+	if mine {
+		err = k.claimAny(ctx, need, root)
+	} else {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if d.waiting--; mine {
+		d.claiming--
+		close(d.done)
+		d.done = make(chan struct{})
+	}
+	return err
+}
+
+// claimAny tries blocks of the pools, from a place of this node's own on, then where the controller says that some are
+// free, and then asks others for an address.
+func (k *Keeper) claimAny(ctx context.Context, need *NeedError, root rootSeen) error {
+	got, err := k.claimAlong(ctx, need, root, nil)
+	if got || err != nil {
+		return err
+	}
+	if root, err = k.root(ctx, need.Space, hintsFresh); err != nil {
+		return err
+	}
+	if free := rangesOf(root.status.Free); len(free) > 0 {
+		if got, err = k.claimAlong(ctx, need, root, free); got || err != nil {
+			return err
+		}
+	}
+	return k.borrow(ctx, need, root)
+}
+
+// claimAlong tries up to claimTries blocks.
+func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen, within []model.AddrRange) (bool, error) {
+	k.mu.Lock()
+	place, went := k.places[need.Space]
+	if !went {
+		place = placeOfNode(k.o.Node, need.Space)
+	}
+	k.mu.Unlock()
+	tries, passed := 0, uint64(0)
+	for p := range root.cut.Blocks(need.Subnet, within, place) {
+		if passed++; tries == claimTries {
+			return false, nil
+		}
+		if _, known := k.blockAt(placed{need.Space, p}); known {
+			continue
+		}
+		tries++
+		got, err := k.claim(ctx, need.Space, p)
+		if err != nil {
+			return false, err
+		}
+		if got {
+			if within == nil {
+				k.mu.Lock()
+				k.places[need.Space] = place + passed
+				k.mu.Unlock()
+			}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// placeOfNode spreads nodes over a space.
+func placeOfNode(node string, s Space) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(node + "\x00" + s.object().Hash()))
+	v := h.Sum64()
+	v ^= v >> 33
+	v *= 0xff51afd7ed558ccd
+	return v ^ v>>33
+}
+
+// claim makes a block this node's, if it is nobody's (R5). false: it is another's.
+func (k *Keeper) claim(ctx context.Context, s Space, p netip.Prefix) (bool, error) {
+	b := Block{Space: s, CIDR: p, State: Claiming}
+	fresh := false
+	err := k.change(func(e *edit) error {
+		if _, known := e.block(s, p); known {
+			return nil // another call is at it
+		}
+		fresh = true
+		return e.set(b)
+	})
+	if err != nil || !fresh {
+		return false, err
+	}
+	got, err := k.api.Create(ctx, k.object(b))
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		k.count(func(s *KeeperStats) { s.Conflicts++ })
+		return k.claimOfOld(ctx, b)
+	case err != nil && certain(err):
+		return false, errors.Join(fmt.Errorf("claim block %s: %w", p, err), k.change(func(e *edit) error { e.drop(s, p); return nil }))
+	case err != nil:
+		k.Poke() // settleClaims finds out
+		return false, fmt.Errorf("claim block %s: %w", p, err)
+	}
+	k.count(func(s *KeeperStats) { s.Claims++ })
+	return true, k.owned(b, string(got.UID))
+}
+
+// claimOfOld looks whose a block is that was there already: an earlier try of this node may have made it.
+func (k *Keeper) claimOfOld(ctx context.Context, b Block) (bool, error) {
+	o, err := k.api.Block(ctx, nameOf(b))
+	switch {
+	case apierrors.IsNotFound(err): // given back just now
+		return false, k.change(func(e *edit) error { e.drop(b.Space, b.CIDR); return nil })
+	case err != nil:
+		k.Poke()
+		return false, fmt.Errorf("read block %s: %w", b.CIDR, err)
+	case o.Spec.Owner != k.o.Node:
+		return false, k.change(func(e *edit) error { e.drop(b.Space, b.CIDR); return nil })
+	case o.Spec.Identity != k.Meta().Identity || o.Spec.Epoch != k.Meta().Epoch:
+		// An object of an earlier life that no list showed: what was given out of it is not known.
+		return false, k.freezeOne(ctx, b, string(o.UID))
+	}
+	return true, k.owned(b, string(o.UID))
+}
+
+func (k *Keeper) freezeOne(ctx context.Context, b Block, uid string) error {
+	seen, err := k.o.Sandboxes(ctx)
+	if err != nil {
+		return fmt.Errorf("list the sandboxes of this machine: %w", err)
+	}
+	return k.change(func(e *edit) error {
+		b.State, b.UID = Frozen, uid
+		e.lose(seen)
+		return e.set(b)
+	})
+}
+
+// owned notes that a claim has succeeded.
+func (k *Keeper) owned(b Block, uid string) error {
+	return k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.State != Claiming {
+			return nil // a round was faster
+		}
+		now.State, now.UID = Owned, uid
+		return e.set(now)
+	})
+}
+
+// certain says of a failed write whether it is certain that it was not done, and will not be.
+func certain(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsConflict(err) ||
+		apierrors.IsNotFound(err) || apierrors.IsBadRequest(err) || apierrors.IsTooManyRequests(err)
+}
+
+// obtainStatic has a given address: by the block around it, if that is nobody's, or from its owner.
+func (k *Keeper) obtainStatic(ctx context.Context, s Space, root rootSeen, a netip.Addr) error {
+	p := root.cut.Block(a)
+	b, known := k.blockAt(placed{s, p})
+	switch {
+	case known && b.State == Owned:
+		c, ceded := b.ceded(a)
+		switch {
+		case ceded && c.Node != k.o.Node:
+			return fmt.Errorf("address %s was ceded to node %s: %w", a, c.Node, ErrOwner)
+		case ceded:
+			return k.ask(ctx, root, Block{Space: s, CIDR: singlePrefix(a), Single: true}, nil)
+		}
+		return nil // ours since a moment ago
+	case known && b.State == Claiming:
+		return k.settle(ctx, b)
+	case known:
+		return fmt.Errorf("block %s around address %s is %s on this node: %w", p, a, b.State, ErrFrozen)
+	}
+	o, err := k.api.Block(ctx, s.object().BlockName(p))
+	if apierrors.IsNotFound(err) {
+		_, err = k.claim(ctx, s, p)
+		return err // if another was faster, the next try asks it
+	}
+	if err != nil {
+		return fmt.Errorf("read block %s: %w", p, err)
+	}
+	if o.Spec.Owner == k.o.Node {
+		return k.freezeOne(ctx, Block{Space: s, CIDR: p, State: Claiming}, string(o.UID))
+	}
+	return k.ask(ctx, root, Block{Space: s, CIDR: singlePrefix(a), Single: true}, nil)
+}
+
+// borrow asks other nodes for an address that they do not use.
+func (k *Keeper) borrow(ctx context.Context, need *NeedError, root rootSeen) error {
+	tried := 0
+	for i := range root.status.Offers {
+		of := root.status.Offers[(i+int(placeOfNode(k.o.Node, need.Space)%64))%len(root.status.Offers)] //nolint:gosec // below 64
+		a, err := netip.ParseAddr(of.Address)
+		if err != nil || of.Owner == k.o.Node || !alloc.Eligible(need.Subnet, a) {
+			continue
+		}
+		if _, known := k.blockAt(placed{need.Space, singlePrefix(a)}); known {
+			continue
+		}
+		err = k.ask(ctx, root, Block{Space: need.Space, CIDR: singlePrefix(a), Single: true, Borrowed: true}, nil)
+		if err == nil || !errors.Is(err, ErrOwner) {
+			return err
+		}
+		if tried++; tried == offersTried {
+			return err
+		}
+	}
+	return fmt.Errorf("no block of %s is unclaimed, and no node offers an address: %w", need.Space.CIDR, ErrExhausted)
+}
+
+func rangesOf(texts []string) (out []model.AddrRange) {
+	for _, t := range texts {
+		first, last, _ := strings.Cut(t, "-")
+		a, err1 := netip.ParseAddr(first)
+		b, err2 := netip.ParseAddr(last)
+		if err1 == nil && err2 == nil {
+			out = append(out, model.AddrRange{First: a, Last: b})
+		}
+	}
+	return out
+}

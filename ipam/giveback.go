@@ -1,0 +1,459 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"danm.io/danm/spec/api/v1alpha1"
+)
+
+const (
+	// unsureFor is how long the object of a claim without an answer is looked for: the API server ends a request after a minute.
+	unsureFor = 3 * time.Minute
+	// lastIdle is how much longer a node keeps its only block of a space: a Pod that comes while the API is away finds one.
+	lastIdle = 6
+	// unusedSingle is how long a Single that nobody took is kept.
+	unusedSingle = 30 * time.Second
+)
+
+// allBlocks are the journal's blocks, as they are now.
+func (k *Keeper) allBlocks() []Block {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	return k.st.allBlocks()
+}
+
+func (st *state) allBlocks() []Block {
+	var out []Block
+	for _, ss := range st.spaces {
+		for _, b := range ss.blocks {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func (k *Keeper) blockAt(p placed) (Block, bool) {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	ss, ok := k.st.spaces[p.space]
+	if !ok {
+		return Block{}, false
+	}
+	b, ok := ss.blocks[p.cidr]
+	return b, ok
+}
+
+func (k *Keeper) blockOf(o v1alpha1.IPBlock) (Block, bool) {
+	p, err := placeOf(o)
+	if err != nil {
+		return Block{}, false
+	}
+	return k.blockAt(p)
+}
+
+func (k *Keeper) hasReserved() bool {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	for _, ss := range k.st.spaces {
+		if len(ss.reserved) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// pending says whether there is work that no event announces.
+func (k *Keeper) pending() bool {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	if k.st.meta.LostSince != 0 || k.st.meta.Suspect != "" {
+		return true
+	}
+	for _, ss := range k.st.spaces {
+		for _, b := range ss.blocks {
+			if b.State != Owned && b.State != Frozen || b.Single {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// takeBack has ceded addresses again whose Single is gone (R11).
+func (k *Keeper) takeBack(ctx context.Context) error {
+	var lists []Block
+	for _, b := range k.allBlocks() {
+		if len(b.Ceded) > 0 && b.State == Owned {
+			lists = append(lists, b)
+		}
+	}
+	if len(lists) == 0 {
+		return nil
+	}
+	list, _, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(k.o.Node)})
+	if err != nil {
+		return fmt.Errorf("list the addresses that this node has ceded: %w", err)
+	}
+	alive := map[string]bool{}
+	for _, o := range list {
+		alive[string(o.UID)] = true
+	}
+	var failed []error
+	for _, b := range lists {
+		var gone []string
+		for _, c := range b.Ceded {
+			if alive[c.UID] {
+				continue
+			}
+			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
+			switch {
+			case err == nil && string(o.UID) == c.UID:
+			case err == nil || apierrors.IsNotFound(err):
+				gone = append(gone, c.UID)
+			default:
+				failed = append(failed, fmt.Errorf("read address %s: %w", c.Addr, err))
+			}
+		}
+		if len(gone) > 0 {
+			failed = append(failed, k.uncede(ctx, b, gone))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (k *Keeper) uncede(ctx context.Context, b Block, uids []string) error {
+	err := k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.UID != b.UID {
+			return nil
+		}
+		var back []netip.Addr
+		now.Ceded = slices.DeleteFunc(slices.Clone(now.Ceded), func(c Cession) bool {
+			if !slices.Contains(uids, c.UID) {
+				return false
+			}
+			back = append(back, c.Addr)
+			return true
+		})
+		if err := e.set(now); err != nil {
+			return err
+		}
+		for _, a := range back {
+			e.cool(b.Space, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return k.writeCeded(ctx, b)
+}
+
+// settleClaims finds out what became of claims without an answer.
+func (k *Keeper) settleClaims(ctx context.Context) error {
+	var failed []error
+	for _, b := range k.allBlocks() {
+		switch {
+		case b.State == Claiming:
+			failed = append(failed, k.settle(ctx, b))
+		case b.State == Asked && time.Duration(k.now()-b.Since) > 2*k.o.AskWait+time.Minute: // by a call that is no more
+			failed = append(failed, k.change(func(e *edit) error {
+				now, ok := e.block(b.Space, b.CIDR)
+				if !ok || now.State != Asked || now.UID != b.UID {
+					return nil
+				}
+				now.State = Releasing
+				return e.set(now)
+			}))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// settle looks for the object of a claim. As long as a creation may still land, "not there" is no answer.
+func (k *Keeper) settle(ctx context.Context, b Block) error {
+	o, err := k.api.Block(ctx, nameOf(b))
+	at := placed{b.Space, b.CIDR}
+	switch {
+	case apierrors.IsNotFound(err):
+		k.mu.Lock()
+		since, known := k.unsure[at]
+		if !known {
+			since = k.o.Boottime()
+			k.unsure[at] = since
+		}
+		over := k.o.Boottime()-since > unsureFor
+		k.mu.Unlock()
+		if !over {
+			return nil
+		}
+	case err != nil:
+		return fmt.Errorf("read block %s: %w", b.CIDR, err)
+	}
+	k.mu.Lock()
+	delete(k.unsure, at)
+	k.mu.Unlock()
+	return k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.State != Claiming || now.Since != b.Since {
+			return nil
+		}
+		if o == nil || err != nil || o.Spec.Owner != k.o.Node {
+			e.drop(b.Space, b.CIDR)
+			return nil
+		}
+		next, _ := adopted(now, true, at, *o)
+		return e.set(next)
+	})
+}
+
+// giveBack lets go of what has been unused for a while, in the journal; finish tells the API (R8, R9).
+func (k *Keeper) giveBack() {
+	type spaceUse struct{ blocks int }
+	uses := map[Space]spaceUse{}
+	blocks := k.allBlocks()
+	for _, b := range blocks {
+		if b.State == Owned && !b.Single {
+			uses[b.Space] = spaceUse{uses[b.Space].blocks + 1}
+		}
+	}
+	now := k.now()
+	known := map[placed]bool{}
+	for _, b := range blocks {
+		at := placed{b.Space, b.CIDR}
+		known[at] = true
+		if b.State != Owned {
+			continue
+		}
+		last := uses[b.Space].blocks == 1
+		if k.letGo(b, now, last) && !b.Single {
+			uses[b.Space] = spaceUse{uses[b.Space].blocks - 1}
+		}
+	}
+	k.mu.Lock()
+	maps.DeleteFunc(k.busyAt, func(p placed, _ int64) bool { return !known[p] })
+	k.mu.Unlock()
+}
+
+// letGo decides about one block inside a transaction, on what is true then.
+func (k *Keeper) letGo(b Block, now int64, last bool) bool {
+	went := false
+	k.mu.Lock()
+	busyAt := k.busyAt[placed{b.Space, b.CIDR}]
+	k.mu.Unlock()
+	// The scan costs nothing; only what is to go is written.
+	held, cooling := k.busy(b)
+	if held > 0 || len(b.Ceded) > 0 || cooling > 0 && b.Reservation == "" {
+		k.mu.Lock()
+		k.busyAt[placed{b.Space, b.CIDR}] = now
+		k.mu.Unlock()
+		return false
+	}
+	idle := time.Duration(now - max(busyAt, b.Since))
+	need := k.o.Idle
+	switch {
+	case b.Single && (cooling > 0 || busyAt > 0):
+		need = 0 // somebody had it and is gone
+	case b.Single:
+		need = unusedSingle
+	case last:
+		need *= lastIdle
+	}
+	if idle < need {
+		return false
+	}
+	err := k.change(func(e *edit) error {
+		b, ok := e.block(b.Space, b.CIDR)
+		if !ok || b.State != Owned || len(b.Ceded) > 0 {
+			return nil
+		}
+		if held, cooling := e.s.st.spaces[b.Space].space.Busy(b.CIDR, e.ready); held > 0 || cooling > 0 && b.Reservation == "" {
+			return nil
+		}
+		if b.State = Releasing; b.Reservation != "" {
+			b.State = Parking
+		}
+		went = true
+		return e.set(b)
+	})
+	if err != nil {
+		k.o.Log.Warn("give a block back", "block", nameOf(b), "reason", err)
+		return false
+	}
+	if went && !b.Single {
+		k.count(func(s *KeeperStats) { s.GivenBack++ })
+	}
+	return went
+}
+
+func (k *Keeper) busy(b Block) (held, cooling int) {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	ss, ok := k.st.spaces[b.Space]
+	if !ok {
+		return 0, 0
+	}
+	return ss.space.Busy(b.CIDR, k.now()-int64(k.opts.Cooldown))
+}
+
+// finish tells the API of what is being let go, until it is seen gone.
+func (k *Keeper) finish(ctx context.Context) error {
+	var failed []error
+	for _, b := range k.allBlocks() {
+		switch b.State {
+		case Releasing:
+			failed = append(failed, k.release(ctx, b))
+		case Parking:
+			failed = append(failed, k.park(ctx, b))
+		case Claiming, Asked, Owned, Frozen:
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// release removes the finalizer and deletes by UID. There is no way back, whatever a read shows (R8).
+func (k *Keeper) release(ctx context.Context, b Block) error {
+	o, err := k.api.Block(ctx, nameOf(b))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read block %s: %w", b.CIDR, err)
+	}
+	gone := err != nil || b.UID != "" && string(o.UID) != b.UID || o.Spec.Owner != k.o.Node
+	if b.UID == "" && gone {
+		// Its creation had no answer, and may land yet: then the next resync freezes it.
+		return k.forget(b)
+	}
+	if gone {
+		return k.forget(b)
+	}
+	if slices.Contains(o.Finalizers, v1alpha1.IPFinalizer) {
+		o.Finalizers = slices.DeleteFunc(o.Finalizers, func(f string) bool { return f == v1alpha1.IPFinalizer })
+		if _, err := k.api.Update(ctx, o); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("let block %s go: %w", b.CIDR, err)
+		}
+	}
+	if err := k.api.Delete(ctx, o.Name, string(o.UID)); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete block %s: %w", b.CIDR, err)
+	}
+	if now, err := k.api.Block(ctx, o.Name); !apierrors.IsNotFound(err) && (err != nil || now.UID == o.UID) {
+		return nil // held by a finalizer of others: later
+	}
+	return k.forget(b)
+}
+
+// park hands a Single with a reservation to nobody (R20).
+func (k *Keeper) park(ctx context.Context, b Block) error {
+	o, err := k.api.Block(ctx, nameOf(b))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read address %s: %w", b.CIDR.Addr(), err)
+	}
+	if err != nil || string(o.UID) != b.UID || o.Spec.Owner != k.o.Node {
+		return k.forget(b)
+	}
+	o.Spec.Owner = ""
+	o.Labels[v1alpha1.LabelOwner] = ""
+	if _, err := k.api.Update(ctx, o); err != nil {
+		return fmt.Errorf("hand address %s on: %w", b.CIDR.Addr(), err)
+	}
+	return k.forget(b)
+}
+
+// forget drops a block that is seen to be gone.
+func (k *Keeper) forget(b Block) error {
+	return k.change(func(e *edit) error {
+		if now, ok := e.block(b.Space, b.CIDR); ok && (now.State == Releasing || now.State == Parking) && now.UID == b.UID {
+			e.drop(b.Space, b.CIDR)
+		}
+		return nil
+	})
+}
+
+// thaw gives frozen blocks free when everything that was seen at the loss is gone, and has been for a cooldown (R7).
+func (k *Keeper) thaw(ctx context.Context) error {
+	free, err := k.Recheck(ctx, k.o.Sandboxes)
+	if err != nil || !free {
+		return err
+	}
+	m := k.Meta()
+	var failed []error
+	for _, b := range k.allBlocks() {
+		if b.State == Frozen && b.UID != "" {
+			failed = append(failed, k.thawOne(ctx, b, m))
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	if m.LostSince == 0 {
+		return nil
+	}
+	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.LostSince = 0 }); return nil })
+}
+
+// Recheck strikes those off the list of a lost journal that are not there any more. It says whether what was frozen may be
+// used again: all are gone, for a cooldown.
+func (s *Service) Recheck(ctx context.Context, sandboxes func(context.Context) ([]string, error)) (bool, error) {
+	m := s.Meta()
+	if m.LostSince == 0 {
+		return true, nil
+	}
+	if len(m.Lost) > 0 {
+		now, err := sandboxes(ctx)
+		if err != nil {
+			return false, fmt.Errorf("list the sandboxes of this machine: %w", err)
+		}
+		left := slices.DeleteFunc(slices.Clone(m.Lost), func(x string) bool { return !slices.Contains(now, x) })
+		if len(left) == len(m.Lost) {
+			return false, nil
+		}
+		return false, s.change(func(e *edit) error {
+			e.meta(func(m *Meta) {
+				m.Lost = slices.DeleteFunc(m.Lost, func(x string) bool { return !slices.Contains(now, x) })
+				if len(m.Lost) == 0 {
+					m.LostSince = e.now
+				}
+			})
+			return nil
+		})
+	}
+	return s.opts.Clock().UnixNano()-m.LostSince >= int64(s.opts.Cooldown), nil
+}
+
+// thawOne writes the node's identity of now on a frozen block, and then owns it. One of another machine stays frozen: what
+// lives there cannot be seen from here, and the controller frees it in time.
+func (k *Keeper) thawOne(ctx context.Context, b Block, m Meta) error {
+	o, err := k.api.Block(ctx, nameOf(b))
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && (o.Spec.Owner != k.o.Node || string(o.UID) != b.UID):
+		return k.dropBlock(b)
+	case err != nil:
+		return fmt.Errorf("read block %s: %w", b.CIDR, err)
+	case machineOf(o.Spec.Identity) != machineOf(m.Identity):
+		return nil
+	}
+	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch
+	got, err := k.api.Update(ctx, o)
+	if err != nil {
+		return fmt.Errorf("write the identity on block %s: %w", b.CIDR, err)
+	}
+	k.count(func(s *KeeperStats) { s.Thawed++ })
+	return k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.State != Frozen || now.UID != string(got.UID) {
+			return nil
+		}
+		now.State = Owned
+		now.Ceded = union(now.Ceded, got.Spec.Ceded)
+		if now.Single && now.Reservation == "" && got.Status.Answer != v1alpha1.AnswerCeded {
+			now.State = Releasing // it may never have been ceded
+		}
+		return e.set(now)
+	})
+}

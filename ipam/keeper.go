@@ -1,0 +1,268 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+)
+
+// Defaults of KeeperOptions.
+const (
+	DefaultBlockLease = 12 * time.Hour
+	DefaultAskWait    = 5 * time.Second
+	DefaultIdle       = 10 * time.Minute
+)
+
+// KeeperOptions of a Keeper. Service, API, Node and Sandboxes are required.
+type KeeperOptions struct {
+	Service *Service
+	API     API
+	Node    string
+	// Sandboxes are what lives on this machine and may have addresses: the runtime's sandboxes, whatever their state, and
+	// named network namespaces. An error means that nobody knows.
+	Sandboxes func(context.Context) ([]string, error)
+	// Wake is poked when an IPBlock of this node, or one that it is asked for, may have changed. nil: Poll alone.
+	Wake <-chan struct{}
+	// Boottime runs on while the machine sleeps (CLOCK_BOOTTIME). nil = time since NewKeeper.
+	Boottime func() time.Duration
+	// BlockLease is how long after a sign of life the controller leaves a node's blocks alone, at least.
+	BlockLease time.Duration
+	AskWait    time.Duration // for another node to cede an address
+	Idle       time.Duration // how long a block is unused before it goes back
+	Poll       time.Duration // 0 = BlockLease/72, as often as the lease is renewed
+	Log        *slog.Logger
+}
+
+func (o *KeeperOptions) defaults() {
+	if o.BlockLease == 0 {
+		o.BlockLease = DefaultBlockLease
+	}
+	if o.AskWait == 0 {
+		o.AskWait = DefaultAskWait
+	}
+	if o.Idle == 0 {
+		o.Idle = DefaultIdle
+	}
+	if o.Poll == 0 {
+		o.Poll = o.BlockLease / 72
+	}
+	if o.Boottime == nil {
+		start := time.Now()
+		o.Boottime = func() time.Duration { return time.Since(start) }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Keeper owns a node's blocks in the cluster home: it claims what is needed, cedes what others ask for, gives back what is
+// not, renews the lease, and holds still where it cannot be sure. Its Acquire takes the place of the Service's.
+// docs/ipam.md has the rules, by the numbers that comments here name.
+type Keeper struct {
+	*Service
+
+	o   KeeperOptions
+	api API
+
+	mu      sync.Mutex // guards what follows
+	started bool       // this life's epoch stands in the API
+	tried   bool       // to reach it
+	stopped error      // why this life gives nothing out any more
+	until   time.Duration
+	lease   *coordinationv1.Lease
+	renewAt time.Duration
+	roots   map[Space]rootSeen
+	places  map[Space]uint64 // where the last claim was made
+	demands map[Space]*demand
+	busyAt  map[placed]int64 // when a block was seen in use last
+	wanted  map[Space]subnetSeen
+	unsure  map[placed]time.Duration // since when a claim's object is not to be seen
+	stats   KeeperStats
+
+	poke      chan struct{}
+	answering sync.Mutex // one at a time answers what this node is asked for
+}
+
+// placed is a block by where it is.
+type placed struct {
+	space Space
+	cidr  netip.Prefix
+}
+
+// KeeperStats count since the start.
+type KeeperStats struct {
+	Claims, Conflicts uint64 // blocks got, blocks that another was faster with
+	Asked, Refused    uint64 // addresses asked of others, and not had
+	Ceded             uint64 // to others
+	GivenBack, Thawed uint64 // blocks
+	Renewals          uint64 // of the lease
+	Errors            uint64 // rounds that failed
+}
+
+// NewKeeper makes a Keeper. Until its Run has reached the API it gives out what the journal says it may.
+func NewKeeper(o KeeperOptions) *Keeper {
+	o.defaults()
+	k := &Keeper{
+		Service: o.Service, o: o, api: o.API, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{},
+		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1),
+	}
+	k.until = k.o.Boottime() + leaseLeft(k.Meta(), k.now(), k.latest, k.o.BlockLease/2)
+	permit := k.mayGiveNow
+	k.permit.Store(&permit)
+	return k
+}
+
+func (k *Keeper) now() int64 { return k.opts.Clock().UnixNano() }
+
+// leaseLeft is for how long a node may go on by what its journal says (R13). A clock that is behind the journal says nothing.
+func leaseLeft(m Meta, now, latest int64, bound time.Duration) time.Duration {
+	age := time.Duration(now - m.Renewed)
+	if m.Renewed == 0 || now < latest || age < 0 {
+		return 0
+	}
+	return max(0, bound-age)
+}
+
+// mayGiveNow says why no new address may be given out. It is called inside transactions.
+func (k *Keeper) mayGiveNow() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.stopped != nil:
+		return k.stopped
+	case !k.tried: // a journal from a backup shows when the API is asked
+		return fmt.Errorf("the agent has just started and is asking the API server: %w", ErrLease)
+	case k.o.Boottime() >= k.until:
+		return fmt.Errorf("the API server was not reached for %s: %w", k.o.BlockLease/2, ErrLease)
+	}
+	return nil
+}
+
+// maxTries bounds how often an acquisition is tried again after a claim: others may take what was claimed.
+const maxTries = 16
+
+// Acquire is the Service's, and claims what is missing.
+func (k *Keeper) Acquire(ctx context.Context, in Intent) ([]Grant, error) {
+	for try := 1; ; try++ {
+		grants, err := k.Service.Acquire(ctx, in)
+		if err == nil {
+			k.remember(in)
+			return grants, nil
+		}
+		var need *NeedError
+		if !errors.As(err, &need) || try == maxTries {
+			return nil, err
+		}
+		if cerr := k.obtain(ctx, need); cerr != nil {
+			return nil, inObtaining(err, cerr)
+		}
+	}
+}
+
+// inObtaining is what a caller is told: the wish that could not be fulfilled, and why. An exhausted pool is a condition of the
+// network; an API that is away is not.
+func inObtaining(wish, cause error) error {
+	switch {
+	case errors.Is(cause, ErrExhausted):
+		return fmt.Errorf("%w; %w", wish, cause)
+	case errors.Is(cause, ErrOwner), errors.Is(cause, ErrNoRoot), errors.Is(cause, ErrLease), errors.Is(cause, ErrSuspect), errors.Is(cause, ErrFrozen):
+		return cause
+	}
+	return fmt.Errorf("%w: %w (%v)", ErrClaim, cause, wish) //nolint:errorlint // the wish must not be taken for the cause
+}
+
+// remember notes which pools a space is used through, and that its blocks are in use.
+func (k *Keeper) remember(in Intent) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, w := range in.Wants {
+		for _, sub := range []*subnetSeen{seenSubnet(w.Network.IPv4), seenSubnet(w.Network.IPv6)} {
+			if sub != nil {
+				k.wanted[Space{Domain: w.Network.SpaceDomain, ID: w.Network.ID(), VXLAN: w.Network.VXLAN, CIDR: sub.CIDR}] = *sub
+			}
+		}
+	}
+}
+
+// Release is the Service's. What was kept for a Pod of a StatefulSet is handed on at once.
+func (k *Keeper) Release(ctx context.Context, sandbox string) error {
+	err := k.Service.Release(ctx, sandbox)
+	if err == nil && k.hasReserved() {
+		k.Poke()
+	}
+	return err
+}
+
+// Poke makes the next round begin now.
+func (k *Keeper) Poke() {
+	select {
+	case k.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps the blocks until ctx ends.
+func (k *Keeper) Run(ctx context.Context) {
+	pause := time.Duration(0)
+	for failures := 0; ctx.Err() == nil; {
+		var err error
+		if pause, err = k.Round(ctx); err != nil {
+			failures++
+			k.count(func(s *KeeperStats) { s.Errors++ })
+			k.o.Log.Warn("address blocks", "reason", err)
+			pause = min(pause, backoff(failures))
+		} else {
+			failures = 0
+		}
+		timer := time.NewTimer(pause*3/4 + rand.N(pause/2+1)) //nolint:gosec // a pause is no secret
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-k.poke:
+		case <-k.o.Wake:
+		}
+		timer.Stop()
+	}
+}
+
+func backoff(failures int) time.Duration {
+	return min(time.Second<<min(failures, 5), 30*time.Second)
+}
+
+// Round does what is to be done now, and says when to look again. An error is of the API; everything it did not hinder was done.
+func (k *Keeper) Round(ctx context.Context) (time.Duration, error) {
+	if err := k.keepEpoch(ctx); err != nil {
+		return backoff(5), err
+	}
+	work := []error{k.answerAsked(ctx), k.takeBack(ctx), k.settleClaims(ctx), k.thaw(ctx)}
+	k.giveBack()
+	work = append(work, k.finish(ctx))
+	pause := k.o.Poll
+	if k.pending() {
+		pause = min(pause, 10*time.Second)
+	}
+	k.mu.Lock()
+	pause = max(0, min(pause, k.renewAt-k.o.Boottime()))
+	k.mu.Unlock()
+	return pause, errors.Join(work...)
+}
+
+func (k *Keeper) count(f func(*KeeperStats)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f(&k.stats)
+}
+
+// Stats are the counts so far.
+func (k *Keeper) Stats() KeeperStats {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stats
+}

@@ -1,0 +1,243 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"danm.io/danm/spec/api/v1alpha1"
+)
+
+// resync compares the journal's blocks with the API's, and brings the journal to what may be relied on.
+func (k *Keeper) resync(ctx context.Context, v verdict) error {
+	list, version, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelOwner: v1alpha1.LabelValue(k.o.Node)})
+	if err != nil {
+		return fmt.Errorf("list the blocks of node %s: %w", k.o.Node, err)
+	}
+	if told := versionOf(version); told != 0 && told < k.Meta().Version {
+		if err := k.suspect(fmt.Sprintf("it is at version %d, and has been at %d", told, k.Meta().Version)); err != nil {
+			return err
+		}
+	}
+	there := map[placed]v1alpha1.IPBlock{}
+	for _, o := range list {
+		if key, err := placeOf(o); err == nil && o.Spec.Owner == k.o.Node {
+			there[key] = o
+		}
+	}
+	if err := k.adoptUnknown(ctx, there); err != nil {
+		return err
+	}
+	var failed []error
+	for _, b := range k.allBlocks() {
+		o, ok := there[placed{b.Space, b.CIDR}]
+		switch {
+		case !ok:
+			failed = append(failed, k.missing(ctx, b, v))
+		case v.reassert && b.State == Owned:
+			failed = append(failed, k.reassert(ctx, o))
+		}
+		if ok && b.State == Owned && len(b.Ceded) != len(o.Spec.Ceded) {
+			failed = append(failed, k.writeCeded(ctx, b))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// placeOf is where an object's block is.
+func placeOf(o v1alpha1.IPBlock) (placed, error) {
+	p, err := netip.ParsePrefix(o.Spec.CIDR)
+	if err != nil {
+		return placed{}, fmt.Errorf("IPBlock %s: %w", o.Name, err)
+	}
+	s, err := spaceOf(o.Spec.Space)
+	return placed{s, p.Masked()}, err
+}
+
+func spaceOf(s v1alpha1.IPSpace) (Space, error) {
+	p, err := netip.ParsePrefix(s.CIDR)
+	if err != nil {
+		return Space{}, fmt.Errorf("space %s: %w", s, err)
+	}
+	return Space{Domain: s.Domain, ID: uint32(s.ID), VXLAN: s.VXLAN, CIDR: p.Masked()}, nil
+}
+
+// adoptUnknown takes what the API says into the journal: claims of this node that succeeded, cessions; and what the journal
+// does not list is frozen (R6).
+func (k *Keeper) adoptUnknown(ctx context.Context, there map[placed]v1alpha1.IPBlock) error {
+	unknown := false
+	for key, o := range there {
+		b, ok := k.blockAt(key)
+		unknown = unknown || !ok && o.Spec.Role != v1alpha1.RoleRoot || ok && b.UID != "" && b.UID != string(o.UID)
+	}
+	var seen []string
+	if unknown {
+		var err error
+		if seen, err = k.o.Sandboxes(ctx); err != nil {
+			return fmt.Errorf("list the sandboxes of this machine: %w", err)
+		}
+	}
+	return k.change(func(e *edit) error {
+		lost := false
+		for key, o := range there {
+			b, ok := e.block(key.space, key.cidr)
+			next, freeze := adopted(b, ok, key, o)
+			if lost = lost || freeze; freeze {
+				k.o.Log.Warn("a block of this node that its journal does not know is frozen", "block", o.Name)
+			}
+			if ok && sameBlock(b, next) {
+				continue
+			}
+			if err := e.set(next); err != nil {
+				return err
+			}
+		}
+		if lost {
+			e.lose(seen)
+		}
+		return nil
+	})
+}
+
+func sameBlock(a, b Block) bool {
+	ceded := slices.Equal(a.Ceded, b.Ceded)
+	a.Ceded, b.Ceded = nil, nil
+	return ceded && a.Space == b.Space && a.CIDR == b.CIDR && a.State == b.State && a.Single == b.Single && a.Borrowed == b.Borrowed &&
+		a.Reservation == b.Reservation && a.UID == b.UID && a.Since == b.Since
+}
+
+// adopted is what the journal says after it has seen an object of this node. It is pure.
+func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock) (next Block, freeze bool) {
+	single := o.Spec.Role == v1alpha1.RoleSingle
+	if !known || b.UID != "" && b.UID != string(o.UID) {
+		b = Block{Space: key.space, CIDR: key.cidr, State: Frozen, Single: single, UID: string(o.UID)}
+		if o.Spec.Reservation != nil {
+			b.Reservation = o.Labels[v1alpha1.LabelReservation]
+		}
+		freeze = true
+	}
+	b.Ceded = union(b.Ceded, o.Spec.Ceded)
+	if b.State == Claiming && b.UID == "" {
+		b.UID = string(o.UID)
+		switch {
+		case !single:
+			b.State = Owned
+		case b.Reservation != "" && o.Status.Answer == v1alpha1.AnswerCeded: // taken over from nobody
+			b.State = Owned
+		default:
+			b.State = Asked
+		}
+	}
+	return b, freeze
+}
+
+// union keeps every cession that journal or API knows: a list that is too long costs an address, one too short gives it to two.
+func union(have []Cession, told []v1alpha1.IPCession) []Cession {
+	out := slices.Clone(have)
+	for _, c := range told {
+		a, err := netip.ParseAddr(c.Address)
+		if err != nil || slices.ContainsFunc(out, func(x Cession) bool { return x.Addr == a }) {
+			continue
+		}
+		out = append(out, Cession{Addr: a, UID: c.UID, Node: c.Node})
+	}
+	slices.SortFunc(out, func(a, b Cession) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+// missing handles a block that the journal has and the API's list does not.
+func (k *Keeper) missing(ctx context.Context, b Block, v verdict) error {
+	if b.State == Claiming || b.State == Releasing {
+		return nil // settleClaims and finish look at these one by one
+	}
+	o, err := k.api.Block(ctx, nameOf(b))
+	switch {
+	case err == nil && o.Spec.Owner == k.o.Node && string(o.UID) == b.UID:
+		return nil // the list was older
+	case err != nil && !apierrors.IsNotFound(err):
+		return fmt.Errorf("read block %s: %w", b.CIDR, err)
+	}
+	gone := err != nil
+	if b.State == Parking || b.State == Asked || v.fenced {
+		return k.dropBlock(b)
+	}
+	if !gone {
+		k.o.Log.Error("a block of this node belongs to another", "block", nameOf(b), "owner", o.Spec.Owner)
+		return k.dropBlock(b)
+	}
+	if err := k.suspect("block " + nameOf(b) + " of this node is missing"); err != nil {
+		return err
+	}
+	return k.recreate(ctx, b)
+}
+
+// dropBlock forgets a block that is not this node's any more. What Pods have of it stays theirs as long as they live, but
+// their node gives no address of it to anybody.
+func (k *Keeper) dropBlock(b Block) error {
+	return k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.UID != b.UID {
+			return nil
+		}
+		if held, _ := e.s.st.spaces[b.Space].space.Busy(b.CIDR, e.ready); held > 0 {
+			now.State, now.UID = Frozen, ""
+			return e.set(now)
+		}
+		e.drop(b.Space, b.CIDR)
+		return nil
+	})
+}
+
+// recreate puts a block back that an API from a backup does not know (R18): by name, so that whoever has it keeps it.
+func (k *Keeper) recreate(ctx context.Context, b Block) error {
+	o := k.object(b)
+	for _, c := range b.Ceded {
+		o.Spec.Ceded = append(o.Spec.Ceded, v1alpha1.IPCession{Address: c.Addr.String(), UID: c.UID, Node: c.Node})
+	}
+	got, err := k.api.Create(ctx, o)
+	if apierrors.IsAlreadyExists(err) {
+		k.o.Log.Error("a block of this node was claimed by another after the API server was restored; danmctl ipam check names what is held twice", "block", o.Name)
+		return k.dropBlock(b)
+	}
+	if err != nil {
+		return fmt.Errorf("make block %s again: %w", b.CIDR, err)
+	}
+	return k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.UID != b.UID {
+			return nil
+		}
+		now.UID = string(got.UID)
+		return e.set(now)
+	})
+}
+
+// reassert writes the node's identity of now on a block.
+func (k *Keeper) reassert(ctx context.Context, o v1alpha1.IPBlock) error {
+	m := k.Meta()
+	if o.Spec.Identity == m.Identity && o.Spec.Epoch == m.Epoch {
+		return nil
+	}
+	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch
+	if _, err := k.api.Update(ctx, &o); err != nil {
+		return fmt.Errorf("write the identity on block %s: %w", o.Name, err)
+	}
+	return nil
+}
+
+func nameOf(b Block) string { return b.Space.object().BlockName(b.CIDR) }
+
+// object is what is created to claim a block, or to ask for an address.
+func (k *Keeper) object(b Block) *v1alpha1.IPBlock {
+	m, s := k.Meta(), b.Space.object()
+	o := &v1alpha1.IPBlock{Spec: v1alpha1.IPBlockSpec{Role: v1alpha1.RoleBlock, Space: s, CIDR: b.CIDR.String(), Owner: k.o.Node, Identity: m.Identity, Epoch: m.Epoch}}
+	o.APIVersion, o.Kind, o.Name, o.Finalizers, o.Labels = v1alpha1.APIVersion, v1alpha1.KindIPBlock, nameOf(b), []string{v1alpha1.IPFinalizer}, k.labelsOf(s)
+	if b.Single {
+		o.Spec.Role = v1alpha1.RoleSingle
+	}
+	return o
+}
