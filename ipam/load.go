@@ -58,6 +58,11 @@ func (s *Service) load(d disk) error {
 		}
 		return s.create(d)
 	}
+	// A process that was killed between a rename and the directory's sync leaves a name that is seen and not durable: what
+	// is appended behind it would go with it in a power cut.
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory of address journal: %w", err)
+	}
 	s.j = &journal{disk: d}
 	if err := s.loadSegments(d, gens); err != nil {
 		return errors.Join(err, s.closeFiles())

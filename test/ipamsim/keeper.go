@@ -98,6 +98,7 @@ func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
 		}
 		e.HighWater.Store(0)
 		s, err = e.open(opts)
+		if err != nil { println("DBG", e.Node, err.Error(), e.HighWater.Load()) }
 	}
 	if err != nil {
 		return nil, err
