@@ -24,7 +24,7 @@ type Scenario struct {
 	Begin func(*State)
 	// Borrow lets nodes ask for any address when all blocks are claimed.
 	Borrow bool
-	// Days lets time pass by half block leases, not by cooldowns alone.
+	// Days lets time pass by half block leases, not by cooldowns.
 	Days bool
 
 	like [pods]bool // Pod p is like the one before it
@@ -36,6 +36,8 @@ func (sc *Scenario) findAlike() {
 	}
 }
 
+// firstIdentity is machine 1 with a Node object of UID 1.
+const firstIdentity = 1<<4 | 1
 
 func (sc *Scenario) first() State {
 	var s State
@@ -43,8 +45,8 @@ func (sc *Scenario) first() State {
 	s.Ctl.Imported = 1
 	for n := range s.Node {
 		s.API.Node[n] = 1
-		s.API.Lease[n] = lease{There: 1, Epoch: 1, Ident: 1}
-		s.Node[n] = node{On: 1, Started: 1, Tried: 1, J: journal{Epoch: 1, Raising: 1, Ident: 1}}
+		s.API.Lease[n] = lease{There: 1, Epoch: 1, Ident: firstIdentity}
+		s.Node[n] = node{On: 1, Machine: 1, Started: 1, Tried: 1, J: journal{Epoch: 1, Raising: 1, Ident: firstIdentity}}
 	}
 	s.Left = sc.Left
 	if sc.Begin != nil {
@@ -55,7 +57,7 @@ func (sc *Scenario) first() State {
 
 // own gives a node a block in API and journal.
 func (s *State) own(n, place, uid uint8) {
-	s.API.Block[place] = object{There: 1, UID: uid, Owner: n + 1, Ident: 1}
+	s.API.Block[place] = object{There: 1, UID: uid, Owner: n + 1, Ident: firstIdentity}
 	s.Node[n].J.Block[place] = jblock{State: owned, UID: uid, Told: 1}
 }
 
