@@ -28,7 +28,7 @@ func (x *explorer) keepCeded(s *State, n, p uint8) {
 func (x *explorer) takeBack(s *State, n, p, a uint8) {
 	c := s.Node[n].J.Block[p].Ceded[a]
 	one := s.API.Single[a]
-	goesOn := one.There == 1 && one.Owner == cededTo(c) && !x.held(s, n, 1<<a) && s.Node[n].J.Cool[a] == 0
+	goesOn := one.There == 1 && one.UID != cededUID(c) && one.Owner == cededTo(c) && !x.held(s, n, 1<<a) && s.Node[n].J.Cool[a] == 0
 	if !goesOn && s.Node[n].J.Suspect == 1 && !x.r.NoR18TakeBack {
 		return
 	}
@@ -160,7 +160,7 @@ func (x *explorer) letGo(s *State, n, a uint8) {
 		}
 	}
 	unheld := !x.held(s, n, 1<<a) || x.r.NoR20Park && b.Kept == 1 && x.gone(s, n, a)
-	if !unheld || b.Kept == 0 && x.cooling(s, n, 1<<a) && !x.r.NoR9Cooling {
+	if !unheld { // it need not cool here: its owner sees to that
 		return
 	}
 	x.do(s, Step{Kind: letsGo, N: n, X: a}, func(t *State) {

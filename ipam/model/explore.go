@@ -14,6 +14,7 @@ const (
 	Double Violation = "an address has two live holders"
 	Warm   Violation = "an address is given out while neighbours still send to its former holder"
 	Leak   Violation = "an address never becomes free again"
+	Frozen Violation = "a block is frozen although no journal was lost"
 )
 
 // Result is what a search found. Without a Violation every reachable state was visited.
@@ -108,7 +109,7 @@ func (t *State) tidy() {
 func (sc *Scenario) sortAlike(t *State) {
 	for range sc.Want {
 		for p := 1; p < len(sc.Want); p++ {
-			if sc.Want[p-1] == sc.Want[p] && sc.like[p] && comparePods(t, p-1, p) > 0 {
+			if sc.like[p] && comparePods(t, p-1, p) > 0 {
 				t.swapPods(p-1, p)
 			}
 		}
@@ -196,6 +197,15 @@ func (s *State) broken() Violation {
 	return ""
 }
 
+func (s *State) frozen() bool {
+	for n := range s.Node {
+		if s.Node[n].J.Thawing != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // key stands for a state among those visited. With 128 bits from two random seeds, two states with one key are not to be
 // expected in the lifetime of this project.
 type key [2]uint64
@@ -233,6 +243,9 @@ func Explore(sc *Scenario, o Options) Result {
 		id := int32(len(log) - 1) //nolint:gosec // bounded by memory
 		*into, *num = append(*into, *s), append(*num, id)
 		v := s.broken()
+		if v == "" && sc.Healthy && s.frozen() {
+			v = Frozen
+		}
 		if v == "" && watch(Leak) && !settles1(sc, o.Rules, s, fine, keyOf) {
 			v = Leak
 		}
@@ -240,7 +253,6 @@ func Explore(sc *Scenario, o Options) Result {
 			res.Violation, res.Last, res.Story, stop = v, *s, storyOf(log, id), true
 		}
 	}
-	sc.findAlike()
 	first := sc.first()
 	first.tidy()
 	add(&first, -1, Step{}, &level, &ids)

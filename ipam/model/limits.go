@@ -24,7 +24,7 @@ func Limits() []Scenario {
 		{
 			Name: "old journal, Pods live", Short: "an agent's state directory is put back from a copy of the same life, under Pods that began since",
 			Want: any2, Home: [pods][]uint8{onA, onA}, Cover: one,
-			Left: budget{Snap: 1, RestoreLive: 1}, Begin: func(s *State) { s.own(0, 0, 1) },
+			Left: budget{Snap: 1, RestoreSame: 1}, Begin: func(s *State) { s.own(0, 0, 1) },
 		},
 	}
 }

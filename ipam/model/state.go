@@ -155,7 +155,8 @@ type budget struct {
 	Late, Lost                         uint8 // calls that land late; answers that are lost
 	Crash, Off, Wipe, Snap, Cut        uint8
 	NodeGone, NodeBack, Clock, Replace uint8
-	NewBox, Repeat, End, Ask           uint8
+	NewBox, Repeat, End                uint8
 	Backup, PoweredOff, NetworkGone    uint8
-	DeleteLive, RestoreLive, Unasked   uint8 // beyond what is promised: see Limits
+	RestoreLive                        uint8
+	DeleteLive, RestoreSame            uint8 // beyond what is promised: see Limits
 }

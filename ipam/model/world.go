@@ -28,7 +28,7 @@ func (x *explorer) podsMove(s *State) {
 		q := s.Pod[p]
 		if q.Node == 0 && q.Ended == 0 {
 			for _, n := range x.sc.Home[p] {
-				if s.Node[n].On == 1 && (p == 0 || x.sc.Home[p-1] == nil || s.Pod[p-1].Node != 0 || s.Pod[p-1].Ended == 1) { // in order: they are alike
+				if s.Node[n].On == 1 && (!x.sc.like[p] || s.Pod[p-1].Node != 0 || s.Pod[p-1].Ended == 1) { // those alike in order
 					x.do(s, Step{Kind: podStarts, N: p, X: n}, func(t *State) { t.Pod[p].Node, t.Pod[p].Boxes = n+1, 1 })
 				}
 			}
@@ -112,8 +112,12 @@ func (x *explorer) machine(s *State, n uint8) {
 		if s.Left.Snap > 0 && d.HasSnap == 0 {
 			x.do(s, Step{Kind: snapshot, N: n}, func(t *State) { t.Left.Snap--; t.Node[n].Snap, t.Node[n].HasSnap = d.J, 1 })
 		}
-		if s.Left.RestoreLive > 0 && d.HasSnap == 1 {
-			x.do(s, Step{Kind: restoreLive, N: n}, func(t *State) { t.Left.RestoreLive--; t.agentDies(n); t.back(n) })
+		if d.HasSnap == 1 && (s.Left.RestoreLive > 0 && d.Snap.Epoch != d.J.Epoch && d.Snap.Raising != d.J.Epoch || s.Left.RestoreSame > 0) {
+			x.do(s, Step{Kind: restoreLive, N: n}, func(t *State) {
+				t.Left.RestoreLive, t.Left.RestoreSame = 0, 0
+				t.agentDies(n)
+				t.back(n)
+			})
 		}
 	} else {
 		x.do(s, Step{Kind: powerOn, N: n}, func(t *State) { t.Node[n].On = 1 })
