@@ -67,6 +67,8 @@ test-e2e: build ## the demo, its sabotages, and every command of the documents
 test-ipam: ## address management alone, longer
 	@echo "== test-ipam"
 	@$(RUNNER) $(RACE) $(TEST_FLAGS) -count 3 ./ipam/...
+	@DANM_IPAMSIM_OPS=$${DANM_IPAMSIM_OPS:-1000000} $(RUNNER) $(TEST_FLAGS) -count 1 -timeout 40m -run '^TestLocalHome' ./test/ipamsim
+	@DANM_IPAMSIM_KILL=$${DANM_IPAMSIM_KILL:-60s} $(RUNNER) $(TEST_FLAGS) -count 1 ./test/ipamsim/kill
 
 .PHONY: bench
 bench: build ## measure the budgets beside peers and floors; exits 1 on OVER

@@ -26,7 +26,7 @@ const (
 
 // rootSeen is a root as it was read.
 type rootSeen struct {
-	grid   alloc.Grid
+	cut    alloc.Cut
 	status v1alpha1.IPBlockStatus
 	at     time.Duration // boottime
 }
@@ -82,8 +82,8 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 	if err != nil {
 		return rootSeen{}, fmt.Errorf("read the root of space %s: %w", s.object(), err)
 	}
-	seen := rootSeen{grid: alloc.Grid{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
-	if o.Spec.Role != v1alpha1.RoleRoot || o.Spec.Space != s.object() || !seen.grid.Valid() {
+	seen := rootSeen{cut: alloc.Cut{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
+	if o.Spec.Role != v1alpha1.RoleRoot || o.Spec.Space != s.object() || !seen.cut.Valid() {
 		return rootSeen{}, fmt.Errorf("IPBlock %s is no root of space %s", o.Name, s.object())
 	}
 	k.mu.Lock()
@@ -94,7 +94,7 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 
 // obtainAny claims a block of the pools, or waits for somebody who does. One claim may serve many that wait.
 func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) error {
-	hostBits := min(need.Space.CIDR.Addr().BitLen()-root.grid.Bits, 20)
+	hostBits := min(need.Space.CIDR.Addr().BitLen()-root.cut.Bits, 20)
 	k.mu.Lock()
 	d := k.demands[need.Space]
 	if d == nil {
@@ -155,7 +155,7 @@ func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen,
 	}
 	k.mu.Unlock()
 	tries, passed := 0, uint64(0)
-	for p := range root.grid.Blocks(need.Subnet, within, place) {
+	for p := range root.cut.Blocks(need.Subnet, within, place) {
 		if passed++; tries == claimTries {
 			return false, nil
 		}
@@ -268,7 +268,7 @@ func certain(err error) bool {
 
 // obtainStatic has a given address: by the block around it, if that is nobody's, or from its owner.
 func (k *Keeper) obtainStatic(ctx context.Context, s Space, root rootSeen, a netip.Addr) error {
-	p := root.grid.Block(a)
+	p := root.cut.Block(a)
 	b, known := k.blockAt(placed{s, p})
 	switch {
 	case known && b.State == Owned:

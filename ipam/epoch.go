@@ -105,12 +105,17 @@ func (k *Keeper) readLease(ctx context.Context) (*coordinationv1.Lease, error) {
 	return lease, nil
 }
 
+// firstTry is how long a new life waits for the API server before it goes by what its journal says.
+const firstTry = 3 * time.Second
+
 func (k *Keeper) start(ctx context.Context) error {
-	identity, err := k.api.Identity(ctx)
+	brief, cancel := context.WithTimeout(ctx, firstTry)
+	defer cancel()
+	identity, err := k.api.Identity(brief)
 	if err != nil {
 		return fmt.Errorf("identity of node %s: %w", k.o.Node, err)
 	}
-	lease, err := k.readLease(ctx)
+	lease, err := k.readLease(brief)
 	if err != nil {
 		return err
 	}
@@ -297,6 +302,9 @@ func (k *Keeper) suspect(why string) error {
 		return nil
 	}
 	k.o.Log.Error("the API server went back in time; no claims until `danmctl ipam check --accept`", "reason", why)
+	k.mu.Lock()
+	k.renewAt = 0 // the lease is to tell of it
+	k.mu.Unlock()
 	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.Suspect = nonce() }); return nil })
 }
 

@@ -30,6 +30,8 @@ var (
 	ErrLease = errors.New("the node's lease of its blocks has run out")
 	// ErrSuspect: the API went back in time, and blocks that look free may be another's.
 	ErrSuspect = errors.New("the API server was restored from a backup")
+	// ErrClaim: the API server did not answer while a block was claimed.
+	ErrClaim = errors.New("no address of this node is free, and no block could be claimed")
 	// ErrNoRoot: the controller has not opened the space yet.
 	ErrNoRoot = errors.New("the space has no root yet")
 	// ErrOwner: the owner of the block around an address did not answer, or has it.

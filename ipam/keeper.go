@@ -161,9 +161,21 @@ func (k *Keeper) Acquire(ctx context.Context, in Intent) ([]Grant, error) {
 			return nil, err
 		}
 		if cerr := k.obtain(ctx, need); cerr != nil {
-			return nil, fmt.Errorf("%w; %w", err, cerr)
+			return nil, inObtaining(err, cerr)
 		}
 	}
+}
+
+// inObtaining is what a caller is told: the wish that could not be fulfilled, and why. An exhausted pool is a condition of the
+// network; an API that is away is not.
+func inObtaining(wish, cause error) error {
+	switch {
+	case errors.Is(cause, ErrExhausted):
+		return fmt.Errorf("%w; %w", wish, cause)
+	case errors.Is(cause, ErrOwner), errors.Is(cause, ErrNoRoot), errors.Is(cause, ErrLease), errors.Is(cause, ErrSuspect), errors.Is(cause, ErrFrozen):
+		return cause
+	}
+	return fmt.Errorf("%w: %w (%v)", ErrClaim, cause, wish) //nolint:errorlint // the wish must not be taken for the cause
 }
 
 // remember notes which pools a space is used through, and that its blocks are in use.

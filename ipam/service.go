@@ -30,6 +30,13 @@ type Options struct {
 	extendBy   int64 // tests: see extendBy
 }
 
+func (o Options) logger() *slog.Logger {
+	if o.Log == nil {
+		return slog.Default()
+	}
+	return o.Log
+}
+
 // Service gives addresses and keeps the records of attachments. Its methods may be called concurrently. A request that
 // was answered with success is on disk; one that was answered with an error has changed nothing, except that after
 // ErrFailed the next Open may find it done (releasing it is then the caller's duty, as after a crash).
@@ -80,9 +87,7 @@ func open(d disk, opts Options) (*Service, error) {
 		start := time.Now()
 		opts.Clock = func() time.Time { return start.Add(time.Since(start)) }
 	}
-	if opts.Log == nil {
-		opts.Log = slog.Default()
-	}
+	opts.Log = opts.logger()
 	if opts.segmentMin == 0 {
 		opts.segmentMin = 4 << 20
 	}

@@ -16,7 +16,7 @@ import (
 
 // ask has a Single from the owner of the block around it (R10). nil: it is this node's.
 func (k *Keeper) ask(ctx context.Context, root rootSeen, b Block, keptFor *v1alpha1.IPReservation) error {
-	around := root.grid.Block(b.CIDR.Addr())
+	around := root.cut.Block(b.CIDR.Addr())
 	block, err := k.api.Block(ctx, b.Space.object().BlockName(around))
 	if err != nil {
 		return fmt.Errorf("read block %s: %w", around, err)
@@ -132,7 +132,8 @@ func (k *Keeper) await(ctx context.Context, b Block, uid, block, owner string) e
 func (k *Keeper) obtainSticky(ctx context.Context, need *NeedError, root rootSeen) error {
 	s := need.Space.object()
 	hash := need.Sticky.Hash(s)
-	deadline := k.o.Boottime() + k.o.AskWait
+	wait, cancel := context.WithTimeout(ctx, k.o.AskWait)
+	defer cancel()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		list, _, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelReservation: hash})
 		if err != nil {
@@ -153,13 +154,10 @@ func (k *Keeper) obtainSticky(ctx context.Context, need *NeedError, root rootSee
 		case o.Spec.Owner == "":
 			return k.takeParked(ctx, o)
 		}
-		if k.o.Boottime() >= deadline {
-			return fmt.Errorf("address %s is kept for Pod %d of StatefulSet %s/%s, and node %s still has it: %w",
-				o.Spec.CIDR, need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, o.Spec.Owner, ErrOwner)
-		}
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-wait.Done():
+			return fmt.Errorf("address %s is kept for Pod %d of StatefulSet %s/%s, and node %s still has it: %w",
+				o.Spec.CIDR, need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, o.Spec.Owner, errors.Join(ErrOwner, ctx.Err()))
 		case <-time.After(pause):
 		}
 	}

@@ -54,7 +54,7 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
 	s.report(req, time.Since(start), resp.Error) // after the answer: nobody waits for a log
 	if werr != nil && err == nil && req.Command == "ADD" {
 		s.log.Warn("nobody took the answer, the Pod is detached again", "container", req.ContainerID, "reason", werr)
-		s.forsake(req.ContainerID)
+		s.forsake(req)
 	}
 }
 
@@ -108,11 +108,14 @@ func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (
 	if c.args, err = parseArgs(req, c.conf); err != nil {
 		return nil, err
 	}
-	unlock, err := s.locks.lock(ctx, "sandbox/"+req.ContainerID)
+	unlock, err := s.locks.lock(ctx, lockOf(keyOf(req, c.conf)))
 	if err != nil {
 		return nil, fmt.Errorf("wait for the sandbox's other call: %w", err)
 	}
 	defer unlock()
+	if c.conf.ipam != nil {
+		return s.addressesOnly(ctx, c)
+	}
 	switch req.Command {
 	case "ADD":
 		return s.add(ctx, c)

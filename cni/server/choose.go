@@ -17,6 +17,7 @@ import (
 type choice struct {
 	sandbox string
 	state   model.NodeState
+	owner   ipam.Sticky // for whom addresses of sticky networks are kept
 	items   []chosen
 }
 
@@ -49,9 +50,6 @@ func choose(state model.NodeState, c call) (choice, error) {
 		if q, err = reserved(q, n, c.args.namespace); err != nil {
 			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 		}
-		if err := homeHasAddresses(state, q, n); err != nil {
-			return choice{}, err
-		}
 		item := chosen{request: q, network: n, ifName: interfaceName(i, n, c)}
 		if e := utils.ValidateInterfaceName(item.ifName); e != nil || names[item.ifName] {
 			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
@@ -64,16 +62,6 @@ func choose(state model.NodeState, c call) (choice, error) {
 		out.items = append(out.items, item)
 	}
 	return out, nil
-}
-
-// homeHasAddresses refuses what would need cluster-wide address blocks: shares by slot are the local home's.
-func homeHasAddresses(state model.NodeState, q model.InterfaceRequest, n model.Network) error {
-	for _, r := range []model.AddressRequest{q.IP, q.IP6} {
-		if state.Home == model.ClusterHome && r.Mode != model.NoAddress && r.Mode != model.AddressNone {
-			return fail(CodeAddressUnusable, diag.IPAMNotInCluster, fmt.Errorf("network %s: addresses are not handed out in the cluster home yet; ask for none", n.Key()))
-		}
-	}
-	return nil
 }
 
 // interfaceName: the first is what the runtime asks for (eth0); others have the network's prefix, or eth, and the
@@ -232,13 +220,24 @@ func policyRoutesFit(q model.InterfaceRequest, n model.Network) error {
 
 func (p choice) wants() (out []ipam.Want) {
 	for _, it := range p.items {
-		out = append(out, ipam.Want{IfName: it.ifName, Network: it.network, IP: it.request.IP, IP6: it.request.IP6})
+		w := ipam.Want{IfName: it.ifName, Network: it.network, IP: it.request.IP, IP6: it.request.IP6}
+		if it.network.Sticky {
+			w.Sticky = p.owner
+		}
+		out = append(out, w)
 	}
 	return out
 }
 
 // attachments completes the choice with the addresses given, one grant an interface. It is pure.
 func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
+	out := p.bare(grants)
+	addDefaults(out)
+	return out
+}
+
+// bare is attachments without a default route that no network brings.
+func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 	out := make([]model.Attachment, len(p.items))
 	for i, it := range p.items {
 		n := it.network
@@ -262,7 +261,6 @@ func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
 		}
 		out[i] = at
 	}
-	addDefaults(out)
 	return out
 }
 

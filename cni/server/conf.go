@@ -14,6 +14,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
+// pluginType is how CNI configurations name this plugin.
+const pluginType = "danm"
+
 var versions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
 func versionAnswer() []byte {
@@ -26,11 +29,15 @@ func versionAnswer() []byte {
 type netConf struct {
 	CNIVersion   string          `json:"cniVersion"`
 	Name         string          `json:"name"`
+	Type         string          `json:"type"`
 	Namespace    string          `json:"namespace"`    // tenant where the runtime names no Pod
 	NamingScheme string          `json:"namingScheme"` // "legacy": the prefix alone is the name
 	Interfaces   json.RawMessage `json:"interfaces"`
+	IPAM         json.RawMessage `json:"ipam"`
+	PrevResult   json.RawMessage `json:"prevResult"`
 
 	requests []model.InterfaceRequest // of Interfaces
+	ipam     *annotation.IPAM         // of IPAM, if the call is one for addresses alone; then Interfaces are the other plugin's
 }
 
 func parseConf(stdin []byte) (c netConf, err error) {
@@ -46,6 +53,14 @@ func parseConf(stdin []byte) (c netConf, err error) {
 	if c.Name == "" {
 		return c, fail(types.ErrInvalidNetworkConfig, diag.ConfInvalid, errors.New("the network configuration has no name"))
 	}
+	if c.forIPAM() {
+		asked, problems := annotation.ParseIPAM("ipam", c.IPAM)
+		if err := problems.Err(); err != nil {
+			return c, fail(types.ErrInvalidNetworkConfig, problems[0].Code, err)
+		}
+		c.ipam = &asked
+		return c, nil
+	}
 	if c.Interfaces == nil {
 		return c, nil
 	}
@@ -55,6 +70,15 @@ func parseConf(stdin []byte) (c netConf, err error) {
 	}
 	c.requests = requests
 	return c, nil
+}
+
+// forIPAM says whether another plugin, whose configuration this is, has called us as its IPAM plugin: it hands on what it was
+// called with (CNI specification, section 4, "Delegated plugins").
+func (c netConf) forIPAM() bool {
+	var section struct {
+		Type string `json:"type"`
+	}
+	return c.Type != pluginType && json.Unmarshal(c.IPAM, &section) == nil && section.Type == pluginType
 }
 
 // podArgs is who is attached.
@@ -81,6 +105,9 @@ func parseArgs(req wire.Request, conf netConf) (a podArgs, err error) {
 		case "K8S_POD_NAME":
 			a.pod = value
 		case "K8S_POD_UID":
+			if strings.Contains(value, "/") { // would be somebody else's record, see scopedKey
+				return a, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("CNI_ARGS: %q is not a UID", clip(value)))
+			}
 			a.uid = value
 		}
 	}

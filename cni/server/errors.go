@@ -45,6 +45,12 @@ var known = []struct {
 }{
 	{context.Canceled, types.ErrTryAgainLater, ""},
 	{context.DeadlineExceeded, types.ErrTryAgainLater, ""},
+	{ipam.ErrNoRoot, types.ErrTryAgainLater, diag.PodSpaceClosed},
+	{ipam.ErrLease, types.ErrTryAgainLater, diag.PodLeaseOver},
+	{ipam.ErrSuspect, types.ErrTryAgainLater, diag.PodAPISuspect},
+	{ipam.ErrFrozen, types.ErrTryAgainLater, diag.PodAddressFrozen},
+	{ipam.ErrClaim, types.ErrTryAgainLater, diag.PodClaimFailed},
+	{ipam.ErrOwner, CodeAddressTaken, diag.PodAddressElsewhere},
 	{ipam.ErrTaken, CodeAddressTaken, diag.PodAddressTaken},
 	{ipam.ErrExhausted, CodePoolExhausted, diag.PodPoolExhausted},
 	{ipam.ErrOutside, CodeAddressUnusable, diag.PodAddressUnusable},

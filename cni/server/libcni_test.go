@@ -25,9 +25,10 @@ import (
 // runtimeNode is a host in namespaces with the real attacher, IPAM and server, called by libcni through the built shim.
 type runtimeNode struct {
 	*node
-	host  *lab.NS
-	world *lab.World
-	cni   *libcni.CNIConfig
+	host   *lab.NS
+	fabric *lab.NS // with the switch "sw" that the host's eth0 is plugged into
+	world  *lab.World
+	cni    *libcni.CNIConfig
 }
 
 // shim is the directory of a fresh CNI binary, or DANM_BIN where there is no compiler (test/vm).
@@ -64,7 +65,7 @@ func newRuntimeNode(t *testing.T) *runtimeNode {
 	var attacher *attach.Attacher
 	must(t, host.Do(func() (err error) { attacher, err = attach.New(); return err }))
 	t.Cleanup(attacher.Close)
-	return &runtimeNode{node: newNode(t, attacher), host: host, world: world, cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil)}
+	return &runtimeNode{node: newNode(t, attacher), host: host, fabric: fabric, world: world, cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil)}
 }
 
 func (n *runtimeNode) conf(version, interfaces string) *libcni.NetworkConfigList {

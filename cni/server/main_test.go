@@ -239,6 +239,21 @@ type node struct {
 	mu       sync.Mutex
 	stop     context.CancelFunc
 	finished chan error
+	attacher Attacher
+}
+
+// restart ends the server and starts another one with changed options.
+func (n *node) restart(change func(*Options)) {
+	n.t.Helper()
+	n.end()
+	n.startWith(n.attacher, change)
+}
+
+// networks changes what the node's confirmed state has.
+func (n *node) networks(change func([]model.Network) []model.Network) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.Networks = change(slices.Clone(n.state.Networks))
 }
 
 func (n *node) confirmed() (model.NodeState, bool) {
@@ -271,8 +286,16 @@ func newNode(t *testing.T, attacher Attacher) *node {
 
 func (n *node) start(attacher Attacher) {
 	n.t.Helper()
+	n.startWith(attacher, func(*Options) {})
+}
+
+func (n *node) startWith(attacher Attacher, change func(*Options)) {
+	n.t.Helper()
+	n.attacher = attacher
+	o := Options{Socket: n.socket(), IPAM: n.ipam, Attacher: attacher, Timeout: 10 * time.Second, Grace: 100 * time.Millisecond}
+	change(&o)
 	var err error
-	n.server, err = New(Options{Socket: n.socket(), IPAM: n.ipam, Attacher: attacher, Timeout: 10 * time.Second, Grace: 100 * time.Millisecond})
+	n.server, err = New(o)
 	must(n.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop, n.finished = cancel, make(chan error, 1)
@@ -281,6 +304,7 @@ func (n *node) start(attacher Attacher) {
 	select {
 	case <-ready:
 	case err := <-n.finished:
+		n.finished <- nil // for the end of the one before
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(n.end)

@@ -101,6 +101,9 @@ func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[st
 	if err != nil {
 		return 0, err
 	}
+	if rec.Given != nil {
+		return 0, nil // the link is another plugin's
+	}
 	netns := s.netns(nil, rec)
 	if netns == nil {
 		return 0, nil // the Pod is gone, its DEL is to come

@@ -23,7 +23,18 @@ type record struct {
 	IfName     string             `json:"ifName"` // CNI_IFNAME
 	Netns      string             `json:"netns"`
 	NetnsID    string             `json:"netnsID"` // attach.Identity: paths through /proc come to mean other namespaces
+	Boot       string             `json:"boot,omitempty"`
 	Interfaces []model.Attachment `json:"interfaces"`
+	// Given is what another plugin was given addresses by; the link is that plugin's, so it is not among Interfaces.
+	Given *model.Attachment `json:"given,omitempty"`
+}
+
+// all are the attachments that the record speaks of, whoever made the links.
+func (r record) all() []model.Attachment {
+	if r.Given == nil {
+		return r.Interfaces
+	}
+	return append(slices.Clone(r.Interfaces), *r.Given)
 }
 
 func (r record) encode() ([]byte, error) {
@@ -49,6 +60,7 @@ func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Att
 	p := attachedPod{name: namespace + "/" + pod}
 	for _, at := range interfaces {
 		p.devices = append(p.devices, at.Device)
+		p.networks = append(p.networks, string(at.NetworkKind)+"/"+at.Network)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,6 +71,19 @@ func (s *Server) forget(sandbox string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pods, sandbox)
+}
+
+// Attached counts the interfaces of Pods by network: "ClusterNetwork/oam", "TenantNetwork/acme/voice".
+func (s *Server) Attached() map[string]int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]int32{}
+	for _, p := range s.pods {
+		for _, n := range p.networks {
+			out[n]++
+		}
+	}
+	return out
 }
 
 func byDevice(pods map[string]attachedPod) map[string][]string {

@@ -27,23 +27,39 @@ func result(cniVersion, netns string, interfaces []model.Attachment, links []att
 			in.Mtu = links[i].MTU
 		}
 		r.Interfaces = append(r.Interfaces, in)
-		for _, p := range at.Addresses {
-			ip := &types100.IPConfig{Interface: types100.Int(i), Address: ipNet(p)}
-			for _, gw := range at.Gateways {
-				if gw.Is4() == p.Addr().Is4() {
-					ip.Gateway = gw.AsSlice()
-				}
-			}
-			r.IPs = append(r.IPs, ip)
-		}
-		for _, route := range at.Routes {
-			out := &types.Route{Dst: ipNet(route.To)}
-			if route.Via.IsValid() {
-				out.GW = route.Via.AsSlice()
-			}
-			r.Routes = append(r.Routes, out)
-		}
+		addressing(r, at, types100.Int(i))
 	}
+	return written(r, cniVersion)
+}
+
+// ipamResult is the answer to a plugin that asked for addresses alone (CNI specification, section 5, "Delegated plugins (IPAM)").
+func ipamResult(cniVersion string, at model.Attachment) ([]byte, error) {
+	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	addressing(r, at, nil)
+	return written(r, cniVersion)
+}
+
+// addressing adds the addresses and routes of one attachment; of is its place among the interfaces, nil where there are none.
+func addressing(r *types100.Result, at model.Attachment, of *int) {
+	for _, p := range at.Addresses {
+		ip := &types100.IPConfig{Interface: of, Address: ipNet(p)}
+		for _, gw := range at.Gateways {
+			if gw.Is4() == p.Addr().Is4() {
+				ip.Gateway = gw.AsSlice()
+			}
+		}
+		r.IPs = append(r.IPs, ip)
+	}
+	for _, route := range at.Routes {
+		out := &types.Route{Dst: ipNet(route.To)}
+		if route.Via.IsValid() {
+			out.GW = route.Via.AsSlice()
+		}
+		r.Routes = append(r.Routes, out)
+	}
+}
+
+func written(r *types100.Result, cniVersion string) ([]byte, error) {
 	asked, err := r.GetAsVersion(cniVersion)
 	if err != nil {
 		return nil, fmt.Errorf("write result as CNI %s: %w", cniVersion, err)

@@ -47,8 +47,20 @@ type Options struct {
 	Log      *slog.Logger  // nil = none
 	Timeout  time.Duration // of one call, 0 = 60 s
 	Grace    time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
+	// Owner tells which Pod of which StatefulSet a Pod is, the zero value for none. It is asked for networks that keep
+	// addresses by it; nil = no Pod is one's.
+	Owner func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error)
 	// Observe is told about each call: the CNI command ("other" for one unknown), how long it took, the error's CNI code (0 is success). nil = nobody.
 	Observe func(command string, took time.Duration, code uint)
+	// BootID is this boot's, as in /proc/sys/kernel/random/boot_id; "" = not known, then nothing is concluded from it.
+	BootID string
+	// SysRoot is where the host's /proc is found, "" = /.
+	SysRoot string
+	// Probe is asked for each address before it is given, nil = none is. Probed is told the results, nil = nobody.
+	Probe  Prober
+	Probed func(result string)
+	// Reclaimed is told about each record that GC freed, with the reason. nil = nobody.
+	Reclaimed func(reason string)
 }
 
 // maxCalls bounds the calls in progress; more wait in the socket's backlog.
@@ -70,14 +82,17 @@ type Server struct {
 	everReady atomic.Bool
 
 	mu   sync.Mutex
-	pods map[string]attachedPod // by sandbox: a cache of the records, for Pods
+	pods map[string]attachedPod // by sandbox key: a cache of the records, for Pods
+
+	conflicts []Conflict // guarded by mu
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
 }
 
 type attachedPod struct {
-	name    string // "namespace/name"
-	devices []string
+	name     string // "namespace/name"
+	devices  []string
+	networks []string // kind and key
 }
 
 // New reads the records of earlier lives. The server answers from Serve on.
@@ -107,7 +122,7 @@ func New(opts Options) (*Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("attachment of sandbox %s: %w", r.Sandbox, err)
 		}
-		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.Interfaces)
+		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.all())
 	}
 	return s, nil
 }
@@ -120,6 +135,7 @@ func (s *Server) Serve(ctx context.Context, ready chan<- struct{}, confirmed fun
 	if err != nil {
 		return err
 	}
+	defer l.Close() // whoever comes next must not find it answering
 	close(ready)
 	s.log.Info("answering CNI calls", "socket", s.opts.Socket)
 	stop := context.AfterFunc(ctx, func() { l.Close() })

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
 	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -42,16 +45,19 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.owner, err = s.owner(ctx, c, p); err != nil {
+		return nil, err
+	}
 	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
 	unlock, err := s.locks.lock(ctx, "pod/"+c.args.uid)
 	if err != nil {
 		return nil, fmt.Errorf("wait for the Pod's other call: %w", err)
 	}
 	defer unlock()
-	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id}
-	grants, err := s.opts.IPAM.Acquire(ctx, ipam.Intent{
+	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
+	grants, err := s.acquire(ctx, p, ipam.Intent{
 		Sandbox: c.ContainerID, PodUID: c.args.uid, Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
-		Slot: p.state.Slot, Slots: p.state.Slots,
+		Slot: p.state.Slot, Slots: p.state.Slots, Claimed: p.state.Home == model.ClusterHome,
 		Record: func(g []ipam.Grant) ([]byte, error) {
 			r := rec
 			r.Interfaces = p.attachments(g)
@@ -65,6 +71,19 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	rec.Interfaces = p.attachments(grants)
 	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
 	return s.makeLinks(ctx, c, rec)
+}
+
+// owner asks whose Pod this is, if a network of the choice keeps addresses by that.
+func (s *Server) owner(ctx context.Context, c call, p choice) (ipam.Sticky, error) {
+	sticky := slices.ContainsFunc(p.items, func(it chosen) bool { return it.network.Sticky })
+	if !sticky || s.opts.Owner == nil || p.state.Home != model.ClusterHome {
+		return ipam.Sticky{}, nil
+	}
+	of, err := s.opts.Owner(ctx, c.args.namespace, c.args.pod, c.args.uid)
+	if err != nil {
+		return of, fail(types.ErrTryAgainLater, diag.PodOwnerUnknown, fmt.Errorf("find out whether Pod %s/%s is a StatefulSet's: %w", c.args.namespace, c.args.pod, err))
+	}
+	return of, nil
 }
 
 func (s *Server) makeLinks(ctx context.Context, c call, rec record) ([]byte, error) {
@@ -109,8 +128,10 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 func (s *Server) takeDown(ctx context.Context, pod attach.Pod, rec record) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
-	if err := s.opts.Attacher.Detach(ctx, pod, rec.Interfaces); err != nil {
-		return fmt.Errorf("take links down: %w", err)
+	if len(rec.Interfaces) > 0 {
+		if err := s.opts.Attacher.Detach(ctx, pod, rec.Interfaces); err != nil {
+			return fmt.Errorf("take links down: %w", err)
+		}
 	}
 	if err := s.opts.IPAM.Release(ctx, pod.Sandbox); err != nil {
 		return fmt.Errorf("release addresses: %w", err)
@@ -126,12 +147,14 @@ func (s *Server) evict(ctx context.Context, old ipam.Record) error {
 	if err != nil {
 		return err
 	}
-	netns := s.netns(nil, rec)
-	if netns != nil {
-		defer netns.Close()
-	}
-	if err := s.opts.Attacher.Detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec.Interfaces); err != nil {
-		return err
+	if len(rec.Interfaces) > 0 {
+		netns := s.netns(nil, rec)
+		if netns != nil {
+			defer netns.Close()
+		}
+		if err := s.opts.Attacher.Detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec.Interfaces); err != nil {
+			return err
+		}
 	}
 	s.forget(old.Sandbox)
 	return nil
@@ -182,11 +205,16 @@ func (s *Server) del(ctx context.Context, c call) error {
 	return s.takeDown(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: netns}, rec)
 }
 
-// forsake detaches a sandbox whose ADD was answered to nobody.
-func (s *Server) forsake(sandbox string) {
+// forsake undoes an ADD that was answered to nobody.
+func (s *Server) forsake(req wire.Request) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
-	unlock, err := s.locks.lock(ctx, "sandbox/"+sandbox)
+	conf, err := parseConf(req.Stdin)
+	if err != nil {
+		return // such an ADD has done nothing
+	}
+	sandbox := keyOf(req, conf)
+	unlock, err := s.locks.lock(ctx, lockOf(sandbox))
 	if err != nil {
 		return
 	}
@@ -216,7 +244,10 @@ func (s *Server) netns(given *os.File, rec record) *os.File {
 			return given
 		}
 	}
-	f, err := os.OpenFile(rec.Netns, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if rec.Boot != "" && s.opts.BootID != "" && rec.Boot != s.opts.BootID {
+		return nil // another namespace may have its number now
+	}
+	f, err := os.OpenFile(s.hostPath(rec.Netns), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 	"danm.io/danm/node/plan"
 	"danm.io/danm/node/probe"
 	"danm.io/danm/node/state"
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
@@ -107,6 +108,7 @@ type Agent struct {
 	cards     atomic.Pointer[[]model.NIC]
 	underlays atomic.Pointer[map[string]string] // addresses by device
 	repaired  atomic.Int64
+	usage     func() ([]v1alpha1.AddressUse, map[string]int32) // of addresses and networks, nil = not told
 
 	bootID           string // as the guard told it last
 	hardwareAt       time.Time

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"danm.io/danm/ipam"
 	"danm.io/danm/node/fake"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/plan"
@@ -551,7 +552,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		documented[m[1]] = m[2]
 	}
 	descs := make(chan *prometheus.Desc, 1000)
-	newMetrics().registry.Describe(descs)
+	m := newMetrics()
+	(&addresses{keeper: new(ipam.Keeper)}).measure(m.registry)
+	m.registry.Describe(descs)
 	close(descs)
 	exported := map[string]string{}
 	form := regexp.MustCompile(`fqName: "(danm_[a-z_]+)", help: "([^"]+)"`)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"danm.io/danm/node/state"
 )
@@ -58,11 +59,15 @@ func (a *Agent) writeCNIConf() {
 	a.log.Info("CNI conf written", "path", path)
 }
 
-// Uninstall removes the CNI conf and the CNI binary, and returns what it removed. Links, addresses, state and records stay:
+// Uninstall removes the CNI conf and the CNI binary under all its names, and returns what it removed. Links, addresses, state and records stay:
 // Pods keep their interfaces.
 func Uninstall(confDir, binDir string) ([]string, error) {
 	var gone []string
-	for _, path := range []string{filepath.Join(confDir, ConfName), filepath.Join(binDir, "danm")} {
+	paths := []string{filepath.Join(confDir, ConfName)}
+	for _, name := range slices.Backward(Programs) {
+		paths = append(paths, filepath.Join(binDir, name))
+	}
+	for _, path := range paths {
 		err := os.Remove(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
+	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/server"
 	"danm.io/danm/ipam"
+	"danm.io/danm/node/cri"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/node/probe"
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"k8s.io/client-go/rest"
@@ -28,6 +32,10 @@ type Settings struct {
 	CNIConfDir  string
 	MetricsAddr string
 	API         *rest.Config // the cluster home's API server, nil = local home
+	Namespace   string       // of the node's Lease
+	SysRoot     string       // where the host's /proc, /sys, /run and machine-id are found
+	CRISocket   string       // the container runtime's, "" = a usual one, cri.None = none
+	Probe       bool         // addresses are asked for on the network before a Pod gets them
 }
 
 // JournalDir is where IPAM's journal stands below the state directory.
@@ -48,46 +56,96 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	if err != nil {
 		return err
 	}
-	addresses, err := ipam.Open(filepath.Join(s.StateDir, JournalDir), ipam.Options{Log: log})
+	addresses, err := openAddresses(ctx, s, log)
 	if err != nil {
 		return fmt.Errorf("open the address journal: %w", err)
 	}
-	defer func() { err = errors.Join(err, addresses.Close()) }()
+	defer func() { err = errors.Join(err, addresses.journal.Close()) }()
 	links, err := attach.New()
 	if err != nil {
 		return err
 	}
 	defer links.Close()
-	cni, err := server.New(server.Options{Socket: s.Socket, IPAM: addresses, Attacher: links, Log: log, Observe: a.m.cniCall})
+	var pods *mirror.Pods
+	if s.API != nil {
+		if pods, err = mirror.NewPods(s.API, s.Node, log); err != nil {
+			return err
+		}
+	}
+	boot, err := guard.BootID(s.SysRoot)
+	if err != nil {
+		log.Warn("which boot this is is not known; nothing is concluded from it", "reason", err)
+	}
+	options := server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
+		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Owner: ownerBy(pods)}
+	if s.Probe {
+		options.Probe = askNetwork
+	}
+	cni, err := server.New(options)
 	if err != nil {
 		return err
 	}
 	a.opts.Attachments = cni
+	a.usage = func() ([]v1alpha1.AddressUse, map[string]int32) { return addresses.usage(), cni.Attached() }
+	addresses.measure(a.m.registry)
+	sweeper := a.sweeper(cni, cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer inBackground(ctx, addresses.run)()
 	if s.API == nil {
+		defer inBackground(ctx, sweeper.run)()
 		return a.Run(ctx)
 	}
+	sweeper.pods = pods
+	defer inBackground(ctx, pods.Run, sweeper.run)()
 	release, err := a.dir.Lock()
 	if err != nil {
 		return fmt.Errorf("the cluster home writes %s: %w", s.StateDir, err)
 	}
 	defer release()
-	ctx, cancel := context.WithCancel(ctx)
 	mirrored := make(chan error, 1)
 	go func() {
 		defer cancel()
 		mirrored <- mirror.Run(ctx, mirror.Options{Node: s.Node, Config: s.API, Dir: a.dir, View: a.view, Retry: guard.Client{Dir: s.StateDir}.Retry,
-			NoRecords: func() error { return noRecords(addresses) }, Log: log})
+			NoRecords: func() error { return noRecords(addresses.journal) }, Log: log})
 	}()
 	err = a.Run(ctx)
 	cancel()
 	return errors.Join(err, <-mirrored)
 }
 
+// askFor is how long one address is asked for: as long as each ADD waits for nobody's answer.
+const askFor = 300 * time.Millisecond
+
+func askNetwork(ctx context.Context, n model.Network, addr netip.Addr) (inUse bool, mac string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	return probe.InUse(ctx, n.Device, addr)
+}
+
+// sweeper frees what Pods that are gone without a DEL hold.
+func (a *Agent) sweeper(cni *server.Server, runtime cri.Runtime) *sweeper {
+	return &sweeper{holder: cni, sandboxes: runtime.Sandboxes, reclaimed: a.m.reclaimedOne, log: a.log, now: time.Now}
+}
+
+// inBackground runs what it is given until ctx ends or the function that it returns is called, which waits for their end.
+func inBackground(ctx context.Context, run ...func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, f := range run {
+		running.Go(func() { f(ctx) })
+	}
+	return func() { cancel(); running.Wait() }
+}
+
 // noRecords is nil when no Pod has anything from this node's journal.
 func noRecords(addresses *ipam.Service) error {
 	records, err := addresses.List()
 	if err == nil && len(records) > 0 {
-		err = fmt.Errorf("%d Pods have records in the address journal (%s)", len(records), diag.HomeSwitch)
+		return fmt.Errorf("%d Pods have records in the address journal (%s)", len(records), diag.HomeSwitch)
+	}
+	if n := len(addresses.Blocks()); err == nil && n > 0 {
+		err = fmt.Errorf("the node has %d blocks of addresses (%s)", n, diag.HomeSwitch)
 	}
 	return err
 }
@@ -109,8 +167,17 @@ func (a *Agent) view(context.Context) mirror.View {
 	if u := a.underlays.Load(); u != nil {
 		v.Underlays = *u
 	}
+	if a.usage != nil {
+		v.Addresses, v.Attached = a.usage()
+	}
 	return v
 }
+
+// reclaimedOne counts a record that was freed without a DEL.
+func (m *metrics) reclaimedOne(reason string) { m.reclaimed.WithLabelValues(reason).Inc() }
+
+// probed counts an address that was asked for.
+func (m *metrics) probed(result string) { m.addressProbes.WithLabelValues(result).Inc() }
 
 // cniCall counts one call of the CNI binary.
 func (m *metrics) cniCall(command string, took time.Duration, code uint) {

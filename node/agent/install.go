@@ -13,6 +13,10 @@ import (
 
 const programMode = 0o755
 
+// Programs are the names by which runtimes and other plugins execute the CNI binary, in the order of installing: the one that
+// runtimes look for comes last.
+var Programs = []string{"fakeipam", "danm"}
+
 // Install puts a program where it is executed from: a whole new file takes the old one's name, on disk before it does. Whoever
 // runs the old one goes on with it, and a crash at any moment leaves one of the two. It says whether it changed anything.
 //

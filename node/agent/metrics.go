@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"danm.io/danm/cni/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -31,6 +32,8 @@ type metrics struct {
 	held          prometheus.Gauge
 	cniCalls      *prometheus.CounterVec
 	cniSeconds    *prometheus.HistogramVec
+	reclaimed     *prometheus.CounterVec
+	addressProbes *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -62,12 +65,20 @@ func newMetrics() *metrics {
 			"command", "code"),
 		cniSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "danm_cni_call_seconds",
 			Help: "Time from a CNI call's arrival to its answer.", Buckets: prometheus.ExponentialBuckets(.001, 2, 15)}, []string{"command"}),
+		reclaimed:     counters("danm_ipam_reclaimed_total", "Records freed without a DEL, because nobody needed them any more.", "reason"),
+		addressProbes: counters("danm_ipam_address_probes_total", "Addresses asked for on the network before a Pod got them, by result.", "result"),
 	}
 	m.registry.MustRegister(m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
-		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds,
+		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds, m.reclaimed, m.addressProbes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, verdict := range []string{"guilty", "inconclusive"} { // of a series that begins at 1 nobody sees the first increase
 		m.verdicts.WithLabelValues(verdict)
+	}
+	for _, result := range []string{server.ProbeFree, server.ProbeInUse, server.ProbeFailed} {
+		m.addressProbes.WithLabelValues(result)
+	}
+	for _, reason := range []string{reasonSandbox, reasonPod, reasonReboot, "gc"} {
+		m.reclaimed.WithLabelValues(reason)
 	}
 	return m
 }

@@ -39,6 +39,8 @@ const (
 	mostPause = 30 * time.Second
 	// driftEvery is between two writes that say of more repairs alone.
 	driftEvery = 30 * time.Second
+	// countsEvery is the same for addresses and attached Pods.
+	countsEvery = 30 * time.Second
 	// watchFor bounds one watch, establish the wait for the server's first answer.
 	watchFor  = 5 * time.Minute
 	establish = 10 * time.Second
@@ -350,12 +352,7 @@ func (m *mirror) report(ctx context.Context) error {
 func (m *mirror) status(ctx context.Context, change func(*v1alpha1.NodePlanStatus)) error {
 	next := m.plan.DeepCopy()
 	change(&next.Status)
-	if drift := next.Status.Drift; time.Since(m.wrote) < driftEvery { // a repair war is no reason to write every second
-		next.Status.Drift = m.plan.Status.Drift
-		if !equality.Semantic.DeepEqual(next.Status, m.plan.Status) {
-			next.Status.Drift = drift
-		}
-	}
+	next.Status = calm(m.plan.Status, next.Status, time.Since(m.wrote))
 	if equality.Semantic.DeepEqual(next.Status, m.plan.Status) {
 		return nil
 	}

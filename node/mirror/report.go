@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -25,6 +27,8 @@ type View struct {
 	Repairs   int64
 	Hardware  []model.NIC
 	Underlays map[string]string // addresses by device
+	Addresses []v1alpha1.AddressUse
+	Attached  map[string]int32 // interfaces of Pods by network
 }
 
 // The phases of a NodePlan's status.
@@ -42,7 +46,10 @@ const (
 func report(p *v1alpha1.NodePlan, v View, mirrorErr error) v1alpha1.NodePlanStatus {
 	out := *p.Status.DeepCopy()
 	out.ObservedGeneration, out.Drift, out.Hardware = p.Generation, v.Repairs, hardware(v.Hardware)
-	out.Underlays = v.Underlays
+	out.Underlays, out.Addresses, out.Attached = v.Underlays, v.Addresses, v.Attached
+	if len(v.Attached) == 0 {
+		out.Attached = nil
+	}
 	before := out.Applied
 	out.Observed, out.Applied = applied(v.Wanted, out.Observed), applied(v.Confirmed, out.Applied)
 	if past(before, out.Applied, out.Refused) {
@@ -185,4 +192,41 @@ func hardware(cards []model.NIC) []v1alpha1.NIC {
 		out = append(out, v1alpha1.NIC(c))
 	}
 	return out
+}
+
+// calm is the status to write now: counts of addresses and Pods, which change all the time, wait for their turn unless
+// somebody waits for them: a network that is not used any more, or is again, a space in which nothing is free any more.
+func calm(old, next v1alpha1.NodePlanStatus, sinceWritten time.Duration) v1alpha1.NodePlanStatus {
+	if sinceWritten >= countsEvery {
+		return next
+	}
+	held := next
+	if sinceWritten < driftEvery {
+		held.Drift = old.Drift
+	}
+	if !usedOtherwise(old, next) {
+		held.Addresses, held.Attached = old.Addresses, old.Attached
+	}
+	if equality.Semantic.DeepEqual(held, old) {
+		return old
+	}
+	return next // there is something to write anyway
+}
+
+// usedOtherwise says whether the status tells of a network or space that began or ceased to be used, or ran out.
+func usedOtherwise(old, next v1alpha1.NodePlanStatus) bool {
+	if len(old.Attached) != len(next.Attached) || len(old.Addresses) != len(next.Addresses) {
+		return true
+	}
+	for n := range next.Attached {
+		if _, had := old.Attached[n]; !had {
+			return true
+		}
+	}
+	for i, u := range next.Addresses {
+		if o := old.Addresses[i]; o.Space != u.Space || (o.Free == 0) != (u.Free == 0) || (o.Frozen == 0) != (u.Frozen == 0) {
+			return true
+		}
+	}
+	return false
 }

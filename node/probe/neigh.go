@@ -85,7 +85,9 @@ func solicit(ctx context.Context, link *net.Interface, to netip.Addr) error {
 
 func solicitation(mac net.HardwareAddr, from, group, target netip.Addr) []byte {
 	body := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, target.AsSlice()...)
-	body = append(append(body, 1, 1), mac...) // source link-layer address
+	if mac != nil {
+		body = append(append(body, 1, 1), mac...) // source link-layer address
+	}
 	pseudo := append(append([]byte{}, from.AsSlice()...), group.AsSlice()...)
 	pseudo = append(pseudo, 0, 0, 0, byte(len(body)), 0, 0, 0, 58)
 	binary.BigEndian.PutUint16(body[2:], checksum(append(pseudo, body...)))

@@ -60,6 +60,8 @@ func Apply(ctx context.Context, c client.Client, o *unstructured.Unstructured) (
 	late, err := get(ctx, c, client.ObjectKeyFromObject(o), live)
 	switch {
 	case late: // the API server says why
+	case err == nil && live.GetDeletionTimestamp() != nil: // a field more or less does not keep it
+		return false, fail.Waiting(string(diag.Deleting), deletedAfter, fmt.Errorf("%s is being deleted and waits for those who use it; it is made again after that", Name(o)))
 	case err == nil && live.GetAnnotations()[AnnotationApplied] == o.GetAnnotations()[AnnotationApplied] && within(o.Object, live.Object):
 		return false, nil
 	case err != nil && !apierrors.IsNotFound(err):
@@ -68,6 +70,9 @@ func Apply(ctx context.Context, c client.Client, o *unstructured.Unstructured) (
 	err = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner(v1alpha1.FieldManager))
 	return err == nil, Reason(Name(o), err)
 }
+
+// deletedAfter is when to look again for an object that is being deleted.
+const deletedAfter = 5 * time.Second
 
 // getWithin bounds a read: a cache waits for ever for a kind whose definition was deleted under it.
 const getWithin = 3 * time.Second

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -25,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"danm.io/danm/reconcile/blocks"
 	"danm.io/danm/reconcile/hostlinks"
 	bundlesync "danm.io/danm/reconcile/sync"
 	"danm.io/danm/reconcile/tenancy"
@@ -41,6 +43,7 @@ type Options struct {
 	MetricsAddr         string // "0" = off
 	HealthAddr          string // "0" = off
 	Patience            time.Duration
+	Addresses           blocks.Options
 	Log                 *slog.Logger
 }
 
@@ -95,9 +98,11 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 		LeaderElection: o.LeaderElection, LeaderElectionID: "danm-controller", LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
 		Metrics:                metricsserver.Options{BindAddress: o.MetricsAddr},
 		HealthProbeBindAddress: o.HealthAddr,
-		Cache:                  cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.ConfigMap{}: {Namespaces: namespaces}, &corev1.Node{}: {Transform: slim}}},
-		Controller:             ctrlconfig.Controller{SkipNameValidation: ptr.To(true)}, // tests run several managers in a process
-		Client:                 client.Options{Cache: &client.CacheOptions{Unstructured: true}},
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.ConfigMap{}: {Namespaces: namespaces}, &corev1.Node{}: {Transform: slim}, &coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{o.Namespace: {}}},
+		}},
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)}, // tests run several managers in a process
+		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the manager: %w", err)
@@ -133,6 +138,13 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 	if err := tenants.Setup(m); err != nil {
 		return nil, fmt.Errorf("set up the loop of tenants: %w", err)
 	}
+	addresses := &blocks.Reconciler{
+		Client: m.GetClient(), APIReader: m.GetAPIReader(), Recorder: m.GetEventRecorder("danm-controller"), Metrics: addressMetrics(),
+		Namespace: o.Namespace, Options: o.Addresses,
+	}
+	if err := addresses.Setup(m); err != nil {
+		return nil, fmt.Errorf("set up the loop of addresses: %w", err)
+	}
 	return m, nil
 }
 
@@ -140,6 +152,7 @@ func New(config *rest.Config, o Options) (ctrl.Manager, error) {
 var (
 	sharedMetrics  = sync.OnceValue(func() *bundlesync.Metrics { return bundlesync.NewMetrics(metrics.Registry) })
 	tenancyMetrics = sync.OnceValue(func() *tenancy.Metrics { return tenancy.NewMetrics(metrics.Registry) })
+	addressMetrics = sync.OnceValue(func() *blocks.Metrics { return blocks.NewMetrics(metrics.Registry) })
 )
 
 var sharedLinkMetrics = sync.OnceValue(func() *hostlinks.Metrics { return hostlinks.NewMetrics(metrics.Registry) })

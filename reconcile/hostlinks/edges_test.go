@@ -112,3 +112,37 @@ func TestATenantsListOpensNoNetworkAndClosesNone(t *testing.T) {
 		}
 	}
 }
+
+// TestADeletedNetworkKeepsItsLinks: as long as a finalizer keeps it, Pods that are attached have their link, and no other Pod finds it.
+func TestADeletedNetworkKeepsItsLinks(t *testing.T) {
+	for _, deleting := range []bool{false, true} {
+		o := made(danmv1.KindDanmNet, "acme", "n", options("n", "eth7", 140, 0))
+		o.Deleting, o.Settled = deleting, true
+		in := site(t, o, made(danmv1.KindDanmNet, "acme", "other", options("other", "eth7", 141, 0)))
+		d := decide(t, in)
+		st := state(t, in, d, "n1")
+		found := slices.ContainsFunc(st.Networks, func(n model.Network) bool { return n.Name == "n" })
+		if linkOf(st, "n.140") == nil || found == deleting || d.Verdicts["DanmNet acme/n"].Code != "" {
+			t.Errorf("deleting %v: link %v, network %v, %+v", deleting, linkOf(st, "n.140"), found, d.Verdicts)
+		}
+	}
+	now := metav1.Now()
+	for _, c := range []struct {
+		ready   metav1.ConditionStatus
+		label   string
+		leaving bool
+	}{{metav1.ConditionTrue, "", false}, {metav1.ConditionFalse, "", true}, {metav1.ConditionTrue, "b", true}} {
+		n := &danmv1.DanmNet{ObjectMeta: metav1.ObjectMeta{Name: "n", Generation: 2, DeletionTimestamp: &now}}
+		n.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: c.ready, ObservedGeneration: 1}}
+		if c.label != "" {
+			n.Labels = map[string]string{v1alpha1.LabelBundle: c.label}
+		}
+		if l := newListed(danmv1.KindDanmNet, n, n, &n.Status); l.leaving() != c.leaving {
+			t.Errorf("%+v: leaving %v", c, l.leaving())
+		}
+		n.DeletionTimestamp = nil
+		if l := newListed(danmv1.KindDanmNet, n, n, &n.Status); l.leaving() {
+			t.Errorf("%+v: leaving without being deleted", c)
+		}
+	}
+}

@@ -82,7 +82,7 @@ func (r *Reconciler) round(ctx context.Context) error {
 	}
 	in := Input{Plans: w.plans.Items, Segments: r.decode(w.segments.Items), Configs: w.configs.Items}
 	for i := range w.objects {
-		if o := &w.objects[i]; o.bundle == "" {
+		if o := &w.objects[i]; o.bundle == "" && !o.leaving() {
 			in.Objects = append(in.Objects, o.Object)
 		}
 	}
@@ -286,6 +286,9 @@ func (r *Reconciler) tell(ctx context.Context, objects []listed, d Decision) err
 	var failed []error
 	for i := range objects {
 		o := &objects[i]
+		if o.Deleting { // who keeps it says why
+			continue
+		}
 		if !o.status { // a NetworkAttachmentDefinition has none: an event is all there is
 			r.event(o, nil, d.Verdicts[o.Key()])
 			continue

@@ -363,7 +363,7 @@ func (j *judge) beyond(b model.Bundle, r render.Result, objects map[string]*Obje
 	}
 	for _, n := range r.Nodes[0].Networks {
 		o := objects[n.Key()]
-		if o == nil {
+		if o == nil || o.Deleting { // Pods that are attached need the link; no other Pod finds the network
 			continue
 		}
 		out.networks = append(out.networks, j.finished(n, o))

@@ -51,7 +51,7 @@ func Decide(in Input) (Decision, error) {
 	}
 	for _, o := range objects {
 		v := verdicts[o.Key()]
-		if v.Code == "" && v.Nodes == 0 {
+		if v.Code == "" && v.Nodes == 0 && !o.Deleting {
 			v.Code, v.Message = diag.NoNode, missing(o)
 		}
 		verdicts[o.Key()] = v

@@ -27,6 +27,7 @@ type Object struct {
 	UID       string
 	Created   time.Time
 	Settled   bool // Ready as it stands: goes before what is new or changed
+	Deleting  bool // has its links until Pods have left, and is told to no node
 	Value     any  // pointer to the type of spec/danm/v1 or spec/npwg/v1
 
 	doc    v1.Network

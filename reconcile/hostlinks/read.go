@@ -32,6 +32,12 @@ type listed struct {
 
 func (o *listed) ready() *metav1.Condition { return meta.FindStatusCondition(o.conditions, "Ready") }
 
+// leaving says whether an object that is being deleted is nothing to judge: it never was Ready; or its bundle has let it go, and
+// the bundle's layer its links.
+func (o *listed) leaving() bool {
+	return o.Deleting && (!o.Settled || o.object.GetLabels()[v1alpha1.LabelBundle] != "")
+}
+
 func (o *listed) reference() *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{}}
 	u.SetAPIVersion(danmv1.APIVersion)
@@ -107,10 +113,12 @@ func rendered(bundles []v1alpha1.NetworkBundle) map[string]string {
 func newListed(kind string, o client.Object, value any, s *danmv1.NetworkStatus) listed {
 	l := listed{object: o, generation: o.GetGeneration()}
 	l.Object = Object{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName(), UID: string(o.GetUID()), Created: o.GetCreationTimestamp().Time, Value: value}
+	l.Deleting = o.GetDeletionTimestamp() != nil
 	if s != nil {
 		l.status, l.conditions = true, s.Conditions
 		c := l.ready()
-		l.Settled = c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == l.generation
+		// To be deleted raises the generation, and nothing may be changed then.
+		l.Settled = c != nil && c.Status == metav1.ConditionTrue && (c.ObservedGeneration == l.generation || l.Deleting)
 	}
 	return l
 }

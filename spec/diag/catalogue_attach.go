@@ -20,6 +20,7 @@ const (
 	PodInterfaceName   Code = "PodInterfaceName"
 	PodAddressUnusable Code = "PodAddressUnusable"
 	PodAddressTaken    Code = "PodAddressTaken"
+	PodAddressInUse    Code = "PodAddressInUse"
 	PodPoolExhausted   Code = "PodPoolExhausted"
 	PodPolicyTable     Code = "PodPolicyTable"
 	PodRouteConflict   Code = "PodRouteConflict"
@@ -27,6 +28,14 @@ const (
 	PodCheckFailed     Code = "PodCheckFailed"
 	PodAlreadyAttached Code = "PodAlreadyAttached"
 	PodNetnsInvalid    Code = "PodNetnsInvalid"
+
+	PodSpaceClosed      Code = "PodSpaceClosed"
+	PodLeaseOver        Code = "PodLeaseOver"
+	PodAPISuspect       Code = "PodAPISuspect"
+	PodAddressFrozen    Code = "PodAddressFrozen"
+	PodClaimFailed      Code = "PodClaimFailed"
+	PodAddressElsewhere Code = "PodAddressElsewhere"
+	PodOwnerUnknown     Code = "PodOwnerUnknown"
 )
 
 var attachCodes = []Explanation{
@@ -81,9 +90,33 @@ var attachCodes = []Explanation{
 	{PodAddressTaken, "the static address is in use",
 		"Another Pod holds it, or it was freed a moment ago and is still cooling down.",
 		"Choose another address, or wait until it is free."},
+	{PodAddressInUse, "somebody on the network has the address already",
+		"A host that DANM knows nothing of answered for a static address, or for each of three chosen ones, before the Pod could get it. Only an agent with --probe-addresses asks.",
+		"Find the host by the MAC that the error names; take its address away, or leave it out of the network's pools."},
 	{PodPoolExhausted, "no free address is left",
 		"Every address of the network's pools on this node is held or cooling down.",
 		"Widen the pools, or remove Pods."},
+	{PodSpaceClosed, "the network's addresses are not open yet",
+		"Before any node claims addresses of a VLAN or VNI, the controller writes how they are cut into blocks, after it has imported what DANM gave out before.",
+		"See whether danm-controller runs; it opens a space within seconds of the network."},
+	{PodLeaseOver, "the node may give no new address out",
+		"A node that has not reached the API server for half a block lease (6 h), or whose clock is behind its journal, cannot know whether its blocks are still its own. Pods that have addresses keep them.",
+		"Restore the way to the API server; the Pod is tried again by itself."},
+	{PodAPISuspect, "the API server went back in time, so no block is claimed",
+		"After a restore of etcd from a backup, blocks that look free may be in use. Nodes give out of their own blocks, and claim none until somebody has looked.",
+		"Run danmctl ipam check; when it is clean, danmctl ipam check --accept."},
+	{PodAddressFrozen, "what was given out before is not known",
+		"The node's address journal was lost, or a block of the node is not in it. Addresses of such blocks may be in use by sandboxes from before; they thaw when those have gone.",
+		"Wait, or drain the node. danmctl ipam show tells what is frozen."},
+	{PodClaimFailed, "no address of the node is free, and the API server did not answer",
+		"A node gives addresses out alone as long as it has some; a further block is claimed in the API.",
+		"Restore the way to the API server; the Pod is tried again by itself."},
+	{PodAddressElsewhere, "another node has the address",
+		"A static, kept or borrowed address lies in a block of another node, which has it in use, refused, or did not answer in time.",
+		"The message names the node. Choose another address, or wait until it is free."},
+	{PodOwnerUnknown, "it is not known whether the Pod is a StatefulSet's",
+		"A sticky network keeps addresses for Pods of StatefulSets. The node has not been told of this Pod yet, and the API server did not answer.",
+		"Restore the way to the API server; the Pod is tried again by itself."},
 	{PodPolicyTable, "policy routes on a network without a routing table",
 		"proutes go into the network's table; without one they could not be set, and traffic would take another way than asked for.",
 		"Give the network a routing table (rt_tables), or remove the routes."},

@@ -23,7 +23,6 @@ const (
 	APIUnavailable      Code = "APIUnavailable"
 	Deleting            Code = "Deleting"
 	SegmentMissing      Code = "SegmentMissing"
-	IPAMNotInCluster    Code = "IPAMNotInCluster"
 	HomeSwitch          Code = "HomeSwitch"
 	NoPlan              Code = "NoPlan"
 	Published           Code = "Published"
@@ -63,9 +62,8 @@ var clusterCodes = []Explanation{
 	{ObjectRefused, "the API server refused an object", "A definition's rule or an admission webhook says no.", "See the message, and mend the bundle or the policy."},
 	{ObjectTooLarge, "a node's part or an item does not fit into an object", "A part has at most 32 KiB, a segment 512 KiB; etcd takes 1.5 MiB in one request.", "Move what many nodes share into a group, or split the network."},
 	{APIUnavailable, "the API server did not answer", "The last good state stays; the loop tries again with growing pauses.", "Nothing, if it passes."},
-	{Deleting, "the NetworkBundle is being deleted", "Objects it made are deleted first, if spec.prune says so. Nodes keep their links.", "Wait."},
+	{Deleting, "the NetworkBundle, or an object that it wants again, is being deleted", "Objects that a bundle made are deleted first, if spec.prune says so; nodes keep their links. A network goes when the last Pod that is attached to it has; it is made again after that.", "Wait, or delete the Pods that the network's condition Attached leads to."},
 	{SegmentMissing, "a node plan names a segment that is not there", "The node keeps what it has until the controller has written it again.", "See whether the controller runs."},
-	{IPAMNotInCluster, "addresses are not handed out in the cluster home yet", "Cluster-wide address blocks are not there yet. A network without ipv4 and ipv6 attaches.", "Use networks without IPAM, or the local home."},
 	{HomeSwitch, "the state directory belongs to the other home", "Local and cluster home own address blocks by different rules; switching while a record exists could give one address two holders.", "Drain the node of Pods with addresses, then start the agent again."},
 	{Published, "nodes have been told of the network", "The network goes together with all others; the nodes it reaches make its link and attach Pods.", "Nothing is to be done; NodePlans say how far each node is."},
 	{NetworkRefused, "a network made with kubectl cannot be used", "Its object stands for no network that DANM knows, or does not go together with older ones.", "See the message, and correct the object."},

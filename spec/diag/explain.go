@@ -15,7 +15,7 @@ type Explanation struct {
 
 // catalogue lists the explanations, one slice a room, each in a file catalogue_<room>.go.
 func catalogue() [][]Explanation {
-	return [][]Explanation{bundleCodes, networkCodes, hostCodes, renderCodes, sourceCodes, overlayCodes, nodeCodes, attachCodes, clusterCodes}
+	return [][]Explanation{bundleCodes, networkCodes, hostCodes, renderCodes, sourceCodes, overlayCodes, nodeCodes, attachCodes, clusterCodes, addressCodes}
 }
 
 // Explain returns the text of a code; false if the code is unknown.

@@ -102,6 +102,13 @@ func TestNodePolicy(t *testing.T) {
 	pod := func(node, meta string) string {
 		return "metadata: {name: p, labels: {a: b}, " + meta + "}\nspec: {nodeName: " + node + "}\nstatus: {phase: Running}\n"
 	}
+	ipb := func(role, owner, more string) string {
+		if owner != "" {
+			more = ", owner: " + owner + more
+		}
+		return "{metadata: {name: b}, spec: {role: " + role + ", cidr: 10.0.0.0/26, space: {domain: d, id: 1, cidr: 10.0.0.0/24}" + more + "}}"
+	}
+	const kept = ", reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 0, ifName: eth1}"
 	const status = "k8s.v1.cni.cncf.io/network-status"
 	for _, c := range []struct {
 		name, token, operation, resource, sub, object, old string
@@ -120,6 +127,36 @@ func TestNodePolicy(t *testing.T) {
 		{"lease", "n1", "CREATE", "coordination.k8s.io/leases", "", "metadata: {name: danm-node-n1}", "", ""},
 		{"lease without a name", "n1", "CREATE", "coordination.k8s.io/leases", "", "metadata: {generateName: danm-node-}", "", "own lease"},
 		{"other lease", "n1", "UPDATE", "coordination.k8s.io/leases", "", "metadata: {name: danm-node-n11}", "metadata: {name: danm-node-n11}", "own lease"},
+		{"block claimed", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Block", "n1", ""), "", ""},
+		{"single asked for", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Single", "n1", ", asked: n2"), "", ""},
+		{"root made", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Root", "n1", ""), "", "that it owns only"},
+		{"root of nobody made", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Root", "", ""), "", "that it owns only"},
+		{"orphan made", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Block", "", ""), "", "that it owns only"},
+		{"block claimed for another", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Block", "n2", ""), "", "that it owns only"},
+		{"own block changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", ", ceded: [{address: 10.0.0.1, uid: u}]"), ipb("Block", "n1", ""), ""},
+		{"own single parked", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "", kept), ipb("Single", "n1", kept), ""},
+		{"own block given away", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n2", ""), ipb("Block", "n1", ""), "that it owns only"},
+		{"another's block changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n2", ", epoch: 2"), ipb("Block", "n2", ""), "that it owns only"},
+		{"another's block taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", ""), ipb("Block", "n2", ""), "that it owns only"},
+		{"root changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Root", "", ", blockBits: 30"), ipb("Root", "", ", blockBits: 26"), "that it owns only"},
+		{"reservation taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", identity: i, epoch: 3, asked: n2"), ipb("Single", "", kept+", identity: j, asked: n4"), ""},
+		{"reservation changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", strings.Replace(kept, "web", "other", 1)), ipb("Single", "", kept), "that it owns only"},
+		{"reservation taken as a block", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", kept), ipb("Single", "", kept), "that it owns only"},
+		{"reservation taken with a list", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", ceded: [{address: 10.0.0.1, uid: u}]"), ipb("Single", "", kept), "that it owns only"},
+		{"reservation of a live one taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept), ipb("Single", "n2", kept), "that it owns only"},
+		{"reservation taken for another", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n2", kept), ipb("Single", "", kept), "that it owns only"},
+		{"orphan taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", ""), ipb("Block", "", ""), "that it owns only"},
+		{"own block given back", "n1", "DELETE", "danm.io/ipblocks", "", "", ipb("Block", "n1", ""), ""},
+		{"another's block deleted", "n1", "DELETE", "danm.io/ipblocks", "", "", ipb("Block", "n2", ""), "that it owns only"},
+		{"orphan deleted", "n1", "DELETE", "danm.io/ipblocks", "", "", ipb("Block", "", ""), "that it owns only"},
+		{"root deleted", "n1", "DELETE", "danm.io/ipblocks", "", "", ipb("Root", "", ""), "that it owns only"},
+		{"asker answered", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Single", "n2", ", asked: n1"), ipb("Single", "n2", ", asked: n1"), ""},
+		{"another's asker answered", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Single", "n2", ", asked: n3"), ipb("Single", "n2", ", asked: n3"), "answers who asked it"},
+		{"own single answered", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Single", "n1", ", asked: n3"), ipb("Single", "n1", ", asked: n3"), "answers who asked it"},
+		{"the controller's asker answered", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Single", "n2", ""), ipb("Single", "n2", ""), "answers who asked it"},
+		{"asked made up on the way", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Single", "n2", ", asked: n1"), ipb("Single", "n2", ", asked: n3"), "answers who asked it"},
+		{"root's hints", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Root", "", ""), ipb("Root", "", ""), "answers who asked it"},
+		{"status of an own block", "n1", "UPDATE", "danm.io/ipblocks", "status", ipb("Block", "n1", ", asked: n1"), ipb("Block", "n1", ", asked: n1"), "answers who asked it"},
 		{"network-status", "n1", "UPDATE", "pods", "status", pod("n1", "annotations: {"+status+": x, k: v}"), pod("n1", "annotations: {k: v}"), ""},
 		{"first annotation", "n1", "UPDATE", "pods", "status", pod("n1", "annotations: {"+status+": x}"), pod("n1", ""), ""},
 		{"other Pod", "n1", "UPDATE", "pods", "status", pod("n2", "annotations: {"+status+": x}"), pod("n2", ""), "own Pods only"},

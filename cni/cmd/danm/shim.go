@@ -27,6 +27,8 @@ type conf struct {
 	Name       string `json:"name"`
 	Type       string `json:"type"`
 	Socket     string `json:"socket"`
+	// IPAM is ours when another plugin has called danm or fakeipam as its IPAM; in other configurations it can be anything.
+	IPAM json.RawMessage `json:"ipam"`
 }
 
 type invocation struct {
@@ -58,6 +60,12 @@ func read(o options) (c invocation, failure *types.Error) {
 		return c, types.NewError(types.ErrDecodingFailure, "decode the network configuration: "+err.Error(), "ConfInvalid")
 	}
 	c.req.Stdin = stdin
+	if section := c.conf.ipamSection(); c.conf.Type != "danm" && section.Type == "danm" {
+		c.conf.Socket = section.Socket // the other one is that plugin's, if it has a key of this name
+	}
+	if isFake(o.name, c.conf) && c.req.Command != "ADD" {
+		return c, nil
+	}
 	return c, checkConf(&c.conf)
 }
 

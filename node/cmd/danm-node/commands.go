@@ -107,7 +107,7 @@ func retryCommand(c *common) *cobra.Command {
 
 func installCommand() *cobra.Command {
 	var binary, dir, programs string
-	cmd := &cobra.Command{Use: "install", Short: "put the CNI binary where runtimes look for it", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "install", Short: "put the CNI binary where runtimes look for it, as danm and as fakeipam", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		self, err := os.Executable()
 		if err != nil {
 			return err
@@ -123,7 +123,10 @@ func installCommand() *cobra.Command {
 				todo = append(todo, [2]string{beside(name), filepath.Join(programs, name)})
 			}
 		}
-		for _, t := range append(todo, [2]string{binary, filepath.Join(dir, "danm")}) {
+		for _, name := range agent.Programs {
+			todo = append(todo, [2]string{binary, filepath.Join(dir, name)})
+		}
+		for _, t := range todo {
 			changed, err := agent.Install(t[0], t[1])
 			if err != nil {
 				return err

@@ -48,7 +48,7 @@ func agentCommand(c *common) *cobra.Command {
 	o := agent.Settings{}
 	var kubeconfig string
 	cmd := &cobra.Command{Use: "agent", Short: "drive the guard and attach Pods", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		o.StateDir = c.stateDir
+		o.StateDir, o.SysRoot = c.stateDir, c.sysRoot
 		log, err := c.logger()
 		if err != nil {
 			return err
@@ -68,6 +68,9 @@ func agentCommand(c *common) *cobra.Command {
 	f.StringVar(&o.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the CNI conf is written once ready, \"\" = nowhere")
 	f.String("cni-bin-dir", "/opt/cni/bin", "where the CNI binary stands; the agent leaves it alone, uninstall removes it")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster home: kubeconfig file, or in-cluster for the Pod's service account; \"\" = local home, danmctl sync writes the state")
+	f.StringVar(&o.Namespace, "namespace", "danm-system", "cluster home: namespace of the node's Lease")
+	f.StringVar(&o.CRISocket, "cri-socket", "", "socket of the container runtime, \"\" = containerd's or CRI-O's below --sys-root, none = it is not asked")
+	f.BoolVar(&o.Probe, "probe-addresses", false, "ask the network for each address before a Pod gets it; an ADD takes 0.3 s longer")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", "127.0.0.1:9970", "address of /metrics, /healthz and /readyz, 0 = off")
 	_ = cmd.MarkFlagRequired("node-name")
 	return cmd

@@ -34,12 +34,12 @@ func TestUsageErrors(t *testing.T) {
 
 func TestUninstallRemovesConfAndBinaryOnly(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"10-danm.conf", "danm", "other"} {
+	for _, name := range []string{"10-danm.conf", "danm", "fakeipam", "other"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for i, want := range []int{2, 0} {
+	for i, want := range []int{3, 0} {
 		out, err := run(t, "uninstall", "--cni-conf-dir", dir, "--cni-bin-dir", dir)
 		if err != nil || strings.Count(out, "removed") != want || !strings.Contains(out, "stay") {
 			t.Errorf("run %d: %v\n%s", i, err, out)
@@ -62,11 +62,13 @@ func TestInstallReplacesTheBinaryByRename(t *testing.T) {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("%v: %s", err, out)
 		}
-		got, err := os.ReadFile(filepath.Join(bin, "danm"))
-		if info, _ := os.Stat(filepath.Join(bin, "danm")); err != nil || string(got) != content || info.Mode().Perm() != 0o755 {
-			t.Errorf("%v: %q", err, got)
+		for _, name := range []string{"danm", "fakeipam"} {
+			got, err := os.ReadFile(filepath.Join(bin, name))
+			if info, _ := os.Stat(filepath.Join(bin, name)); err != nil || string(got) != content || info.Mode().Perm() != 0o755 {
+				t.Errorf("%s: %v: %q", name, err, got)
+			}
 		}
-		if left, _ := os.ReadDir(bin); len(left) != 1 {
+		if left, _ := os.ReadDir(bin); len(left) != 2 {
 			t.Errorf("left %v", left)
 		}
 	}

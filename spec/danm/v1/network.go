@@ -11,6 +11,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name=VLAN,type=integer,JSONPath=`.spec.Options.vlan`
 // +kubebuilder:printcolumn:name=VXLAN,type=integer,JSONPath=`.spec.Options.vxlan`
 // +kubebuilder:printcolumn:name=CIDR,type=string,JSONPath=`.spec.Options.cidr`
+// +kubebuilder:printcolumn:name=Used,type=integer,JSONPath=`.status.addresses.ipv4.used`
+// +kubebuilder:printcolumn:name=Of,type=integer,JSONPath=`.status.addresses.ipv4.capacity`
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
@@ -35,6 +37,8 @@ type DanmNet struct {
 // +kubebuilder:printcolumn:name=VLAN,type=integer,JSONPath=`.spec.Options.vlan`
 // +kubebuilder:printcolumn:name=VXLAN,type=integer,JSONPath=`.spec.Options.vxlan`
 // +kubebuilder:printcolumn:name=CIDR,type=string,JSONPath=`.spec.Options.cidr`
+// +kubebuilder:printcolumn:name=Used,type=integer,JSONPath=`.status.addresses.ipv4.used`
+// +kubebuilder:printcolumn:name=Of,type=integer,JSONPath=`.status.addresses.ipv4.capacity`
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
@@ -59,6 +63,8 @@ type TenantNetwork struct {
 // +kubebuilder:printcolumn:name=VLAN,type=integer,JSONPath=`.spec.Options.vlan`
 // +kubebuilder:printcolumn:name=VXLAN,type=integer,JSONPath=`.spec.Options.vxlan`
 // +kubebuilder:printcolumn:name=CIDR,type=string,JSONPath=`.spec.Options.cidr`
+// +kubebuilder:printcolumn:name=Used,type=integer,JSONPath=`.status.addresses.ipv4.used`
+// +kubebuilder:printcolumn:name=Of,type=integer,JSONPath=`.status.addresses.ipv4.capacity`
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
@@ -275,6 +281,29 @@ type NetworkStatus struct {
 	// ObservedGeneration is the generation the conditions speak of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Addresses counts the addresses of the network's space, in steps of half a minute. Networks that share a space show the same.
+	// +optional
+	Addresses *NetworkAddresses `json:"addresses,omitempty"`
+}
+
+// NetworkAddresses counts addresses by family.
+type NetworkAddresses struct {
+	// IPv4 addresses.
+	// +optional
+	IPv4 *AddressCount `json:"ipv4,omitempty"`
+	// IPv6 addresses.
+	// +optional
+	IPv6 *AddressCount `json:"ipv6,omitempty"`
+}
+
+// AddressCount is how many addresses there are and how many are used.
+type AddressCount struct {
+	// Used by Pods, or kept for them. None is written as 0, so that kubectl shows it.
+	// +required
+	Used int64 `json:"used"`
+	// Capacity is how many may be chosen dynamically, saturating at 2^53.
+	// +required
+	Capacity int64 `json:"capacity"`
 }
 
 // DanmNetList is a list of them.

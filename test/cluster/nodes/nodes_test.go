@@ -45,6 +45,7 @@ type site struct {
 	agents     map[string]*lab.Proc
 
 	kubeconfigs map[string]string
+	addresses   string // of the network voice: more of its spec
 }
 
 const apiAddress = "10.99.0.1"
@@ -177,7 +178,7 @@ func (s *site) commit(mtu int, routes string) {
 		"  bundle.yaml: |\n" + indent("apiVersion: bundle.danm.io/v1\nkind: Bundle\nmetadata: {name: site}\nspec: {confirmTimeout: 5s, rollout: {soak: 0s, maxUnavailable: 1, onFailure: Revert}}") +
 		"  topology.yaml: |\n" + indent(fmt.Sprintf("apiVersion: bundle.danm.io/v1\nkind: Topology\nmetadata: {name: site}\nspec:\n  groups:\n  - name: all\n    selector: {role: edge}\n"+
 		"    interfaces: [{name: eth9, mtu: %d, addresses: [172.30.0.1/32]}]\n    routes: [%s]\n  fabrics:\n  - {name: f, groups: [all], device: eth9, vniRanges: [\"100-199\"], vxlan: {port: 4789, multicast: 239.1.1.1}}\n", mtu, routes)) +
-		"  voice.yaml: |\n" + indent("apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: voice, namespace: acme}\nspec: {type: macvlan, fabric: f, vxlan: auto}") +
+		"  voice.yaml: |\n" + indent("apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: voice, namespace: acme}\nspec: {type: macvlan, fabric: f, vxlan: auto"+s.addresses+"}") +
 		"  tenant.yaml: |\n" + indent("apiVersion: bundle.danm.io/v1\nkind: Tenant\nmetadata: {name: acme}\nspec: {namespaces: [acme]}"))
 }
 

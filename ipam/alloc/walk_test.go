@@ -17,7 +17,7 @@ func TestGridYieldsEachBlockOfThePoolsOnce(t *testing.T) {
 			cidr = netip.MustParsePrefix("fd00::/121")
 			at = func(n int) netip.Addr { a := cidr.Addr().As16(); a[15] = byte(n); return netip.AddrFrom16(a) }
 		}
-		g := Grid{CIDR: cidr, Bits: cidr.Addr().BitLen() - rng.IntN(8)}
+		g := Cut{CIDR: cidr, Bits: cidr.Addr().BitLen() - rng.IntN(8)}
 		if !g.Valid() {
 			t.Fatal(g)
 		}
@@ -60,7 +60,7 @@ func TestGridOfEverything(t *testing.T) {
 		cidr string
 		bits int
 	}{{"10.0.0.0/8", 32}, {"fd00::/64", 128}, {"::/0", 128}, {"::/0", 0}, {"10.0.0.0/31", 32}, {"10.0.0.1/32", 32}, {"fd00::/127", 128}, {"fd00::1/128", 128}, {"fd00::/64", 122}} {
-		g := Grid{CIDR: netip.MustParsePrefix(c.cidr), Bits: c.bits}
+		g := Cut{CIDR: netip.MustParsePrefix(c.cidr), Bits: c.bits}
 		seen := map[netip.Prefix]bool{}
 		for p := range g.Blocks(model.Subnet{CIDR: g.CIDR}, nil, 1<<63+12345) {
 			if seen[p] || !g.CIDR.Overlaps(p) || p.Bits() != c.bits || p.Masked() != p {

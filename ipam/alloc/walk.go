@@ -8,26 +8,26 @@ import (
 	"danm.io/danm/spec/model"
 )
 
-// Grid is a CIDR cut into blocks of one prefix length, numbered from 0.
-type Grid struct {
+// Cut is a CIDR cut into blocks of one prefix length, numbered from 0.
+type Cut struct {
 	CIDR netip.Prefix // masked
 	Bits int          // of the blocks, from the CIDR's to the address length
 }
 
 // Block is the block around an address of the CIDR.
-func (g Grid) Block(a netip.Addr) netip.Prefix {
-	p, _ := a.Prefix(g.Bits)
+func (c Cut) Block(a netip.Addr) netip.Prefix {
+	p, _ := a.Prefix(c.Bits)
 	return p
 }
 
 // Valid says whether the CIDR can be cut so.
-func (g Grid) Valid() bool {
-	return g.CIDR.IsValid() && g.CIDR.Masked() == g.CIDR && g.Bits >= g.CIDR.Bits() && g.Bits <= g.CIDR.Addr().BitLen()
+func (c Cut) Valid() bool {
+	return c.CIDR.IsValid() && c.CIDR.Masked() == c.CIDR && c.Bits >= c.CIDR.Bits() && c.Bits <= c.CIDR.Addr().BitLen()
 }
 
-func (g Grid) at(n uint64) netip.Prefix {
-	off := u64(n).unshift(g.CIDR.Addr().BitLen() - g.Bits)
-	return netip.PrefixFrom(address(number(g.CIDR.Addr()).add(off), g.CIDR.Addr().Is4()), g.Bits)
+func (c Cut) at(n uint64) netip.Prefix {
+	off := u64(n).unshift(c.CIDR.Addr().BitLen() - c.Bits)
+	return netip.PrefixFrom(address(number(c.CIDR.Addr()).add(off), c.CIDR.Addr().Is4()), c.Bits)
 }
 
 // run is blocks first..last.
@@ -35,8 +35,8 @@ type run struct{ first, last uint64 }
 
 // Blocks yields the blocks with at least one address that the subnet's pools allow, each once: from the place in
 // the row that seed chooses to the end, then from the beginning. within, if there are any, are ranges to stay inside.
-func (g Grid) Blocks(sub model.Subnet, within []model.AddrRange, seed uint64) iter.Seq[netip.Prefix] {
-	s := NewSpace(Geometry{CIDR: g.CIDR, Block: 1, Slots: 1})
+func (c Cut) Blocks(sub model.Subnet, within []model.AddrRange, seed uint64) iter.Seq[netip.Prefix] {
+	s := NewSpace(Geometry{CIDR: c.CIDR, Block: 1, Slots: 1})
 	eligible := s.candidates(sub)
 	if len(within) > 0 {
 		eligible = intersect(eligible, s.geo.clip(within))
@@ -44,7 +44,7 @@ func (g Grid) Blocks(sub model.Subnet, within []model.AddrRange, seed uint64) it
 	var runs []run
 	total := uint64(0)
 	for _, x := range eligible {
-		r := run{g.numberAt(x.lo), g.numberAt(x.hi)}
+		r := run{c.numberAt(x.lo), c.numberAt(x.hi)}
 		if n := len(runs); n > 0 && r.first <= runs[n-1].last {
 			if r.first = runs[n-1].last + 1; r.first == 0 || r.first > r.last {
 				continue
@@ -62,7 +62,7 @@ func (g Grid) Blocks(sub model.Subnet, within []model.AddrRange, seed uint64) it
 			for _, r := range runs {
 				n := saturatingAdd(r.last-r.first, 1)
 				for i := from; i < min(n, to); i++ {
-					if !yield(g.at(r.first + i)) {
+					if !yield(c.at(r.first + i)) {
 						return false
 					}
 				}
@@ -77,8 +77,8 @@ func (g Grid) Blocks(sub model.Subnet, within []model.AddrRange, seed uint64) it
 }
 
 // numberAt is the number of the block at an offset.
-func (g Grid) numberAt(off U128) uint64 {
-	return off.shift(g.CIDR.Addr().BitLen() - g.Bits).saturate()
+func (c Cut) numberAt(off U128) uint64 {
+	return off.shift(c.CIDR.Addr().BitLen() - c.Bits).saturate()
 }
 
 // Eligible says whether a network with this subnet could be given the address dynamically.

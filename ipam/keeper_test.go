@@ -1,0 +1,706 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"danm.io/danm/spec/api/v1alpha1"
+	"danm.io/danm/spec/model"
+)
+
+// machine is a node with a journal that outlives its agents.
+type machine struct {
+	t         *testing.T
+	clock     *clock
+	api       *fakeAPI
+	name      string
+	dir       string
+	sandboxes []string
+	k         *Keeper
+	n         int
+}
+
+func newMachine(t *testing.T, api *fakeAPI, c *clock, name string) *machine {
+	m := &machine{t: t, clock: c, api: api, name: name, dir: t.TempDir()}
+	api.ids[name] = "machine-" + name + "/uid-1"
+	m.boot()
+	return m
+}
+
+// boot starts an agent, without its round.
+func (m *machine) boot() {
+	m.t.Helper()
+	s, err := Open(m.dir, m.clock.options())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { _ = s.Close() })
+	m.k = NewKeeper(KeeperOptions{Service: s, API: apiOf{m.api, m.name}, Node: m.name, AskWait: 200 * time.Millisecond,
+		Boottime:  func() time.Duration { return time.Duration(m.clock.now().UnixNano()) },
+		Sandboxes: func(context.Context) ([]string, error) { return m.sandboxes, nil }})
+}
+
+func (m *machine) kill() { _ = m.k.Close() }
+
+func (m *machine) round() error {
+	_, err := m.k.Round(ctx)
+	return err
+}
+
+func (m *machine) mustRound() {
+	m.t.Helper()
+	if err := m.round(); err != nil {
+		m.t.Fatalf("round of %s: %v", m.name, err)
+	}
+}
+
+// pod starts a Pod, and returns its sandbox and address.
+func (m *machine) pod(n model.Network, how model.AddressRequest) (sandbox, addr string, err error) {
+	m.n++
+	sandbox = fmt.Sprintf("%s-s%d", m.name, m.n)
+	in := intent(sandbox, fmt.Sprintf("%s-u%d", m.name, m.n), want("eth0", n, how, noneMode))
+	in.Claimed = true
+	g, err := m.k.Acquire(ctx, in)
+	if err != nil {
+		return sandbox, "", err
+	}
+	return sandbox, g[0].Addresses[0].Addr().String(), nil
+}
+
+func (m *machine) mustPod(n model.Network, how model.AddressRequest) (sandbox, addr string) {
+	m.t.Helper()
+	sandbox, addr, err := m.pod(n, how)
+	if err != nil {
+		m.t.Fatalf("Pod on %s: %v", m.name, err)
+	}
+	return sandbox, addr
+}
+
+func spaceOfNetwork(n model.Network) Space {
+	return Space{Domain: n.SpaceDomain, ID: n.ID(), VXLAN: n.VXLAN, CIDR: n.IPv4.CIDR}
+}
+
+// openSpace makes a root as the controller does.
+func openSpace(api *fakeAPI, n model.Network, bits int32) *v1alpha1.IPBlock {
+	s := spaceOfNetwork(n).object()
+	o := &v1alpha1.IPBlock{Spec: v1alpha1.IPBlockSpec{Role: v1alpha1.RoleRoot, Space: s, CIDR: s.CIDR, BlockBits: bits}}
+	o.Name = s.RootName()
+	return must(api.Create(ctx, o))
+}
+
+func world(t *testing.T, cidr string, bits int32, names ...string) (*clock, *fakeAPI, model.Network, []*machine) {
+	c := newClock()
+	api := newFakeAPI(c)
+	n := network("net", cidr, "")
+	openSpace(api, n, bits)
+	var ms []*machine
+	for _, name := range names {
+		m := newMachine(t, api, c, name)
+		m.mustRound()
+		ms = append(ms, m)
+	}
+	return c, api, n, ms
+}
+
+func TestTheFirstPodClaimsABlockAndTheNextNeedNoAPI(t *testing.T) {
+	_, api, n, ms := world(t, "10.0.0.0/24", 28, "a")
+	seen := map[string]bool{}
+	_, first := ms[0].mustPod(n, dynamic)
+	seen[first] = true
+	api.away = errors.New("away")
+	for range 12 { // at least 13 usable addresses a block, wherever it is
+		_, a := ms[0].mustPod(n, dynamic)
+		if seen[a] {
+			t.Fatalf("%s twice", a)
+		}
+		seen[a] = true
+	}
+	if b := ms[0].k.Blocks(); len(b) != 1 || b[0].State != Owned || b[0].CIDR.Bits() != 28 {
+		t.Fatalf("blocks %v", b)
+	}
+}
+
+// Two nodes, no block left over: every address of the space finds its Pod, be it borrowed.
+func TestAsManyAddressesAsPods(t *testing.T) {
+	for _, bits := range []int32{32, 30, 28, 26} {
+		_, api, n, ms := world(t, "10.0.0.0/26", bits, "a", "b", "c")
+		root := spaceOfNetwork(n).object().RootName()
+		seen := map[string]bool{}
+		stop := answering(ms)
+		for i := range 62 {
+			m := ms[i*7%3]
+			_, a, err := m.pod(n, dynamic)
+			for try := 0; err != nil && try < 40; try++ {
+				_ = m.round()
+				offer(api, root, ms)
+				_, a, err = m.pod(n, dynamic)
+			}
+			if err != nil {
+				t.Fatalf("/%d: Pod %d of 62: %v", bits, i, err)
+			}
+			if seen[a] {
+				t.Fatalf("/%d: %s twice", bits, a)
+			}
+			seen[a] = true
+		}
+		if _, _, err := ms[0].pod(n, dynamic); !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrOwner) {
+			t.Fatalf("/%d: the 63rd Pod: %v", bits, err)
+		}
+		stop()
+	}
+}
+
+// offer does what the controller does: it gathers what nodes report.
+func offer(api *fakeAPI, root string, ms []*machine) {
+	var offers []v1alpha1.IPOffer
+	for _, m := range ms {
+		for _, u := range m.k.Usage() {
+			for _, a := range u.Offers {
+				offers = append(offers, v1alpha1.IPOffer{Address: a, Owner: m.name})
+			}
+		}
+	}
+	o := must(api.Block(ctx, root))
+	o.Status.Offers = offers
+	must(api.UpdateStatus(ctx, o))
+	for _, m := range ms { // so that hints are read again
+		m.k.mu.Lock()
+		clear(m.k.roots)
+		m.k.mu.Unlock()
+	}
+}
+
+// answering lets every node answer what it is asked for until stop.
+func answering(ms []*machine) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			for _, m := range ms {
+				_ = m.k.answerAsked(ctx)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func TestStaticOfAnotherNodeIsCededAndComesBackCool(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	_, first := a.mustPod(n, dynamic)
+	stop := answering(ms)
+	if _, _, err := b.pod(n, static(first)); !errors.Is(err, ErrOwner) || !strings.Contains(err.Error(), "node a") {
+		t.Fatalf("an address in use: %v", err)
+	}
+	sandbox, got := b.mustPod(n, static("10.0.0.9"))
+	stop()
+	if got != "10.0.0.9" {
+		t.Fatal(got)
+	}
+	for range 20 { // a never gives it out
+		if _, addr, _ := a.pod(n, dynamic); addr == "10.0.0.9" {
+			t.Fatal("the owner gave a ceded address out")
+		}
+	}
+	if _, _, err := a.pod(n, static("10.0.0.9")); !errors.Is(err, ErrOwner) {
+		t.Fatalf("the owner's own static wish: %v", err)
+	}
+	if err := b.k.Release(ctx, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	b.mustRound()
+	if _, err := api.Block(ctx, spaceOfNetwork(n).object().BlockName(netip.MustParsePrefix("10.0.0.9/32"))); err != nil {
+		t.Fatalf("given back while it cools: %v", err)
+	}
+	c.advance(DefaultCooldown + time.Second)
+	b.mustRound()
+	c.advance(time.Minute)
+	b.mustRound()
+	a.mustRound()
+	blocks := a.k.Blocks()
+	if len(blocks[0].Ceded) != 0 {
+		t.Fatalf("still ceded: %v", blocks)
+	}
+	if o := must(api.Block(ctx, nameOf(blocks[0]))); len(o.Spec.Ceded) != 0 {
+		t.Fatalf("the object still lists %v", o.Spec.Ceded)
+	}
+	if !a.k.st.spaces[blocks[0].Space].space.Cooling(netip.MustParseAddr("10.0.0.9"), c.now().UnixNano()-int64(DefaultCooldown)) {
+		t.Fatal("it came back hot")
+	}
+}
+
+func TestWithoutAnAnswerTheErrorNamesTheOwner(t *testing.T) {
+	_, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	ms[0].mustPod(n, dynamic)
+	_, _, err := ms[1].pod(n, static("10.0.0.9"))
+	if !errors.Is(err, ErrOwner) || !strings.Contains(err.Error(), "node a") || !strings.Contains(err.Error(), "did not answer") {
+		t.Fatal(err)
+	}
+	ms[1].mustRound()
+	if _, err := api.Block(ctx, spaceOfNetwork(n).object().BlockName(netip.MustParsePrefix("10.0.0.9/32"))); err == nil {
+		t.Fatal("the question stays")
+	}
+	stop := answering(ms)
+	defer stop()
+	if _, got := ms[1].mustPod(n, static("10.0.0.9")); got != "10.0.0.9" { // positive control
+		t.Fatal(got)
+	}
+}
+
+// Trace 3: the journal is wiped while Pods live.
+func TestAWipedJournalFreezesWhatItDoesNotKnow(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	live, first := a.mustPod(n, dynamic)
+	old := a.k.Blocks()[0]
+	a.kill()
+	a.dir, a.sandboxes = t.TempDir(), []string{live, "other"}
+	a.boot()
+	if _, _, err := a.pod(n, dynamic); err == nil {
+		t.Fatal("an address before the API was asked")
+	}
+	a.mustRound()
+	for range 30 {
+		if _, got, _ := a.pod(n, dynamic); got != "" && old.CIDR.Contains(netip.MustParseAddr(got)) {
+			t.Fatalf("%s from the frozen block %s (live: %s)", got, old.CIDR, first)
+		}
+	}
+	if err := a.k.Release(ctx, live); err != nil { // the late DEL of a Pod that the journal does not know
+		t.Fatal(err)
+	}
+	a.sandboxes = []string{live}
+	a.mustRound()
+	c.advance(time.Hour)
+	a.mustRound()
+	if b, _ := a.k.blockAt(placed{old.Space, old.CIDR}); b.State != Frozen {
+		t.Fatalf("thawed while a sandbox lives: %v", b)
+	}
+	a.sandboxes = nil
+	a.mustRound()
+	a.mustRound()
+	if b, _ := a.k.blockAt(placed{old.Space, old.CIDR}); b.State != Frozen {
+		t.Fatalf("thawed without a cooldown: %v", b)
+	}
+	c.advance(DefaultCooldown)
+	a.mustRound()
+	if b, _ := a.k.blockAt(placed{old.Space, old.CIDR}); b.State != Owned {
+		t.Fatalf("not thawed: %v", b)
+	}
+	if got := must(api.Block(ctx, nameOf(old))); got.Spec.Epoch != a.k.Meta().Epoch {
+		t.Fatalf("epoch %d", got.Spec.Epoch)
+	}
+}
+
+// Trace 2: a disk restored from a snapshot.
+func TestARestoredDiskIsALostJournal(t *testing.T) {
+	for _, restarts := range []int{0, 1} {
+		c, _, n, ms := world(t, "10.0.0.0/26", 28, "a")
+		a := ms[0]
+		a.mustPod(n, dynamic)
+		a.kill()
+		snapshot := t.TempDir()
+		if err := os.CopyFS(snapshot, os.DirFS(a.dir)); err != nil {
+			t.Fatal(err)
+		}
+		a.boot()
+		for range restarts {
+			c.advance(time.Minute)
+			a.mustRound()
+			a.kill()
+			a.boot()
+		}
+		c.advance(time.Hour) // a renewal later
+		a.mustRound()
+		live, _ := a.mustPod(n, dynamic)
+		a.kill()
+		a.dir, a.sandboxes = snapshot, []string{live}
+		c.advance(time.Minute)
+		a.boot()
+		a.mustRound()
+		if m := a.k.Meta(); m.LostSince == 0 || !slices.Contains(m.Lost, live) {
+			t.Fatalf("%d restarts: not lost: %+v", restarts, m)
+		}
+		for _, b := range a.k.Blocks() {
+			if b.State == Owned {
+				t.Fatalf("%d restarts: %v is owned", restarts, b)
+			}
+		}
+	}
+}
+
+func TestAnHonestRestartLosesNothing(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	sandbox, addr := a.mustPod(n, dynamic)
+	for i := range 6 {
+		switch i % 3 {
+		case 0:
+			a.kill()
+		case 1: // between the lease and the journal
+			api.after = func(call, _ string) error {
+				if call == "put" {
+					return errors.New("connection lost")
+				}
+				return nil
+			}
+			c.advance(time.Hour)
+			if a.round() == nil {
+				t.Fatal("the answer was not lost")
+			}
+			api.after = nil
+			a.kill()
+		case 2:
+			c.advance(time.Hour)
+			a.mustRound()
+			a.kill()
+		}
+		c.advance(time.Minute)
+		a.boot()
+		a.mustRound()
+		if m := a.k.Meta(); m.LostSince != 0 || m.Suspect != "" {
+			t.Fatalf("restart %d: %+v", i, m)
+		}
+	}
+	if r := must(a.k.Lookup(sandbox)); r.Holds[0].Addr.String() != addr {
+		t.Fatal(r)
+	}
+	if _, err := api.Block(ctx, nameOf(a.k.Blocks()[0])); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Rule R13: without the API a node goes on for half a block lease, by a clock that it can trust.
+func TestWithoutTheAPIANodeStopsInTime(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/24", 26, "a")
+	a := ms[0]
+	a.mustPod(n, dynamic)
+	api.away = errors.New("away")
+	c.advance(DefaultBlockLease/2 - time.Minute)
+	a.mustPod(n, dynamic)
+	a.kill()
+	a.boot()
+	_ = a.round()
+	a.mustPod(n, dynamic) // a reboot does not change it
+	c.advance(2 * time.Minute)
+	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrLease) {
+		t.Fatalf("after half a lease: %v", err)
+	}
+	a.kill()
+	a.boot()
+	_ = a.round()
+	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrLease) {
+		t.Fatalf("after half a lease and a reboot: %v", err)
+	}
+	a.kill()
+	c.advance(-time.Hour * 24)
+	a.boot()
+	_ = a.round()
+	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrLease) {
+		t.Fatalf("with a clock behind the journal: %v", err)
+	}
+	c.advance(time.Hour * 24)
+	api.away = nil
+	a.mustRound()
+	a.mustPod(n, dynamic)
+}
+
+// The same Pod's new sandbox keeps its address even then: it is live already.
+func TestASandboxRestartNeedsNoLease(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/24", 26, "a")
+	a := ms[0]
+	in := intent("s1", "u1", want("eth0", n, dynamic, noneMode))
+	in.Claimed = true
+	first := only(t, must(a.k.Acquire(ctx, in)), nil)
+	api.away = errors.New("away")
+	c.advance(DefaultBlockLease)
+	in.Sandbox = "s2"
+	if got := only(t, must(a.k.Acquire(ctx, in)), nil); got != first {
+		t.Fatalf("%s, then %s", first, got)
+	}
+	if err := a.k.Release(ctx, "s1"); err != nil { // trace 1
+		t.Fatal(err)
+	}
+	if _, err := a.k.Lookup("s2"); err != nil {
+		t.Fatal("a late DEL of the old sandbox freed the new one's address")
+	}
+}
+
+// Trace 4: the DELETE times out, a read still shows the block.
+func TestReleasingIsOneWay(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a")
+	a := ms[0]
+	sandbox, _ := a.mustPod(n, dynamic)
+	if err := a.k.Release(ctx, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	api.before = func(call, _ string) error {
+		if call == "delete" {
+			return errors.New("timeout")
+		}
+		return nil
+	}
+	a.mustRound() // sees it in use or cooling
+	c.advance(DefaultIdle * lastIdle * 2)
+	if err := a.round(); err == nil {
+		t.Fatal("no error although the DELETE timed out")
+	}
+	if _, _, err := a.pod(n, dynamic); err == nil {
+		t.Fatal("an address of a block that is being released")
+	}
+	api.before = nil
+	a.mustRound()
+	if len(a.k.Blocks()) != 0 {
+		t.Fatal(a.k.Blocks())
+	}
+	a.mustPod(n, dynamic) // claimed anew
+}
+
+// Trace 5: nothing goes back hot.
+func TestNothingGoesBackWhileItCools(t *testing.T) {
+	c, _, n, ms := world(t, "10.0.0.0/28", 28, "a")
+	a := ms[0]
+	c.advance(24 * time.Hour)
+	a.mustRound()
+	sandbox, _ := a.mustPod(n, dynamic)
+	c.advance(24 * time.Hour)
+	a.mustRound()
+	if err := a.k.Release(ctx, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		a.mustRound()
+		if b := a.k.Blocks(); len(b) != 1 || b[0].State != Owned {
+			t.Fatal(b)
+		}
+		c.advance(DefaultCooldown / 11)
+	}
+	c.advance(DefaultIdle*lastIdle + time.Minute)
+	a.mustRound()
+	if b := a.k.Blocks(); len(b) != 0 {
+		t.Fatal(b)
+	}
+}
+
+// Rule R5: whatever became of the creation, the block is neither lost nor taken for granted.
+func TestAClaimWithoutAnAnswerIsSettled(t *testing.T) {
+	for _, made := range []bool{false, true} {
+		for _, killed := range []bool{false, true} {
+			c, api, n, ms := world(t, "10.0.0.0/28", 28, "a")
+			a := ms[0]
+			fault := func(call, _ string) error {
+				if call == "create" {
+					return errors.New("connection lost")
+				}
+				return nil
+			}
+			if made {
+				api.after = fault
+			} else {
+				api.before = fault
+			}
+			if _, _, err := a.pod(n, dynamic); err == nil {
+				t.Fatal("no error")
+			}
+			api.before, api.after = nil, nil
+			if b := a.k.Blocks(); len(b) != 1 || b[0].State != Claiming {
+				t.Fatal(b)
+			}
+			if killed {
+				a.kill()
+				a.boot()
+			}
+			a.mustRound()
+			b := a.k.Blocks()
+			if made && (len(b) != 1 || b[0].State != Owned) || !made && (len(b) != 1 || b[0].State != Claiming) {
+				t.Fatalf("made %v, killed %v: %v", made, killed, b)
+			}
+			c.advance(unsureFor + time.Second)
+			a.mustRound()
+			a.mustPod(n, dynamic)
+		}
+	}
+}
+
+// Rule R18: after an etcd restore nobody claims until it was checked.
+func TestAfterAnEtcdRestoreClaimsWait(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	backup := map[string]*v1alpha1.IPBlock{}
+	for k, v := range api.blocks {
+		backup[k] = v.DeepCopy()
+	}
+	version := api.version
+	a.mustPod(n, dynamic)
+	b.mustPod(n, dynamic)
+	c.advance(time.Hour)
+	a.mustRound()
+	b.mustRound()
+	api.blocks, api.version = backup, version // leases are as they were: the backup was made just after a renewal
+	c.advance(time.Hour)
+	for _, m := range ms {
+		m.mustRound()
+		m.mustRound()
+		if m.k.Meta().Suspect == "" {
+			t.Fatalf("%s suspects nothing", m.name)
+		}
+		if _, err := api.Block(ctx, nameOf(m.k.Blocks()[0])); err != nil {
+			t.Fatalf("%s did not make its block again: %v", m.name, err)
+		}
+		m.mustPod(n, dynamic) // from its own block
+	}
+	var err error
+	for range 20 {
+		_, _, err = a.pod(n, dynamic)
+	}
+	if !errors.Is(err, ErrSuspect) {
+		t.Fatalf("a claim: %v", err)
+	}
+	l := must(apiOf{api, "a"}.Lease(ctx))
+	if l.Annotations[AnnotationSuspect] == "" {
+		t.Fatal("nobody can see it")
+	}
+	l.Annotations[AnnotationChecked] = l.Annotations[AnnotationSuspect]
+	must(apiOf{api, "a"}.PutLease(ctx, l))
+	c.advance(time.Hour)
+	a.mustRound()
+	a.mustPod(n, dynamic)
+}
+
+// Rule R12: a clone with the same identity ends the life of the older one at its next sign of life.
+func TestAnotherLifeEndsThisOne(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	a.mustPod(n, dynamic)
+	clone := &machine{t: t, clock: c, api: api, name: "a", dir: t.TempDir()}
+	clone.boot()
+	clone.mustRound()
+	c.advance(time.Hour)
+	if err := a.round(); !errors.Is(err, ErrLease) {
+		t.Fatal(err)
+	}
+	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrLease) {
+		t.Fatal(err)
+	}
+	if clone.k.Meta().LostSince == 0 {
+		t.Fatal("the clone believes that nothing was given out before")
+	}
+}
+
+// The identity of another machine: a cloned disk under a name of its own, and a new machine under an old name.
+func TestAJournalOfAnotherMachineIsLost(t *testing.T) {
+	_, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	a.mustPod(n, dynamic)
+	a.kill()
+	api.ids["a"] = "machine-new/uid-2"
+	a.boot()
+	a.mustRound()
+	if b := a.k.Blocks(); len(b) != 1 || b[0].State != Frozen {
+		t.Fatal(b)
+	}
+	a.clock.advance(time.Hour)
+	a.mustRound()
+	a.mustRound()
+	if b := a.k.Blocks(); len(b) != 1 || b[0].State != Frozen { // what lives on the other machine is not seen from here
+		t.Fatal(b)
+	}
+}
+
+func TestANewNodeObjectOfTheSameMachineKeepsItsBlocks(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	a.mustPod(n, dynamic)
+	api.ids["a"] = "machine-a/uid-2"
+	c.advance(time.Hour)
+	a.mustRound()
+	b := a.k.Blocks()[0]
+	if o := must(api.Block(ctx, nameOf(b))); b.State != Owned || o.Spec.Identity != "machine-a/uid-2" {
+		t.Fatal(b, o.Spec)
+	}
+	a.mustPod(n, dynamic)
+}
+
+// Sticky addresses go from node to node, and only when nobody has them.
+func TestStickyMovesOnlyWhenItIsFree(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a", "b")
+	sticky := func(m *machine, uid string) (string, error) {
+		in := intent("s-"+uid, uid, want("eth0", n, dynamic, noneMode))
+		in.Claimed, in.Wants[0].Sticky = true, Sticky{Namespace: "acme", StatefulSet: "web", UID: "sts", Ordinal: 0}
+		g, err := m.k.Acquire(ctx, in)
+		if err != nil {
+			return "", err
+		}
+		return g[0].Addresses[0].Addr().String(), nil
+	}
+	first := must(sticky(ms[0], "u1"))
+	for range 20 {
+		if _, got, _ := ms[0].pod(n, dynamic); got == first {
+			t.Fatal("a kept address was given to another Pod")
+		}
+	}
+	if got, err := sticky(ms[1], "u2"); !errors.Is(err, ErrOwner) || !strings.Contains(err.Error(), "node a still has it") {
+		t.Fatal(got, err)
+	}
+	node := 0
+	for i := range 6 {
+		if err := ms[node].k.Release(ctx, fmt.Sprintf("s-u%d", i+1)); err != nil {
+			t.Fatal(err)
+		}
+		ms[node].mustRound()
+		if i%2 == 1 { // nobody has it for a day
+			c.advance(24 * time.Hour)
+			ms[0].mustRound()
+			ms[1].mustRound()
+		}
+		if _, got, _ := ms[node].pod(n, static(first)); got == first {
+			t.Fatal("a kept address was given to another Pod that asked for it")
+		}
+		node = i % 2
+		if got, err := sticky(ms[node], fmt.Sprintf("u%d", i+2)); got != first {
+			t.Fatalf("move %d: %s, then %q (%v)", i, first, got, err)
+		}
+	}
+	var kept int
+	for _, o := range api.blocks {
+		if o.Spec.Reservation != nil {
+			kept++
+		}
+	}
+	if kept != 1 {
+		t.Fatalf("%d kept addresses", kept)
+	}
+}
+
+// Spaces (trace 7): two networks with disjoint pools on one space share what is taken.
+func TestNetworksOnOneSpaceShareIt(t *testing.T) {
+	_, _, n, ms := world(t, "10.0.0.0/26", 32, "a")
+	low, high := n, n
+	low.IPv4, high.IPv4 = &model.Subnet{CIDR: n.IPv4.CIDR, Pools: pool("10.0.0.2", "10.0.0.20")}, &model.Subnet{CIDR: n.IPv4.CIDR, Pools: pool("10.0.0.55", "10.0.0.55")}
+	high.Name = "high"
+	ms[0].mustPod(low, static("10.0.0.55"))
+	if _, got, err := ms[0].pod(high, dynamic); err == nil {
+		t.Fatalf("%s twice", got)
+	}
+}
+
+func TestWithoutARootNobodyClaims(t *testing.T) {
+	c := newClock()
+	api := newFakeAPI(c)
+	m := newMachine(t, api, c, "a")
+	m.mustRound()
+	if _, _, err := m.pod(network("net", "10.0.0.0/26", ""), dynamic); !errors.Is(err, ErrNoRoot) {
+		t.Fatal(err)
+	}
+	if len(m.k.Blocks()) != 0 {
+		t.Fatal(m.k.Blocks())
+	}
+}

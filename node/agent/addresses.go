@@ -1,0 +1,234 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"danm.io/danm/cni/server"
+	"danm.io/danm/ipam"
+	"danm.io/danm/ipam/kube"
+	"danm.io/danm/node/cri"
+	"danm.io/danm/node/mirror"
+	"danm.io/danm/spec/api/v1alpha1"
+)
+
+// unfreezeEvery is how often a node without blocks looks whether what was there when its journal was lost is gone.
+const unfreezeEvery = 10 * time.Second
+
+// addresses is the node's IPAM: the journal, and in the cluster home the keeper of its blocks.
+type addresses struct {
+	journal   *ipam.Service
+	keeper    *ipam.Keeper // nil in the local home
+	client    *kube.Client
+	wake      chan struct{}
+	sandboxes func(context.Context) ([]string, error)
+	log       *slog.Logger
+}
+
+func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresses, error) {
+	a := &addresses{wake: make(chan struct{}, 1), log: log, sandboxes: living(s)}
+	var err error
+	if a.journal, err = ipam.OpenAnyway(ctx, filepath.Join(s.StateDir, JournalDir), ipam.Options{Log: log}, a.sandboxes); err != nil {
+		return nil, err
+	}
+	if s.API == nil {
+		return a, nil
+	}
+	machine, err := kube.Machine(s.SysRoot)
+	if err == nil {
+		a.client, err = kube.New(s.API, s.Node, s.Namespace, machine)
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.journal.Close())
+	}
+	a.keeper = ipam.NewKeeper(ipam.KeeperOptions{Service: a.journal, API: a.client, Node: s.Node, Sandboxes: a.sandboxes, Wake: a.wake, Boottime: boottime, Log: log})
+	return a, nil
+}
+
+// living is what may have addresses on this machine: the runtime's sandboxes, and named network namespaces, since a runtime
+// may not list a sandbox yet that it is setting up.
+func living(s Settings) func(context.Context) ([]string, error) {
+	runtime := cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot}
+	return func(ctx context.Context) ([]string, error) {
+		named, err := namespaces(s.SysRoot)
+		if err != nil {
+			return nil, err
+		}
+		ids, err := runtime.Sandboxes(ctx)
+		if err != nil && !errors.Is(err, cri.ErrNone) {
+			return nil, err
+		}
+		return append(named, ids...), nil
+	}
+}
+
+func (a *addresses) ipam() server.IPAM {
+	if a.keeper == nil {
+		return a.journal
+	}
+	return a.keeper
+}
+
+func (a *addresses) usage() []v1alpha1.AddressUse {
+	if a.keeper == nil {
+		return nil
+	}
+	return a.keeper.Usage()
+}
+
+// run keeps blocks, or in the local home ends the loss of a journal, until ctx ends.
+func (a *addresses) run(ctx context.Context) {
+	if a.keeper != nil {
+		go a.client.Watch(ctx, a.wake)
+		a.keeper.Run(ctx)
+		return
+	}
+	tick := time.NewTicker(unfreezeEvery)
+	defer tick.Stop()
+	for {
+		if err := a.journal.Unfreeze(ctx, a.sandboxes); err != nil && ctx.Err() == nil {
+			a.log.Warn("addresses stay frozen", "reason", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// boottime runs on while the machine sleeps (clock_gettime(2)).
+func boottime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // a clock that every kernel since 2.6.39 has
+	}
+	return time.Duration(ts.Nano())
+}
+
+// namespaces are the named network namespaces of the machine, which runtimes make one of for each sandbox.
+func namespaces(root string) ([]string, error) {
+	var out []string
+	for _, dir := range []string{"run/netns", "var/run/netns"} {
+		entries, err := os.ReadDir(filepath.Join(root, dir))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list network namespaces: %w", err)
+		}
+		for _, e := range entries {
+			out = append(out, "netns/"+e.Name())
+		}
+	}
+	return out, nil
+}
+
+// measure registers what is counted of addresses.
+func (a *addresses) measure(r *prometheus.Registry) {
+	if a.keeper == nil {
+		return
+	}
+	for name, of := range map[string]struct {
+		help string
+		get  func(ipam.KeeperStats) uint64
+	}{
+		"danm_ipam_claims_total":            {"Blocks of addresses claimed.", func(s ipam.KeeperStats) uint64 { return s.Claims }},
+		"danm_ipam_claim_conflicts_total":   {"Claims that another node was faster with.", func(s ipam.KeeperStats) uint64 { return s.Conflicts }},
+		"danm_ipam_asked_total":             {"Addresses asked of other nodes.", func(s ipam.KeeperStats) uint64 { return s.Asked }},
+		"danm_ipam_refused_total":           {"Addresses asked of other nodes and not had.", func(s ipam.KeeperStats) uint64 { return s.Refused }},
+		"danm_ipam_ceded_total":             {"Addresses ceded to other nodes.", func(s ipam.KeeperStats) uint64 { return s.Ceded }},
+		"danm_ipam_blocks_given_back_total": {"Blocks of addresses given back.", func(s ipam.KeeperStats) uint64 { return s.GivenBack }},
+		"danm_ipam_lease_renewals_total":    {"Signs of life written for the node's blocks.", func(s ipam.KeeperStats) uint64 { return s.Renewals }},
+		"danm_ipam_round_errors_total":      {"Rounds over the node's blocks in which the API server did not do its part.", func(s ipam.KeeperStats) uint64 { return s.Errors }},
+	} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: of.help}, func() float64 { return float64(of.get(a.keeper.Stats())) }))
+	}
+	blocks := prometheus.NewDesc("danm_ipam_blocks", "Blocks of addresses in the node's journal by state.", []string{"state"}, nil)
+	addresses := prometheus.NewDesc("danm_ipam_addresses", "Addresses of the node's blocks: held, cooling, frozen, free.", []string{"use"}, nil)
+	waits := prometheus.NewDesc("danm_ipam_waiting", "1 if the node claims no blocks: reason suspect (the API server went back in time) or lost (its journal was).", []string{"reason"}, nil)
+	r.MustRegister(gauges{[]*prometheus.Desc{blocks, addresses, waits}, func(ch chan<- prometheus.Metric) {
+		count := map[ipam.BlockState]int{}
+		for _, b := range a.journal.Blocks() {
+			count[b.State]++
+		}
+		for _, st := range []ipam.BlockState{ipam.Claiming, ipam.Asked, ipam.Owned, ipam.Frozen, ipam.Releasing, ipam.Parking} {
+			ch <- prometheus.MustNewConstMetric(blocks, prometheus.GaugeValue, float64(count[st]), st.String())
+		}
+		sum := map[string]int64{}
+		for _, u := range a.keeper.Usage() {
+			sum["held"] += u.Held
+			sum["cooling"] += u.Cooling
+			sum["frozen"] += u.Frozen
+			sum["free"] += u.Free
+		}
+		for _, use := range []string{"held", "cooling", "frozen", "free"} {
+			ch <- prometheus.MustNewConstMetric(addresses, prometheus.GaugeValue, float64(sum[use]), use)
+		}
+		m := a.journal.Meta()
+		ch <- prometheus.MustNewConstMetric(waits, prometheus.GaugeValue, boolean(m.Suspect != ""), "suspect")
+		ch <- prometheus.MustNewConstMetric(waits, prometheus.GaugeValue, boolean(m.LostSince != 0), "lost")
+	}})
+}
+
+// gauges are read when they are asked for.
+type gauges struct {
+	descs   []*prometheus.Desc
+	collect func(chan<- prometheus.Metric)
+}
+
+// Describe is prometheus.Collector's.
+func (g gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range g.descs {
+		ch <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (g gauges) Collect(ch chan<- prometheus.Metric) { g.collect(ch) }
+
+// ownerBy finds the StatefulSet of a Pod: in the mirror, or by asking once. nil where there are no Pods to ask about.
+func ownerBy(pods *mirror.Pods) func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error) {
+	if pods == nil {
+		return nil
+	}
+	return func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error) {
+		info, ok := pods.Known(uid)
+		if !ok {
+			var err error
+			if info, err = pods.Get(ctx, namespace, pod); err != nil {
+				return ipam.Sticky{}, err
+			}
+			if info.UID != uid && info.Static != uid {
+				return ipam.Sticky{}, fmt.Errorf("the API has another Pod of this name (UID %s): %w", info.UID, mirror.ErrNoPod)
+			}
+		}
+		return stickyOf(info), nil
+	}
+}
+
+// stickyOf is the Pod's place in its StatefulSet. Before Kubernetes 1.28 there is no label with the ordinal, which ends the name.
+func stickyOf(p mirror.PodInfo) ipam.Sticky {
+	if p.StatefulSetUID == "" {
+		return ipam.Sticky{}
+	}
+	text := p.Ordinal
+	if text == "" {
+		text = p.Name[strings.LastIndex(p.Name, "-")+1:]
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 {
+		return ipam.Sticky{}
+	}
+	return ipam.Sticky{Namespace: p.Namespace, StatefulSet: p.StatefulSet, UID: p.StatefulSetUID, Ordinal: int32(n)}
+}
