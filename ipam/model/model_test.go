@@ -24,25 +24,36 @@ var update = flag.Bool("update", false, "write what the searches found into docs
 
 const page = "../../docs/ipam.md"
 
+// most bounds a search. With the race detector, which has nothing to find in one goroutine and costs ten times the time,
+// searches go less far; without it they end by themselves.
+func most() int {
+	if raced {
+		return 20_000
+	}
+	return 2_000_000
+}
+
 // TestRulesHold searches every world to its last state and finds nothing; docs/ipam.md says how many states that were.
 func TestRulesHold(t *testing.T) {
 	table := "| world | in it | states | depth |\n|---|---|---|---|\n"
 	total := 0
 	for _, sc := range Scenarios() {
 		start := time.Now()
-		r := Explore(&sc, Options{Most: 2_000_000})
+		r := Explore(&sc, Options{Most: most()})
 		t.Logf("%-22s %7d states %8d steps %v", sc.Name, r.States, r.Steps, time.Since(start).Round(time.Millisecond))
 		if r.Violation != "" {
 			t.Errorf("%s: %s:\n%s", sc.Name, r.Violation, Tell(&sc, Rules{}, r.Story))
 		}
-		if r.Truncated {
+		if r.Truncated && !raced {
 			t.Errorf("%s: not searched to its end", sc.Name)
 		}
 		total += r.States
 		table += fmt.Sprintf("| %s | %s | %d | %d |\n", sc.Name, sc.Short, r.States, r.Depth)
 	}
 	table += fmt.Sprintf("| all | | %d | |\n", total)
-	documented(t, "worlds", table)
+	if !raced {
+		documented(t, "worlds", table)
+	}
 }
 
 // TestLimits shows what the rules do not bear, so that the page that says so is no guess.
@@ -138,7 +149,10 @@ func TestEachRuleIsNeeded(t *testing.T) {
 			m.off(&r)
 			sc := scenario(t, m.scenario)
 			start := time.Now()
-			res := Explore(&sc, Options{Rules: r, Only: []Violation{m.want}})
+			res := Explore(&sc, Options{Rules: r, Only: []Violation{m.want}, Most: most()})
+			if raced && res.Truncated {
+				return
+			}
 			if res.Violation != m.want {
 				t.Fatalf("nothing found in %d states", res.States)
 			}
