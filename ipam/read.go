@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -79,7 +80,8 @@ func readOnce(d readOnly) (Snapshot, error) {
 	if s.j.cur, err = openSegment(d, last, extendBy); err != nil {
 		return Snapshot{}, err
 	}
-	defer s.closeFiles() //nolint:errcheck // nothing was written
+	s.j.cur.end = math.MaxInt64 // it may grow while it is read: no record stands anywhere else
+	defer s.closeFiles()        //nolint:errcheck // nothing was written
 	needsOld, err := survey(s.j.cur)
 	if err != nil {
 		return Snapshot{}, err
