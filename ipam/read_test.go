@@ -40,7 +40,11 @@ func TestReadBesideTheAgent(t *testing.T) {
 			}
 		}
 	}()
-	for i := range 30 {
+	rotated := func() bool {
+		g, err := readOnly(dir).generations()
+		return err == nil && len(g) > 0 && g[len(g)-1] >= 4
+	}
+	for i := 0; i < 30 || !rotated() && i < 2000; i++ {
 		box := fmt.Sprint("stays", i)
 		g, err := s.Acquire(ctx, intent(box, "u"+box, want("eth0", n, dynamic, noneMode)))
 		addr := only(t, g, err)
@@ -66,11 +70,8 @@ func TestReadBesideTheAgent(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if names := must(os.ReadDir(dir)); len(names) < 2 {
-		t.Error("no journal was read")
-	}
-	if gens := must(readOnly(dir).generations()); gens[len(gens)-1] < 3 {
-		t.Errorf("segments %v: nothing was rotated, so nothing was tried", gens)
+	if !rotated() {
+		t.Error("nothing was rotated, so nothing was tried")
 	}
 }
 
