@@ -8,7 +8,7 @@ func (x *explorer) mayGive(s *State, n uint8) bool {
 	if d.ClockBehind == 1 {
 		young = x.r.NoR13Clock && d.J.Renewed < never
 	}
-	return d.On == 1 && d.Stopped == 0 && (d.Tried == 1 || x.r.NoR12Ask) && (young || x.r.NoR13)
+	return d.On == 1 && d.Stopped == 0 && d.Halted == 0 && (d.Tried == 1 || x.r.NoR12Ask) && (young || x.r.NoR13)
 }
 
 // attach emits the ADDs and DELs of a Pod.

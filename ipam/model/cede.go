@@ -13,15 +13,7 @@ func (x *explorer) keepCeded(s *State, n, p uint8) {
 			x.do(s, Step{Kind: cedes, N: n, X: a}, func(t *State) { x.cede(t, n, p, a) })
 		}
 		if b.Ceded[a] != 0 && x.returned(s, b.Ceded[a], a) {
-			x.do(s, Step{Kind: takesBack, N: n, X: a}, func(t *State) {
-				b := &t.Node[n].J.Block[p]
-				if one := &t.API.Single[a]; one.There == 1 && one.Owner == cededTo(b.Ceded[a]) {
-					b.Ceded[a], b.Told = cession(one), 0 // asked for anew by the same node, which knows what it does with it
-					return
-				}
-				b.Ceded[a], b.Told = 0, 0
-				t.Node[n].J.Cool[a] = bit(!x.r.NoR11Cool)
-			})
+			x.takeBack(s, n, p, a)
 		}
 	}
 	if b.Told == 0 && o.There == 1 && o.UID == b.UID {
@@ -29,6 +21,25 @@ func (x *explorer) keepCeded(s *State, n, p uint8) {
 		m.Is.Ceded = b.Ceded
 		x.write(s, Step{Kind: lists, N: n, X: p}, m, func(*State) {}, func(t *State, ok bool) { t.Node[n].J.Block[p].Told = bit(ok) })
 	}
+}
+
+// takeBack ends a cession whose Single is gone. A Single of the same node in its place goes on with it: that node knows what
+// it does with the address.
+func (x *explorer) takeBack(s *State, n, p, a uint8) {
+	c := s.Node[n].J.Block[p].Ceded[a]
+	one := s.API.Single[a]
+	goesOn := one.There == 1 && one.UID != cededUID(c) && one.Owner == cededTo(c) && !x.held(s, n, 1<<a) && s.Node[n].J.Cool[a] == 0
+	if !goesOn && s.Node[n].J.Suspect == 1 && !x.r.NoR18TakeBack {
+		return
+	}
+	x.do(s, Step{Kind: takesBack, N: n, X: a}, func(t *State) {
+		b := &t.Node[n].J.Block[p]
+		if b.Ceded[a], b.Told = 0, 0; goesOn {
+			b.Ceded[a] = cession(&one)
+			return
+		}
+		t.Node[n].J.Cool[a] = bit(!x.r.NoR11Cool)
+	})
 }
 
 // cedable says whether a Single asks for an address that the owner can spare.
@@ -68,7 +79,7 @@ func (x *explorer) keepSingle(s *State, n, a uint8) {
 		x.ask(s, n, a)
 	case claiming:
 		if !s.comes(n, msgCreateSingle, a) && !s.comes(n, msgUpdateSingle, a) {
-			x.do(s, Step{Kind: settles, N: n, X: a, Y: answered}, func(t *State) { t.Node[n].J.Single[a].settle(&o, n, true) })
+			x.do(s, Step{Kind: settles, N: n, X: a, Y: answered}, func(t *State) { t.Node[n].J.settle(&t.Node[n].J.Single[a], &o, n, true) })
 		}
 	case asked:
 		c := s.API.Block[x.sc.around(a)].Ceded[a]
@@ -89,7 +100,7 @@ func (x *explorer) keepSingle(s *State, n, a uint8) {
 func (x *explorer) ask(s *State, n, a uint8) {
 	p := x.sc.around(a)
 	o := s.API.Single[a]
-	if !x.mayClaim(s, n) || s.Restored == 1 && s.Node[n].J.Seen == 1 {
+	if !x.mayClaim(s, n) {
 		return
 	}
 	if x.needs(s, n, 1<<a, true) && o.There == 1 && o.Kept == 1 && o.Owner == 0 {
@@ -110,7 +121,7 @@ func (x *explorer) ask(s *State, n, a uint8) {
 	if x.r.NoR4 {
 		x.do(s, Step{Kind: writesForeign, N: n, X: a}, func(t *State) {
 			if o := &t.API.Single[a]; o.There == 0 && t.API.Block[p].Ceded[a] == 0 {
-				*o = object{There: 1, UID: t.uid(), Owner: n + 1, Ident: 1, Asked: p + 1}
+				*o = object{There: 1, UID: t.uid(), Owner: n + 1, Ident: s.Node[n].J.Ident, Asked: p + 1}
 				t.API.Block[p].Ceded[a] = cession(o)
 				t.Node[n].J.Single[a] = jblock{State: owned, UID: o.UID, Told: 1}
 			}
@@ -149,7 +160,7 @@ func (x *explorer) letGo(s *State, n, a uint8) {
 		}
 	}
 	unheld := !x.held(s, n, 1<<a) || x.r.NoR20Park && b.Kept == 1 && x.gone(s, n, a)
-	if !unheld || b.Kept == 0 && x.cooling(s, n, 1<<a) && !x.r.NoR9Cooling {
+	if !unheld { // it need not cool here: its owner sees to that
 		return
 	}
 	x.do(s, Step{Kind: letsGo, N: n, X: a}, func(t *State) {

@@ -69,7 +69,7 @@ func (x *explorer) fenced(s *State, o *object) bool {
 	switch {
 	case s.API.Node[n] == 0:
 		return x.r.NoR14Lease || l.Age >= wholeLease
-	case l.Ident != o.Ident:
+	case machineOf(l.Ident) != machineOf(o.Ident) || x.r.NoR14Machine && l.Ident != o.Ident:
 		return x.r.NoR14Lease || l.Acquired >= wholeLease
 	}
 	return false

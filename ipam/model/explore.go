@@ -14,6 +14,7 @@ const (
 	Double Violation = "an address has two live holders"
 	Warm   Violation = "an address is given out while neighbours still send to its former holder"
 	Leak   Violation = "an address never becomes free again"
+	Frozen Violation = "a block is frozen although no journal was lost"
 )
 
 // Result is what a search found. Without a Violation every reachable state was visited.
@@ -34,20 +35,50 @@ type Options struct {
 	Only []Violation
 }
 
-var debug = false
-
 type explorer struct {
 	sc   *Scenario
 	r    Rules
 	emit func(Step, State)
+	skip func(Step) bool // steps not to be looked at; nil = none
 }
 
 // do emits a step with what it makes of the state.
 func (x *explorer) do(s *State, st Step, f func(*State)) {
+	if x.skip != nil && x.skip(st) {
+		return
+	}
 	t := *s
 	f(&t)
+	t.version(s)
 	t.tidy()
 	x.emit(st, t)
+}
+
+// version gives what was written a resourceVersion that no call in flight has read.
+func (t *State) version(before *State) {
+	for i := range t.API.Block {
+		t.versionOne(&t.API.Block[i], before.API.Block[i], msgUpdateBlock, uint8(i))
+	}
+	for i := range t.API.Single {
+		t.versionOne(&t.API.Single[i], before.API.Single[i], msgUpdateSingle, uint8(i))
+	}
+}
+
+func (t *State) versionOne(o *object, was object, kind, at uint8) {
+	read := [inFlight + 2]bool{}
+	some := false
+	for _, m := range t.Net {
+		if m.Kind == kind && m.At == at && m.Was.UID == o.UID {
+			read[m.Was.Version], some = true, true
+		}
+	}
+	switch was.Version = o.Version; {
+	case !some:
+		o.Version = 0
+	case *o != was:
+		for o.Version = 0; read[o.Version]; o.Version++ {
+		}
+	}
 }
 
 // next emits every step that a state allows.
@@ -78,7 +109,7 @@ func (t *State) tidy() {
 func (sc *Scenario) sortAlike(t *State) {
 	for range sc.Want {
 		for p := 1; p < len(sc.Want); p++ {
-			if sc.Want[p-1] == sc.Want[p] && sc.like[p] && comparePods(t, p-1, p) > 0 {
+			if sc.like[p] && comparePods(t, p-1, p) > 0 {
 				t.swapPods(p-1, p)
 			}
 		}
@@ -123,13 +154,13 @@ func (t *State) recorded(p int) bool {
 // that is higher than all.
 func (t *State) rankEpochs() {
 	for n := range t.Node {
-		all := []*uint8{&t.API.Lease[n].Epoch, &t.Saved.Lease[n].Epoch, &t.Node[n].J.Epoch, &t.Node[n].J.Raising, &t.Node[n].Snap.Epoch, &t.Node[n].Snap.Raising}
-		var has [256]bool
+		all := [...]*uint8{&t.API.Lease[n].Epoch, &t.Saved.Lease[n].Epoch, &t.Node[n].J.Epoch, &t.Node[n].J.Raising, &t.Node[n].Snap.Epoch, &t.Node[n].Snap.Raising}
+		var has [16]bool
 		for _, e := range all {
 			has[*e] = true
 		}
 		has[0] = true
-		var rank [256]uint8
+		var rank [16]uint8
 		k := uint8(0)
 		for v := range has {
 			if has[v] {
@@ -149,7 +180,7 @@ func compareMessages(a, b message) int {
 }
 
 func compareObjects(a, b *object) int {
-	return cmp.Or(cmp.Compare(a.There, b.There), cmp.Compare(a.UID, b.UID), cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Ident, b.Ident),
+	return cmp.Or(cmp.Compare(a.There, b.There), cmp.Compare(a.UID, b.UID), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Ident, b.Ident),
 		cmp.Compare(a.Asked, b.Asked), cmp.Compare(a.Kept, b.Kept), slices.Compare(a.Ceded[:], b.Ceded[:]), slices.Compare(a.Held[:], b.Held[:]))
 }
 
@@ -164,6 +195,15 @@ func (s *State) broken() Violation {
 		return Warm
 	}
 	return ""
+}
+
+func (s *State) frozen() bool {
+	for n := range s.Node {
+		if s.Node[n].J.Thawing != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // key stands for a state among those visited. With 128 bits from two random seeds, two states with one key are not to be
@@ -203,6 +243,9 @@ func Explore(sc *Scenario, o Options) Result {
 		id := int32(len(log) - 1) //nolint:gosec // bounded by memory
 		*into, *num = append(*into, *s), append(*num, id)
 		v := s.broken()
+		if v == "" && sc.Healthy && s.frozen() {
+			v = Frozen
+		}
 		if v == "" && watch(Leak) && !settles1(sc, o.Rules, s, fine, keyOf) {
 			v = Leak
 		}
@@ -210,7 +253,6 @@ func Explore(sc *Scenario, o Options) Result {
 			res.Violation, res.Last, res.Story, stop = v, *s, storyOf(log, id), true
 		}
 	}
-	sc.findAlike()
 	first := sc.first()
 	first.tidy()
 	add(&first, -1, Step{}, &level, &ids)
@@ -227,9 +269,6 @@ func Explore(sc *Scenario, o Options) Result {
 			if stop {
 				break
 			}
-		}
-		if debug {
-			println(sc.Name, "depth", res.Depth, "states", len(log), "steps", res.Steps)
 		}
 		if level, ids = below, num; len(level) > 0 {
 			res.Depth++

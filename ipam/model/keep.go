@@ -6,6 +6,9 @@ func (x *explorer) keep(s *State, n uint8) {
 	if d.On != 1 || d.Cut == 1 || d.Started == 0 || d.Stopped == 1 {
 		return
 	}
+	if !x.r.NoR18 && s.Restored == 1 && d.J.Seen == 1 && d.J.Suspect == 0 {
+		return // any answer tells the API's version: it compares first
+	}
 	for p := range uint8(places) {
 		if x.sc.Cover[p] != 0 {
 			x.keepBlock(s, n, p)
@@ -51,7 +54,7 @@ func (x *explorer) keepBlock(s *State, n, p uint8) {
 		}
 	case claiming:
 		if x.r.NoR5Settle || !s.comes(n, msgCreateBlock, p) { // no creation can land any more
-			x.do(s, Step{Kind: settles, N: n, X: p}, func(t *State) { t.Node[n].J.Block[p].settle(&o, n, false) })
+			x.do(s, Step{Kind: settles, N: n, X: p}, func(t *State) { t.Node[n].J.settle(&t.Node[n].J.Block[p], &o, n, false) })
 		}
 	case owned:
 		x.keepCeded(s, n, p)
@@ -102,10 +105,6 @@ func (s *State) comes(n, kind, at uint8) bool {
 
 func (x *explorer) claim(s *State, n, p uint8) {
 	m := message{Kind: msgCreateBlock, From: n + 1, At: p, Is: object{Owner: n + 1, Ident: s.Node[n].J.Ident}}
-	if !x.r.NoR18 && s.Restored == 1 && s.Node[n].J.Seen == 1 { // any answer tells the version
-		x.do(s, Step{Kind: renews, N: n}, func(t *State) { t.Node[n].J.Suspect = 1 })
-		return
-	}
 	x.write(s, Step{Kind: claims, N: n, X: p}, m, func(t *State) {
 		b := &t.Node[n].J.Block[p]
 		switch {
@@ -127,12 +126,12 @@ func (x *explorer) claim(s *State, n, p uint8) {
 }
 
 // settle finds out what became of a claim without an answer.
-func (b *jblock) settle(o *object, n uint8, single bool) {
+func (j *journal) settle(b *jblock, o *object, n uint8, single bool) {
 	if o.There == 0 || o.Owner != n+1 {
 		*b = jblock{}
 		return
 	}
-	b.adopt(o, single)
+	b.adopt(o, single, j.Suspect == 1)
 }
 
 // finish deletes what is being released, until it is seen gone (R8).
@@ -153,9 +152,10 @@ func (x *explorer) finish(s *State, n, p uint8) {
 func (x *explorer) thaw(s *State, n uint8) {
 	j := &s.Node[n].J
 	switch {
+	case j.Suspect == 1 && !x.r.NoR18Thaw:
 	case j.Thawing == 3 && (s.alive(n)&j.Lost == 0 || x.r.NoR7):
 		x.do(s, Step{Kind: rechecks, N: n}, func(t *State) { t.Node[n].J.Lost, t.Node[n].J.Thawing = 0, 2 })
-	case j.Thawing == 1:
+	case j.Thawing == 1 || j.Thawing == 0 && s.thawable(n):
 		x.do(s, Step{Kind: thaws, N: n}, func(t *State) {
 			j := &t.Node[n].J
 			j.Thawing = 0
@@ -169,11 +169,32 @@ func (x *explorer) thaw(s *State, n uint8) {
 				}
 				x.thawOne(t, n, o, b)
 				if b.State == owned && b.Kept == 0 && cededUID(t.API.Block[x.sc.around(uint8(i))].Ceded[i]) != b.UID {
-					b.State = releasing // it may never have been ceded
+					if b.State = releasing; t.heldIn(x.sc, n, b, true) { // it may never have been ceded; but while a Pod has it, it stays
+						b.State = frozen
+					}
 				}
 			}
 		})
 	}
+}
+
+// thawable says whether a block waits for nothing more.
+func (s *State) thawable(n uint8) bool {
+	can := func(b *jblock, o *object) bool {
+		return b.State == frozen && b.UID != 0 && (o.There == 0 || o.UID != b.UID || machineOf(o.Ident) == machineOf(s.Node[n].J.Ident))
+	}
+	j := &s.Node[n].J
+	for i := range j.Block {
+		if can(&j.Block[i], &s.API.Block[i]) {
+			return true
+		}
+	}
+	for i := range j.Single {
+		if can(&j.Single[i], &s.API.Single[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *explorer) thawOne(t *State, n uint8, o *object, b *jblock) {
@@ -181,6 +202,7 @@ func (x *explorer) thawOne(t *State, n uint8, o *object, b *jblock) {
 	case b.State != frozen || b.UID == 0:
 	case o.There == 0 || o.Owner != n+1 || o.UID != b.UID:
 		*b = jblock{}
+	case machineOf(o.Ident) != machineOf(t.Node[n].J.Ident): // what lives there cannot be seen from here: the controller frees it
 	default:
 		b.State, o.Ident = owned, t.Node[n].J.Ident
 	}

@@ -17,7 +17,7 @@ func (x *explorer) life(s *State, n uint8) {
 		x.do(s, Step{Kind: startReads, N: n}, func(t *State) { x.startReads(t, n) })
 	case d.Started == 0:
 		x.startWrites(s, n)
-	case d.J.Renewed > 0 || d.J.Ident != s.API.Node[n] || s.Restored == 1 && d.J.Seen == 1 || s.API.Lease[n].Epoch != d.J.Epoch:
+	case d.J.Renewed > 0 || d.J.Ident != s.identity(n) || s.Restored == 1 && d.J.Seen == 1 && d.J.Suspect == 0 || s.API.Lease[n].Epoch != d.J.Epoch:
 		x.renews(s, n)
 	}
 }
@@ -26,7 +26,7 @@ func (x *explorer) life(s *State, n uint8) {
 func (x *explorer) startReads(t *State, n uint8) {
 	d, l := &t.Node[n], t.API.Lease[n]
 	j := &d.J
-	again := j.Ident != 0 && j.Ident != t.API.Node[n]
+	again := j.Ident != 0 && j.Ident != t.identity(n)
 	lost, suspect := false, false
 	switch {
 	case l.There == 0:
@@ -43,7 +43,6 @@ func (x *explorer) startReads(t *State, n uint8) {
 	if again || l.Off != 0 && l.Off == j.Ident {
 		d.Fenced = 1
 	}
-	d.Reassert = bit(again)
 	if lost {
 		x.freezeAll(t, n)
 	}
@@ -51,7 +50,7 @@ func (x *explorer) startReads(t *State, n uint8) {
 		j.Suspect = 1
 	}
 	j.Raising = max(j.Epoch, j.Raising, l.Epoch) + 1
-	j.Ident, j.Renewing = t.API.Node[n], 0
+	j.Ident, j.Renewing = t.identity(n), 0
 	d.Starting = 1
 }
 
@@ -66,21 +65,21 @@ func (x *explorer) startWrites(s *State, n uint8) {
 	write := func(t *State) {
 		d := &t.Node[n]
 		t.putLease(n, d.J.Raising)
-		d.Starting = 0
+		d.Starting, d.J.Renewing = 0, 0
 	}
 	x.do(s, Step{Kind: startWrites, N: n}, func(t *State) {
 		write(t)
 		d := &t.Node[n]
 		d.J.Epoch, d.J.Renewed = d.J.Raising, 0
-		d.Started, d.Tried, d.ClockBehind = 1, 1, 0
+		d.Started, d.Tried, d.ClockBehind, d.Halted = 1, 1, 0, 0
 		x.resync(t, n)
-		d.Reassert, d.Fenced = 0, 0
+		d.Fenced = 0
 	})
 	if s.Left.Lost > 0 {
 		x.do(s, Step{Kind: startWrites, N: n, Y: unanswered}, func(t *State) {
 			t.Left.Lost--
 			write(t)
-			t.Node[n].Tried, t.Node[n].Reassert, t.Node[n].Fenced = 1, 0, 0
+			t.Node[n].Tried, t.Node[n].Fenced = 1, 0
 		})
 	}
 }
@@ -99,8 +98,8 @@ func (t *State) putLease(n, epoch uint8) {
 func (x *explorer) renews(s *State, n uint8) {
 	l := s.API.Lease[n]
 	switch j := &s.Node[n].J; {
-	case j.Ident != s.API.Node[n], l.There == 0, l.Epoch < j.Epoch:
-		x.do(s, Step{Kind: renews, N: n}, func(t *State) { t.Node[n].Started = 0; t.Node[n].Tried = 1; t.Node[n].J.Renewed = halfLease })
+	case j.Ident != s.identity(n), l.There == 0, l.Epoch < j.Epoch:
+		x.do(s, Step{Kind: renews, N: n}, func(t *State) { t.Node[n].Started, t.Node[n].Halted = 0, 1 })
 		return
 	case l.Epoch > j.Epoch || l.Off == j.Ident:
 		x.do(s, Step{Kind: renews, N: n}, func(t *State) { t.agentDies(n); t.Node[n].Stopped = 1 })
@@ -174,11 +173,14 @@ func (x *explorer) resyncOne(t *State, n uint8, o *object, b *jblock, single boo
 		return
 	}
 	if b.State == none || b.UID != 0 && b.UID != o.UID {
-		*b = jblock{State: frozen, UID: o.UID, Kept: o.Kept}
+		*b = jblock{State: frozen, UID: o.UID, Kept: o.Kept, Ceded: b.Ceded} // what was ceded of another of that name may still be used
 		j.Lost, j.Thawing = j.Lost|t.alive(n), 3
 		if x.r.NoR6 {
 			b.State, j.Thawing = owned, 0
 		}
+	}
+	if b.State == frozen && b.UID == 0 { // a claim that was under way when the journal was found lost
+		b.UID = o.UID
 	}
 	for a, u := range o.Ceded {
 		if b.Ceded[a] == 0 && u != 0 {
@@ -186,17 +188,34 @@ func (x *explorer) resyncOne(t *State, n uint8, o *object, b *jblock, single boo
 		}
 	}
 	b.Told = bit(b.Ceded == o.Ceded)
-	if b.State == claiming {
-		b.adopt(o, single)
+	if b.State == releasing && b.Ceded != [addrs]uint8{} && !x.r.NoR9Ceded { // of the time before the backup: it stays for them
+		b.State = frozen
 	}
-	if o.Ident != j.Ident && (b.State == owned || b.State == frozen && !x.r.NoR12Restamp) && (t.Node[n].Reassert == 1 || !x.r.NoR12Restamp) {
+	if b.State == claiming {
+		b.adopt(o, single, j.Suspect == 1)
+	}
+	if b.State == owned {
 		o.Ident = j.Ident
+	}
+	if single && b.State == owned && j.Suspect == 1 && !t.listed(x.sc, j, b) && !t.heldIn(x.sc, n, b, true) {
+		b.State = releasing // the owner of the block around it may not know of it any more
 	}
 }
 
+// listed says whether the block around a Single lists it.
+func (t *State) listed(sc *Scenario, j *journal, b *jblock) bool {
+	_, a := j.at(b)
+	o := &t.API.Block[sc.around(uint8(a))]
+	return o.There == 1 && cededUID(o.Ceded[a]) == b.UID
+}
+
 // adopt is a claim that is seen to have succeeded.
-func (b *jblock) adopt(o *object, single bool) {
-	if b.State, b.UID, b.Told = owned, o.UID, 1; single && o.Asked != 0 {
+func (b *jblock) adopt(o *object, single, suspect bool) {
+	b.State, b.UID, b.Told = owned, o.UID, 1
+	switch {
+	case suspect: // it may be of a life before the backup, and another's since
+		b.State = frozen
+	case single && o.Kept == 0:
 		b.State = asked
 	}
 }
@@ -206,11 +225,13 @@ func (x *explorer) missing(t *State, n uint8, o *object, b *jblock, single bool)
 	j := &t.Node[n].J
 	switch {
 	case b.State == none || b.State == claiming || b.State == releasing:
-	case b.State == parking || b.State == asked || t.Node[n].Fenced == 1 || o.There == 1 || b.UID == 0:
+	case b.State == parking || b.State == asked || b.State == frozen && j.Suspect == 0 || t.Node[n].Fenced == 1 || o.There == 1 || b.UID == 0:
 		if t.heldIn(x.sc, n, b, single) {
 			b.State, b.UID = frozen, 0
 			return
 		}
+		*b = jblock{}
+	case single && !t.listed(x.sc, j, b) && !t.heldIn(x.sc, n, b, true): // the owner of the block around it may not know of it any more
 		*b = jblock{}
 	default: // the API is from a backup: whoever is first has it
 		if !x.r.NoR18 {

@@ -72,18 +72,21 @@ func (t *State) heal() {
 
 // rest does what can be done without the world's help, until nothing is left.
 func (x *explorer) rest(t *State) {
-	for range 200 {
-		var then *State
-		x.emit = func(st Step, u State) {
-			if then == nil && st.healing() && u != *t {
-				then = &u
-			}
+	var then State
+	found := false
+	x.skip = func(st Step) bool { return found || !st.healing() }
+	x.emit = func(_ Step, u State) {
+		if !found && u != *t {
+			found, then = true, u
 		}
+	}
+	for range 200 {
+		found = false
 		x.next(t)
-		if then == nil {
+		if !found {
 			return
 		}
-		*t = *then
+		*t = then
 	}
 }
 

@@ -44,8 +44,9 @@ type api struct {
 // object is an IPBlock. Owner 0 is the controller, i+1 node i.
 type object struct {
 	There, UID, Owner, Ident uint8
-	Asked                    uint8 // of a Single: place around it + 1
-	Kept                     uint8 // of a Single: it has a reservation
+	Version                  uint8        // tells it from what a call in flight has read of it
+	Asked                    uint8        // of a Single: place around it + 1
+	Kept                     uint8        // of a Single: it has a reservation
 	Ceded                    [addrs]uint8 // cession, 0 = not ceded
 	Held                     [addrs]uint8
 }
@@ -72,14 +73,21 @@ type ctl struct {
 // node is a machine with its agent.
 type node struct {
 	On, Cut uint8 // powered; without the API
+	Machine uint8
 	// of the agent's process
 	Started, Tried, Stopped, Starting uint8
-	Reassert, Fenced                  uint8 // verdict of the start under way
+	Halted                            uint8 // it begins anew, and gives nothing out before it has
+	Fenced                            uint8 // verdict of the start under way: the controller may have freed blocks
 	ClockBehind                       uint8 // the wall clock is behind the journal since the last boot
 	J                                 journal
 	Snap                              journal
 	HasSnap                           uint8
 }
+
+// identity of a node: its machine's, and its Node object's.
+func (s *State) identity(n uint8) uint8 { return s.Node[n].Machine<<4 | s.API.Node[n] }
+
+func machineOf(identity uint8) uint8 { return identity >> 4 }
 
 // The states of a block in a journal.
 const (
@@ -144,10 +152,11 @@ const (
 
 // budget is how many more times each thing of the world may happen.
 type budget struct {
-	Late, Lost                       uint8 // calls that land late; answers that are lost
-	Crash, Off, Wipe, Snap, Cut      uint8
-	NodeGone, NodeBack, Clock        uint8
-	NewBox, Repeat, End, Ask         uint8
-	Backup, PoweredOff, NetworkGone  uint8
-	DeleteLive, RestoreLive, Unasked uint8 // beyond what is promised: see Limits
+	Late, Lost                         uint8 // calls that land late; answers that are lost
+	Crash, Off, Wipe, Snap, Cut        uint8
+	NodeGone, NodeBack, Clock, Replace uint8
+	NewBox, Repeat, End                uint8
+	Backup, PoweredOff, NetworkGone    uint8
+	RestoreLive                        uint8
+	DeleteLive, RestoreSame            uint8 // beyond what is promised: see Limits
 }

@@ -19,6 +19,7 @@ const (
 	reconnect
 	nodeDeleted
 	nodeRemade
+	replaced
 	clockBehind
 	tick
 	longTick
@@ -88,7 +89,7 @@ const (
 // healing says of a step whether it belongs to a world in which nothing more goes wrong and no Pod comes.
 func (st Step) healing() bool {
 	switch st.Kind {
-	case podStarts, newSandbox, crash, powerOff, wipe, snapshot, restore, restoreLive, cutOff, nodeDeleted, nodeRemade, clockBehind, backup, etcdRestore, saysOff,
+	case podStarts, newSandbox, crash, powerOff, wipe, snapshot, restore, restoreLive, cutOff, nodeDeleted, nodeRemade, replaced, clockBehind, backup, etcdRestore, saysOff,
 		networkDeleted, goesOnAlone, acquires, claims, asks, cedes, writesForeign, takes, tick, longTick:
 		return false
 	default:

@@ -112,7 +112,7 @@ var nodeVerbs = map[Kind]string{
 	crash: "%s's agent is killed", powerOff: "%s loses its power", powerOn: "%s boots", wipe: "%s's agent is killed and its journal wiped", snapshot: "%s's disk is saved",
 	restore: "%s's disk is put back from what was saved", restoreLive: "%s's agent stops, its state directory is put back from what was saved, Pods live on",
 	cutOff: "%s is cut off from the API", reconnect: "%s reaches the API again", nodeDeleted: "%s's Node object is deleted", nodeRemade: "%s's Node object is made anew",
-	clockBehind: "%s's clock is set back", accept: "a person has checked: %s may go on", saysOff: "a person says that %s is off",
+	replaced: "%s is replaced by another machine of that name", clockBehind: "%s's clock is set back", accept: "a person has checked: %s may go on", saysOff: "a person says that %s is off",
 	goesOnAlone: "%s's agent starts without the API", startReads: "%s's agent starts, and compares journal and lease", startWrites: "%s raises its epoch, and compares its blocks",
 	renews: "%s renews its lease, and compares its blocks", claims: "%s claims %s", settles: "%s looks what became of its call", givesBack: "%s begins to give back %s",
 	finishes: "%s deletes %s", asks: "%s asks for %s", cedes: "%s cedes %s", lists: "%s lists what it has ceded of %s", seesListed: "%s sees %s listed: it is its own",

@@ -28,7 +28,7 @@ func (x *explorer) podsMove(s *State) {
 		q := s.Pod[p]
 		if q.Node == 0 && q.Ended == 0 {
 			for _, n := range x.sc.Home[p] {
-				if s.Node[n].On == 1 && (p == 0 || x.sc.Home[p-1] == nil || s.Pod[p-1].Node != 0 || s.Pod[p-1].Ended == 1) { // in order: they are alike
+				if s.Node[n].On == 1 && (!x.sc.like[p] || s.Pod[p-1].Node != 0 || s.Pod[p-1].Ended == 1) { // those alike in order
 					x.do(s, Step{Kind: podStarts, N: p, X: n}, func(t *State) { t.Pod[p].Node, t.Pod[p].Boxes = n+1, 1 })
 				}
 			}
@@ -44,7 +44,7 @@ func (x *explorer) podsMove(s *State) {
 				t.Pod[p].Boxes, t.Pod[p].Del[0] = 2, 1
 			})
 		}
-		if q.Ended == 0 && s.Left.End > 0 {
+		if q.Ended == 0 && s.Left.End > 0 && s.Ctl.Imported == 1 {
 			x.do(s, Step{Kind: podEnds, N: p}, func(t *State) { t.Left.End--; t.Pod[p].end() })
 		}
 	}
@@ -83,7 +83,7 @@ func (t *State) down(q *pod, box uint8) {
 // agentDies is kill -9: a call under way is not finished.
 func (t *State) agentDies(n uint8) {
 	d := &t.Node[n]
-	d.Started, d.Tried, d.Stopped, d.Starting, d.Reassert, d.Fenced = 0, 0, 0, 0, 0, 0
+	d.Started, d.Tried, d.Stopped, d.Starting, d.Halted, d.Fenced = 0, 0, 0, 0, 0, 0
 	for p := range t.Pod {
 		if t.Pod[p].Node == n+1 {
 			t.Pod[p].Adding = 0
@@ -112,8 +112,12 @@ func (x *explorer) machine(s *State, n uint8) {
 		if s.Left.Snap > 0 && d.HasSnap == 0 {
 			x.do(s, Step{Kind: snapshot, N: n}, func(t *State) { t.Left.Snap--; t.Node[n].Snap, t.Node[n].HasSnap = d.J, 1 })
 		}
-		if s.Left.RestoreLive > 0 && d.HasSnap == 1 {
-			x.do(s, Step{Kind: restoreLive, N: n}, func(t *State) { t.Left.RestoreLive--; t.agentDies(n); t.back(n) })
+		if d.HasSnap == 1 && (s.Left.RestoreLive > 0 && d.Snap.Epoch != d.J.Epoch && d.Snap.Raising != d.J.Epoch || s.Left.RestoreSame > 0) {
+			x.do(s, Step{Kind: restoreLive, N: n}, func(t *State) {
+				t.Left.RestoreLive, t.Left.RestoreSame = 0, 0
+				t.agentDies(n)
+				t.back(n)
+			})
 		}
 	} else {
 		x.do(s, Step{Kind: powerOn, N: n}, func(t *State) { t.Node[n].On = 1 })
@@ -133,15 +137,29 @@ func (x *explorer) machine(s *State, n uint8) {
 }
 
 // back puts the snapshot on the disk.
-func (t *State) back(n uint8) { t.Node[n].J, t.Node[n].Snap, t.Node[n].HasSnap = t.Node[n].Snap, journal{}, 0 }
+func (t *State) back(n uint8) {
+	t.Node[n].J, t.Node[n].Snap, t.Node[n].HasSnap = t.Node[n].Snap, journal{}, 0
+}
 
 // nodeObject is what people and kubelets do to a Node object. Nobody deletes that of a machine that runs Pods and cannot
 // be told to stop them: Kubernetes says so, and Limits shows what comes of it.
 func (x *explorer) nodeObject(s *State, n uint8) {
 	d := &s.Node[n]
 	gone := s.API.Node[n] == 0
-	if !gone && s.Left.NodeGone > 0 && (d.On != 1 || s.Left.DeleteLive > 0) {
+	if !gone && s.Left.NodeGone > 0 && (d.On == 0 || s.Left.DeleteLive > 0) {
 		x.do(s, Step{Kind: nodeDeleted, N: n}, func(t *State) { t.Left.NodeGone--; t.API.Node[n] = 0 })
+	}
+	if d.On == 0 && s.Left.Replace > 0 { // by a machine of the same name
+		x.do(s, Step{Kind: replaced, N: n}, func(t *State) {
+			t.Left.Replace--
+			t.Node[n] = node{On: 1, Machine: 2, J: blank()}
+			t.API.Node[n] = 2
+			for p := range t.Pod {
+				if t.Pod[p].Node == n+1 { // went with the old machine
+					t.Pod[p] = pod{Ended: 1}
+				}
+			}
+		})
 	}
 	if d.On == 1 && d.Cut == 0 && s.Left.NodeBack > 0 {
 		x.do(s, Step{Kind: nodeRemade, N: n}, func(t *State) { t.Left.NodeBack--; t.API.Node[n] = 2 })
@@ -153,8 +171,11 @@ func (x *explorer) nodeObject(s *State, n uint8) {
 
 // time passes: a short tick is a cooldown, and no call to the API lasts as long as a long one, half a block lease.
 func (x *explorer) time(s *State) {
-	x.do(s, Step{Kind: tick}, func(t *State) { t.cool() })
-	if !x.sc.Days || s.Net != [inFlight]message{} {
+	if !x.sc.Days {
+		x.do(s, Step{Kind: tick}, func(t *State) { t.cool() })
+		return
+	}
+	if s.Net != [inFlight]message{} {
 		return
 	}
 	for p := range s.Pod {
@@ -218,21 +239,41 @@ func (x *explorer) etcd(s *State) {
 		x.do(s, Step{Kind: etcdRestore}, func(t *State) {
 			t.API, t.Saved, t.HasSaved, t.Restored = t.Saved, api{}, 0, 1
 			t.Net = [inFlight]message{}
+			for n := range t.Node { // a backup is older than a renewal
+				t.Node[n].J.Seen = 1
+			}
 		})
 	}
 	for n := range uint8(nodes) {
-		if s.Node[n].J.Suspect == 1 && s.Node[n].On == 1 && s.checkable() {
+		if s.Node[n].J.Suspect == 1 && s.Node[n].On == 1 && x.checkable(s) {
 			x.do(s, Step{Kind: accept, N: n}, func(t *State) { t.Node[n].J.Suspect, t.Node[n].J.Seen = 0, 0 })
 		}
 	}
 }
 
-// checkable says whether a person can be sure: every node that runs has looked at the restored API.
-func (s *State) checkable() bool {
+// checkable says whether a person's check is clean: every node that runs has looked at the restored API, and what Pods have
+// is their node's.
+func (x *explorer) checkable(s *State) bool {
 	for n := range s.Node {
 		if d := &s.Node[n]; d.On == 1 && d.J.Seen == 1 && (d.J.Suspect == 0 || d.Started == 0) {
 			return false
 		}
 	}
+	for n := range s.Node {
+		for _, r := range s.Node[n].J.Rec {
+			if r.Addr != 0 && !x.theirs(s, uint8(n)+1, r.Addr-1) {
+				return false
+			}
+		}
+	}
 	return true
+}
+
+// theirs says whether the API has an address as an owner's.
+func (x *explorer) theirs(s *State, owner, a uint8) bool {
+	b := &s.API.Block[x.sc.around(a)]
+	if o := &s.API.Single[a]; o.There == 1 {
+		return o.Owner == owner && b.There == 1 && cededUID(b.Ceded[a]) == o.UID
+	}
+	return b.There == 1 && b.Owner == owner
 }
