@@ -52,6 +52,7 @@ type Cession struct {
 
 // Meta is what the journal knows of its node beside blocks and records.
 type Meta struct {
+	Node      string   // by name
 	Identity  string   // of the machine and its Node object, "" = never had one
 	Epoch     int64    // of the newest start that API and journal agree on
 	Raising   int64    // that was about to be written

@@ -44,6 +44,9 @@ type demand struct {
 
 // obtain claims what a need names. nil means that the acquisition is worth another try.
 func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
+	if err := k.goneBack(); err != nil {
+		return err
+	}
 	if k.Meta().Suspect != "" {
 		return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)
 	}
@@ -214,8 +217,35 @@ func (k *Keeper) claim(ctx context.Context, s Space, p netip.Prefix) (bool, erro
 		k.Poke() // settleClaims finds out
 		return false, fmt.Errorf("claim block %s: %w", p, err)
 	}
+	if err := k.goneBack(); err != nil { // who had the block before the backup may have it still
+		return false, errors.Join(err, k.letClaimGo(b, string(got.UID)))
+	}
 	k.count(func(s *KeeperStats) { s.Claims++ })
 	return true, k.owned(b, string(got.UID))
+}
+
+// goneBack notes that the API went back in time, if its answers told so.
+func (k *Keeper) goneBack() error {
+	if !k.api.back.Load() {
+		return nil
+	}
+	if err := k.suspect("a new object has an old version"); err != nil {
+		return err
+	}
+	k.api.back.Store(false)
+	k.api.seen.Store(0)
+	return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)
+}
+
+func (k *Keeper) letClaimGo(b Block, uid string) error {
+	return k.change(func(e *edit) error {
+		now, ok := e.block(b.Space, b.CIDR)
+		if !ok || now.State != Claiming {
+			return nil
+		}
+		now.State, now.UID = Releasing, uid
+		return e.set(now)
+	})
 }
 
 // claimOfOld looks whose a block is that was there already: an earlier try of this node may have made it.

@@ -109,7 +109,8 @@ func appendBlockGone(b []byte, id uint32, p netip.Prefix) []byte {
 }
 
 func appendMeta(b []byte, m Meta) []byte {
-	b = appendString(append(b, tagMeta), m.Identity)
+	b = appendString(append(b, tagMeta), m.Node)
+	b = appendString(b, m.Identity)
 	for _, n := range []int64{m.Epoch, m.Raising, m.Renewed, m.Renewing, m.LostSince} {
 		b = binary.AppendVarint(b, n)
 	}
@@ -217,7 +218,7 @@ func (d *decoder) block() (id uint32, x Block) {
 }
 
 func (d *decoder) meta() (m Meta) {
-	m.Identity = string(d.bytes())
+	m.Node, m.Identity = string(d.bytes()), string(d.bytes())
 	for _, n := range []*int64{&m.Epoch, &m.Raising, &m.Renewed, &m.Renewing, &m.LostSince} {
 		*n = d.varint()
 	}

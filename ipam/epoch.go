@@ -28,9 +28,9 @@ type verdict struct {
 }
 
 // judgeStart compares what journal and API say of the node. lease is nil if there is none.
-func judgeStart(m Meta, identity string, lease *coordinationv1.Lease) verdict {
+func judgeStart(m Meta, node, identity string, lease *coordinationv1.Lease) verdict {
 	v := verdict{raise: max(m.Epoch, m.Raising) + 1}
-	elsewhere := m.Identity != "" && machineOf(m.Identity) != machineOf(identity)
+	elsewhere := m.Identity != "" && (machineOf(m.Identity) != machineOf(identity) || m.Node != node)
 	v.reassert = m.Identity != "" && m.Identity != identity && !elsewhere
 	if lease == nil {
 		v.lost, v.suspect = elsewhere, m.Epoch > 0 && m.Identity == identity
@@ -119,7 +119,7 @@ func (k *Keeper) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := judgeStart(k.Meta(), identity, lease)
+	v := judgeStart(k.Meta(), k.o.Node, identity, lease)
 	if v.lost {
 		k.o.Log.Error("the address journal does not belong to what the API knows of this node: its blocks are frozen until every sandbox of now is gone")
 		if err := k.freezeAll(ctx); err != nil {
@@ -128,7 +128,7 @@ func (k *Keeper) start(ctx context.Context) error {
 	}
 	err = k.change(func(e *edit) error {
 		e.meta(func(m *Meta) {
-			m.Identity, m.Raising = identity, v.raise
+			m.Node, m.Identity, m.Raising = k.o.Node, identity, v.raise
 			if v.suspect && m.Suspect == "" {
 				m.Suspect = nonce()
 			}

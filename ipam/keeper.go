@@ -25,6 +25,7 @@ type KeeperOptions struct {
 	Service *Service
 	API     API
 	Node    string
+	Machine string // the first half of the identity, "" = not compared with the journal's before the API answers
 	// Sandboxes are what lives on this machine and may have addresses: the runtime's sandboxes, whatever their state, and
 	// named network namespaces. An error means that nobody knows.
 	Sandboxes func(context.Context) ([]string, error)
@@ -37,7 +38,9 @@ type KeeperOptions struct {
 	AskWait    time.Duration // for another node to cede an address
 	Idle       time.Duration // how long a block is unused before it goes back
 	Poll       time.Duration // 0 = BlockLease/72, as often as the lease is renewed
-	Log        *slog.Logger
+	// Sleep waits, or until ctx ends. nil = time.After; simulations bring their own.
+	Sleep func(ctx context.Context, d time.Duration) error
+	Log   *slog.Logger
 }
 
 func (o *KeeperOptions) defaults() {
@@ -60,6 +63,16 @@ func (o *KeeperOptions) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Sleep == nil {
+		o.Sleep = func(ctx context.Context, d time.Duration) error {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(d):
+				return nil
+			}
+		}
+	}
 }
 
 // Keeper owns a node's blocks in the cluster home: it claims what is needed, cedes what others ask for, gives back what is
@@ -69,7 +82,7 @@ type Keeper struct {
 	*Service
 
 	o   KeeperOptions
-	api API
+	api *versions
 
 	mu      sync.Mutex // guards what follows
 	started bool       // this life's epoch stands in the API
@@ -110,10 +123,13 @@ type KeeperStats struct {
 func NewKeeper(o KeeperOptions) *Keeper {
 	o.defaults()
 	k := &Keeper{
-		Service: o.Service, o: o, api: o.API, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{},
+		Service: o.Service, o: o, api: &versions{API: o.API}, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{},
 		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1),
 	}
-	k.until = k.o.Boottime() + leaseLeft(k.Meta(), k.now(), k.latest, k.o.BlockLease/2)
+	k.api.seen.Store(k.Meta().Version)
+	if m := k.Meta(); m.Node == o.Node && (o.Machine == "" || o.Machine == machineOf(m.Identity)) { // not a clone's
+		k.until = k.o.Boottime() + leaseLeft(m, k.now(), k.latest, k.o.BlockLease/2)
+	}
 	permit := k.mayGiveNow
 	k.permit.Store(&permit)
 	return k

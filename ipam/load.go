@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 )
 
@@ -57,14 +58,48 @@ func (s *Service) load(d disk) error {
 		}
 		return s.create(d)
 	}
+	// A process that was killed between a rename and the directory's sync leaves a name that is seen and not durable: what
+	// is appended behind it would go with it in a power cut.
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory of address journal: %w", err)
+	}
 	s.j = &journal{disk: d}
 	if err := s.loadSegments(d, gens); err != nil {
 		return errors.Join(err, s.closeFiles())
 	}
+	s.coolAnew()
+	if h := s.opts.HighWater; h != nil {
+		if had := h.Load(); had > s.j.seq {
+			return errors.Join(fmt.Errorf("%w: it was set back, from %d frames to %d", ErrCorrupt, had, s.j.seq), s.closeFiles())
+		}
+		h.Store(s.j.seq)
+	}
 	return nil
 }
 
+// coolAnew begins the cooldown again of addresses that were still cooling when the journal was written last: how long ago that
+// was only a clock tells that may have been set.
+func (s *Service) coolAnew() {
+	now := s.opts.Clock().UnixNano()
+	hot := s.latest - int64(s.opts.Cooldown)
+	for _, ss := range s.st.spaces {
+		var again []netip.Addr
+		ss.space.EachFreed(func(a netip.Addr, at int64) {
+			if at > hot && at < now {
+				again = append(again, a)
+			}
+		})
+		for _, a := range again {
+			s.st.tx.Cool(ss.space, a, now)
+		}
+	}
+	s.st.commit(now - int64(s.opts.Cooldown))
+}
+
 func (s *Service) create(d disk) error {
+	if h := s.opts.HighWater; h != nil && h.Load() > 0 {
+		return fmt.Errorf("%w: it is gone, and had %d frames", ErrCorrupt, h.Load())
+	}
 	first := append(make([]byte, headerLen), tagHead, formatVersion, 0, tagEnd)
 	seg, seq, err := writeSegment(d, 1, 1, s.opts.extendBy, [][]byte{first})
 	if err != nil {

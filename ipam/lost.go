@@ -27,6 +27,9 @@ func OpenAnyway(ctx context.Context, dir string, opts Options, sandboxes func(co
 			return nil, fmt.Errorf("set a damaged journal aside: %w", err)
 		}
 		marked = nil
+		if opts.HighWater != nil {
+			opts.HighWater.Store(0)
+		}
 		s, err = Open(dir, opts)
 	}
 	if err != nil || marked != nil {

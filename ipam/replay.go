@@ -94,7 +94,9 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 		}
 		s.st.remove(ri, r, at)
 	case tagCool:
-		ss, a, at := s.st.byID[uint32(d.uvarint())], d.addr(), min(d.varint(), now)
+		ss, a, told := s.st.byID[uint32(d.uvarint())], d.addr(), d.varint()
+		s.latest = max(s.latest, told)
+		at := min(told, now)
 		if ss == nil || d.bad || !ss.space.Geometry().CIDR.Contains(a) || !ss.space.Geometry().Claimed && !ss.space.Owns(a) {
 			return fmt.Errorf("%w: freed address of no space", ErrCorrupt)
 		}

@@ -36,6 +36,9 @@ func (s *Service) write(ready int64) error {
 		s.carry = 0 // look again: what this frame would have carried is still in the old segment
 		return err
 	}
+	if s.opts.HighWater != nil {
+		s.opts.HighWater.Store(s.j.seq)
+	}
 	s.st.commit(ready)
 	for _, m := range s.carried {
 		s.st.recs[m.ri].off, s.st.recs[m.ri].gen = m.off, uint32(s.j.cur.gen)
@@ -89,6 +92,9 @@ func (s *Service) tidy(ready int64) {
 		s.rotateAt = s.j.cur.end + s.j.cur.end/4
 		s.opts.Log.Warn("journal grows on", "error", err)
 		return
+	}
+	if s.opts.HighWater != nil {
+		s.opts.HighWater.Store(s.j.seq)
 	}
 	s.carry, s.whole = 0, false
 }

@@ -23,11 +23,20 @@ type Options struct {
 	// Clock is the time; it must not go backwards while the Service is open. nil = the time of day at Open, running on
 	// with the monotonic clock.
 	Clock func() time.Time
+	// HighWater remembers, as long as the machine is on, how far the journal has come: one that is behind was set back, and
+	// is damaged. nil = nothing is remembered.
+	HighWater HighWater
 	// Log is told about what needs no answer, such as a file that could not be removed. nil = slog.Default().
 	Log *slog.Logger
 
 	segmentMin int64 // tests: size below which a segment is never replaced
 	extendBy   int64 // tests: see extendBy
+}
+
+// HighWater is a number that outlives the process and not the boot. Store is called after each transaction.
+type HighWater interface {
+	Load() uint64
+	Store(frames uint64)
 }
 
 func (o Options) logger() *slog.Logger {

@@ -120,10 +120,8 @@ func (k *Keeper) await(ctx context.Context, b Block, uid, block, owner string) e
 		if single, err := k.api.Block(ctx, nameOf(b)); err == nil && single.Status.Answer == v1alpha1.AnswerRefused {
 			return fmt.Errorf("address %s: %s refuses: %s: %w", b.CIDR.Addr(), whose, single.Status.Reason, ErrOwner)
 		}
-		select {
-		case <-ctx.Done():
+		if k.o.Sleep(ctx, pause) != nil {
 			return fmt.Errorf("address %s: %s, which has the block around it, did not answer within %s: %w", b.CIDR.Addr(), whose, k.o.AskWait, ErrOwner)
-		case <-time.After(pause):
 		}
 	}
 }
@@ -154,11 +152,9 @@ func (k *Keeper) obtainSticky(ctx context.Context, need *NeedError, root rootSee
 		case o.Spec.Owner == "":
 			return k.takeParked(ctx, o)
 		}
-		select {
-		case <-wait.Done():
+		if k.o.Sleep(wait, pause) != nil {
 			return fmt.Errorf("address %s is kept for Pod %d of StatefulSet %s/%s, and node %s still has it: %w",
 				o.Spec.CIDR, need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, o.Spec.Owner, errors.Join(ErrOwner, ctx.Err()))
-		case <-time.After(pause):
 		}
 	}
 }

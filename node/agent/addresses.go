@@ -38,7 +38,13 @@ type addresses struct {
 func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresses, error) {
 	a := &addresses{wake: make(chan struct{}, 1), log: log, sandboxes: living(s)}
 	var err error
-	if a.journal, err = ipam.OpenAnyway(ctx, filepath.Join(s.StateDir, JournalDir), ipam.Options{Log: log}, a.sandboxes); err != nil {
+	options := ipam.Options{Log: log}
+	if mark, merr := openHighWater(filepath.Join(filepath.Dir(s.Socket), "ipam.frames")); merr != nil {
+		log.Warn("a journal that is set back while the machine is on would not be noticed", "reason", merr)
+	} else {
+		options.HighWater = mark
+	}
+	if a.journal, err = ipam.OpenAnyway(ctx, filepath.Join(s.StateDir, JournalDir), options, a.sandboxes); err != nil {
 		return nil, err
 	}
 	if s.API == nil {
@@ -51,7 +57,7 @@ func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresse
 	if err != nil {
 		return nil, errors.Join(err, a.journal.Close())
 	}
-	a.keeper = ipam.NewKeeper(ipam.KeeperOptions{Service: a.journal, API: a.client, Node: s.Node, Sandboxes: a.sandboxes, Wake: a.wake, Boottime: boottime, Log: log})
+	a.keeper = ipam.NewKeeper(ipam.KeeperOptions{Service: a.journal, API: a.client, Node: s.Node, Machine: machine, Sandboxes: a.sandboxes, Wake: a.wake, Boottime: boottime, Log: log})
 	return a, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"danm.io/danm/reconcile/blocks"
 	"danm.io/danm/reconcile/controller"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
@@ -50,7 +51,7 @@ func newSite(t *testing.T) *site {
 	for _, n := range []string{"n1", "n2"} {
 		s.must(client.IgnoreAlreadyExists(c.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n}})))
 	}
-	m, err := controller.New(api.Config(bed.AdminToken), controller.Options{Namespace: "danm-system", CacheDir: t.TempDir(), MetricsAddr: "0", HealthAddr: "0"})
+	m, err := controller.New(api.Config(bed.AdminToken), controller.Options{Namespace: "danm-system", CacheDir: t.TempDir(), MetricsAddr: "0", HealthAddr: "0", Addresses: blocks.Options{Linger: 100 * time.Millisecond, Look: time.Second}})
 	s.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -160,7 +160,7 @@ func (r *Reconciler) tellNode(ctx context.Context, p *v1alpha1.NodePlan, want *v
 }
 
 func needed(objects []listed) bool {
-	return slices.ContainsFunc(objects, func(o listed) bool { return o.bundle == "" })
+	return slices.ContainsFunc(objects, func(o listed) bool { return o.bundle == "" && !o.leaving() })
 }
 
 // invite makes an empty plan for each node that has none.

@@ -24,6 +24,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"danm.io/danm/reconcile/blocks"
 	"danm.io/danm/reconcile/controller"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
@@ -92,7 +93,7 @@ func (s *site) run(config *rest.Config, change func(*controller.Options)) (stop 
 	if os.Getenv("DANM_TEST_LOG") != "" {
 		level = slog.LevelInfo
 	}
-	o := controller.Options{Namespace: namespace, CacheDir: s.t.TempDir(), MetricsAddr: "0", HealthAddr: "0", Patience: 3 * time.Second,
+	o := controller.Options{Namespace: namespace, CacheDir: s.t.TempDir(), MetricsAddr: "0", HealthAddr: "0", Patience: 3 * time.Second, Addresses: blocks.Options{Linger: 100 * time.Millisecond, Look: time.Second},
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))}
 	change(&o)
 	m, err := controller.New(config, o)
@@ -118,6 +119,7 @@ func (s *site) sweep() {
 		_ = s.c.Update(ctx, b)
 		_ = s.c.Delete(ctx, b)
 	}
+	bed.ReleaseNetworks(s.t)
 	for _, o := range []client.Object{&v1alpha1.NodePlan{}, &v1alpha1.PlanSegment{}, &v1alpha1.FabricPeers{}, &danmv1.ClusterNetwork{}, &danmv1.TenantConfig{}, &corev1.Node{}} {
 		_ = s.c.DeleteAllOf(ctx, o)
 	}

@@ -1,12 +1,18 @@
 package cluster
 
 import (
+	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/test/cluster/bed"
 )
 
@@ -80,6 +86,13 @@ func newRig(t *testing.T) *rig {
 		_, _ = api.Kubectl(nil, "delete", "-n", "rig", "--force", "pod,danmep", "--all")
 		_, _ = api.Kubectl(nil, "delete", "clusternetwork,lease", "-n", "danm-system", "made-by-test", "danm-node-n1", "danm-node-n2", "--ignore-not-found")
 	})
+	for _, text := range []string{
+		ipblock("10.0.1.0/26", "Block", "n2", ""), ipblock("10.0.1.64/26", "Block", "", ""), ipblock("10.0.0.9/32", "Single", "n2", ", asked: n1"), ipblock("10.0.1.8/32", "Single", "n2", ""),
+		ipblock("10.0.1.7/32", "Single", "", ", reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 0, ifName: eth1}"),
+	} {
+		r.admin("apply", "--server-side", "--force-conflicts", "-f", r.file(text))
+	}
+	t.Cleanup(func() { _, _ = api.Kubectl(nil, "delete", "ipblock", "--all") })
 	r.onN1 = r.admin("create", "token", "-n", "danm-system", "danm-node", "--bound-object-kind", "Node", "--bound-object-name", "n1")
 	r.nowhere = r.admin("create", "token", "-n", "danm-system", "danm-node")
 	r.controller = r.admin("create", "token", "-n", "danm-system", "danm-controller")
@@ -123,7 +136,7 @@ func (r *rig) try(list []attempt) {
 	r.t.Helper()
 	allowed := 0
 	for _, a := range list {
-		out, err := r.api.KubectlAs(a.token, a.args...)
+		out, err := r.api.KubectlAs(a.token, r.current(a.args)...)
 		switch {
 		case a.refused == may && err != nil:
 			r.t.Errorf("%s: refused: %s", a.name, out)
@@ -136,12 +149,50 @@ func (r *rig) try(list []attempt) {
 	r.t.Logf("%d attempts, %d may", len(list), allowed)
 }
 
+// current puts the version that an object has now into what replaces it.
+func (r *rig) current(args []string) []string {
+	last := len(args) - 1
+	if !strings.Contains(args[last], "VERSION") {
+		return args
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(args[2], "/apis/danm.io/v1alpha1/ipblocks/"), "/")
+	version := r.admin("get", "ipblock", name, "-o", "jsonpath={.metadata.resourceVersion}")
+	var v any
+	if err := yaml.Unmarshal([]byte(strings.Replace(args[last], "VERSION", version, 1)), &v); err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return append(slices.Clone(args[:last]), r.file(string(text)))
+}
+
 func podStatus(pod, patch string) []string {
 	return []string{"patch", "pod", pod, "-n", "rig", "--subresource=status", "--type=merge", "-p", patch}
 }
 
 func endpoint(name, host string) string {
 	return "apiVersion: danm.io/v1\nkind: DanmEp\nmetadata: {name: " + name + ", namespace: rig}\nspec: {Host: " + host + ", Pod: p}\n"
+}
+
+// blockName is what an IPBlock of the tests' space is called, for a range of IPv4.
+func blockName(cidr string) string {
+	return v1alpha1.IPSpace{Domain: "d", ID: 1, CIDR: "10.0.0.0/16"}.BlockName(netip.MustParsePrefix(cidr))
+}
+
+func ipblock(cidr, role, owner, more string) string {
+	if owner != "" {
+		more = ", owner: " + owner + more
+	}
+	return "apiVersion: danm.io/v1alpha1\nkind: IPBlock\nmetadata: {name: " + blockName(cidr) + "}\nspec: {role: " + role + ", cidr: " + cidr + ", space: {domain: d, id: 1, cidr: 10.0.0.0/16}" + more + "}\nstatus: {answer: Ceded}\n"
+}
+
+// rewrite replaces an IPBlock, or its status, as it stands.
+func (r *rig) rewrite(cidr, role, owner, more, part string) []string {
+	text := strings.Replace(ipblock(cidr, role, owner, more), "metadata: {", "metadata: {resourceVersion: \"VERSION\", ", 1)
+	name := blockName(cidr)
+	return []string{"replace", "--raw", "/apis/danm.io/v1alpha1/ipblocks/" + name + part, "-f", text}
 }
 
 func lease(namespace, name string) string {
@@ -197,6 +248,26 @@ func TestClusterDeploy(t *testing.T) {
 		{"a node takes the controller's lease", r.onN1, create(lease("danm-system", "danm-controller")), byPolicy},
 		{"a node takes a lease elsewhere", r.onN1, create(lease("rig", "danm-node-n1")), byRBAC},
 		{"a node deletes its lease", r.onN1, []string{"delete", "lease", "danm-node-n1", "-n", "danm-system"}, byRBAC},
+
+		{"a node claims a block", r.onN1, create(ipblock("10.0.0.0/26", "Block", "n1", "")), may},
+		{"a node claims a block for another", r.onN1, create(ipblock("10.0.0.64/26", "Block", "n2", "")), byPolicy},
+		{"a node makes a root", r.onN1, create(ipblock("10.0.0.0/24", "Root", "n1", "")), byPolicy},
+		{"a node makes an orphan", r.onN1, create(ipblock("10.0.0.64/26", "Block", "", "")), byPolicy},
+		{"a token of no node claims a block", r.nowhere, create(ipblock("10.0.0.64/26", "Block", "n1", "")), byPolicy},
+		{"a node changes its block", r.onN1, r.rewrite("10.0.0.0/26", "Block", "n1", ", epoch: 2", ""), may},
+		{"a node gives its block to another", r.onN1, r.rewrite("10.0.0.0/26", "Block", "n2", "", ""), byPolicy},
+		{"a node changes another's block", r.onN1, r.rewrite("10.0.1.0/26", "Block", "n2", ", epoch: 2", ""), byPolicy},
+		{"a node takes another's block", r.onN1, r.rewrite("10.0.1.0/26", "Block", "n1", "", ""), byPolicy},
+		{"a node deletes another's block", r.onN1, []string{"delete", "ipblock", blockName("10.0.1.0/26"), "--wait=false"}, byPolicy},
+		{"a node takes a reservation and changes it", r.onN1, r.rewrite("10.0.1.7/32", "Single", "n1", ", reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 1, ifName: eth1}", ""), byPolicy},
+		{"a node takes a reservation", r.onN1, r.rewrite("10.0.1.7/32", "Single", "n1", ", identity: i, reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 0, ifName: eth1}", ""), may},
+		{"a node takes an orphan", r.onN1, r.rewrite("10.0.1.64/26", "Block", "n1", "", ""), byPolicy},
+		{"a node answers who asked it", r.onN1, r.rewrite("10.0.0.9/32", "Single", "n2", ", asked: n1", "/status"), may},
+		{"a node answers who asked another", r.onN1, r.rewrite("10.0.1.8/32", "Single", "n2", "", "/status"), byPolicy},
+		{"a node deletes all blocks at once", r.onN1, []string{"delete", "--raw", "/apis/danm.io/v1alpha1/ipblocks"}, byRBAC},
+		{"a node deletes its block", r.onN1, []string{"delete", "ipblock", blockName("10.0.0.0/26"), "--wait=false"}, may},
+		{"a node reads its Node", r.onN1, []string{"get", "node", "n1"}, may},
+		{"a node lists Nodes", r.onN1, []string{"get", "nodes"}, byRBAC},
 
 		{"a node writes network-status of its Pod", r.onN1, podStatus("pod-n1", annotate(networkStatus, `"[]"`)), may},
 		{"a node changes network-status of its Pod", r.onN1, podStatus("pod-n1", annotate(networkStatus, `"[{}]"`)), may},
@@ -267,6 +338,15 @@ func TestClusterControllerRights(t *testing.T) {
 		{"reads bundles", r.controller, []string{"get", "networkbundles"}, may},
 		{"makes networks", r.controller, create("apiVersion: danm.io/v1\nkind: ClusterNetwork\nmetadata: {name: made-by-test}\nspec: {NetworkID: a}\n"), may},
 		{"reads a Secret by name", r.controller, []string{"get", "secret", "none", "-n", "danm-system", "--ignore-not-found"}, may},
+		{"makes IPBlocks", r.controller, create(ipblock("10.0.2.0/26", "Block", "", "")), may},
+		{"answers", r.controller, r.rewrite("10.0.1.8/32", "Single", "n2", "", "/status"), may},
+		{"changes an IPBlock", r.controller, r.rewrite("10.0.2.0/26", "Block", "", ", epoch: 1", ""), may},
+		{"deletes an IPBlock", r.controller, []string{"delete", "ipblock", blockName("10.0.2.0/26")}, may},
+		{"lists Pods", r.controller, []string{"get", "pods", "-A"}, may},
+		{"lists StatefulSets", r.controller, []string{"get", "statefulsets", "-A"}, may},
+		{"lists endpoints", r.controller, []string{"get", "danmeps", "-A"}, may},
+		{"reads leases of nodes", r.controller, []string{"get", "leases", "-n", "danm-system"}, may},
+		{"reads a Pod", r.controller, []string{"get", "pod", "pod-n1", "-n", "rig"}, byRBAC},
 		{"lists Secrets", r.controller, []string{"get", "secrets", "-n", "danm-system"}, byRBAC},
 		{"reads Secrets elsewhere", r.controller, []string{"get", "secret", "x", "-n", "default"}, byRBAC},
 		{"reads ConfigMaps elsewhere", r.controller, []string{"get", "configmaps", "-n", "default"}, byRBAC},

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
+	"danm.io/danm/reconcile/blocks"
 	"danm.io/danm/reconcile/cli"
 	"danm.io/danm/reconcile/controller"
 	"danm.io/danm/test/cluster/bed"
@@ -28,7 +29,7 @@ func withController(t *testing.T) *bed.API {
 	r.admin("apply", "--server-side", "--force-conflicts", "-k", filepath.Join(bed.Root(), "deploy", "overlays", "lightweight"))
 	token := r.admin("create", "token", "-n", "danm-system", "danm-controller")
 	m, err := controller.New(api.Config(token), controller.Options{Namespace: "danm-system", CacheDir: t.TempDir(), MetricsAddr: "0", HealthAddr: "0", LeaderElection: true,
-		Patience: 3 * time.Second, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
+		Patience: 3 * time.Second, Addresses: blocks.Options{Linger: 100 * time.Millisecond, Look: time.Second}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +41,7 @@ func withController(t *testing.T) *bed.API {
 		cancel()
 		<-done
 		_, _ = api.Kubectl(nil, "delete", "configmap", "-n", "danm-system", "-l", "danm.io/source")
+		bed.ReleaseNetworks(t)
 		_, _ = api.Kubectl(nil, "delete", "clusternetwork", "--all")
 	})
 	return api

@@ -125,6 +125,27 @@ func TestSimulatorFinds(t *testing.T) {
 	}
 }
 
+// faulty is a local home to which everything is done that it does not notice.
+type faulty struct{ Local }
+
+func (faulty) Faults() Faults { return Faults{API: true, Sticky: true} }
+
+// TestEveryFault: what is done to a home with an API is really done.
+func TestEveryFault(t *testing.T) {
+	cfg := local(3, seed(t, 9))
+	cfg.Home = faulty{cfg.Home.(Local)}
+	cfg.Spaces[0].Net.Sticky = true
+	r := Run(t, cfg, Plan(cfg, 8000))
+	if len(r.Violations) > 0 {
+		t.Error(r.Violations[0])
+	}
+	for k, w := range weights(cfg.Home.Faults()) {
+		if w > 3 && r.Stats["op "+Kind(k).String()] == 0 {
+			t.Errorf("%s was not done", Kind(k))
+		}
+	}
+}
+
 // TestShrink: few of many operations remain, and they still fail.
 func TestShrink(t *testing.T) {
 	cfg := local(3, 1)

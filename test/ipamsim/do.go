@@ -11,8 +11,8 @@ import (
 
 // do does one operation. What takes long goes on while others are done.
 func (s *Sim) do(o Op) {
-	s.note("op "+o.Kind.String(), "")
 	m := s.machines[int(o.A)%len(s.machines)]
+	s.note("op "+o.Kind.String(), m.Name)
 	long := time.Duration(o.B) * time.Second / (1 << 24) // up to 256 s
 	switch o.Kind {
 	case Churn:
@@ -60,6 +60,8 @@ func (s *Sim) do(o Op) {
 		s.mu.Lock()
 		m.images = append(m.images[max(0, len(m.images)-2):], m.Disk.Image())
 		s.mu.Unlock()
+	case Move:
+		s.move(o, m)
 	default:
 		s.clusterOp(o, m, long)
 	}
@@ -164,7 +166,32 @@ func (s *Sim) churn(o Op) {
 		m = s.machines[(m.Index+1)%len(s.machines)]
 	}
 	wants, static := s.wants(o, sp)
-	s.newPod(o.N, m, sp, wants, static)
+	s.newPod(o.N, m, sp, podOptions{wants: wants, static: static})
+}
+
+// move has the Pod of some ordinal of some StatefulSet start on a machine. Its predecessor goes, and is waited for, unless
+// somebody deleted it by force: then both may run for a while.
+func (s *Sim) move(o Op, m *Machine) {
+	set, ordinal := int(o.B%4), int(o.C%3)
+	var sp *spaceOf
+	for i := range s.spaces {
+		if x := s.spaces[(set+i)%len(s.spaces)]; x.Net.Sticky {
+			sp = x
+			break
+		}
+	}
+	if sp == nil {
+		return
+	}
+	at := [2]int{set, ordinal}
+	opts := podOptions{wants: dynamicWants(sp), set: fmt.Sprint("set-", set), ordinal: int32(ordinal)}
+	if old := s.ordinals[at]; old != nil {
+		old.remove(o.C%2 == 0)
+		if o.C>>4%4 != 0 {
+			opts.after = old
+		}
+	}
+	s.ordinals[at] = s.newPod(o.N, m, sp, opts)
 }
 
 // crowded says that a node has as many Pods on the space as it can give addresses to, or nearly.

@@ -76,6 +76,9 @@ type Env struct {
 	Wall      func() time.Time
 	Boottime  func() time.Duration
 	Log       *slog.Logger
+	HighWater ipam.HighWater // of this boot
+	// Doubtful says that the disk was set back: what docs/ipam.md says it takes to notice that, the API, is then at hand.
+	Doubtful bool
 }
 
 // Address is one that a kernel gets.

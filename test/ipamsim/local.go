@@ -34,7 +34,7 @@ func (l Local) Start(ctx context.Context, e Env) (Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &localNode{home: l, env: e, s: s}
+	n := &localNode{home: l, env: e, s: s, give: s}
 	return n, n.clean(ctx)
 }
 
@@ -53,7 +53,16 @@ type localNode struct {
 	home  Local
 	env   Env
 	s     *ipam.Service
+	give  giver
 	locks keyed
+
+	claimed bool // the node has what it claimed, and no slot
+}
+
+// giver is the Service, or a Keeper around it.
+type giver interface {
+	Acquire(ctx context.Context, in ipam.Intent) ([]ipam.Grant, error)
+	Release(ctx context.Context, sandbox string) error
 }
 
 func (n *localNode) clean(ctx context.Context) error {
@@ -66,7 +75,7 @@ func (n *localNode) clean(ctx context.Context) error {
 		if slices.Contains(listed, r.Sandbox) {
 			continue
 		}
-		if err := n.s.Release(ctx, r.Sandbox); err != nil {
+		if err := n.give.Release(ctx, r.Sandbox); err != nil {
 			return err
 		}
 	}
@@ -86,9 +95,9 @@ func (n *localNode) Add(ctx context.Context, p PodSpec) ([][]netip.Prefix, error
 	if _, err := n.s.Lookup(p.Sandbox); err == nil {
 		return nil, errAttached
 	}
-	grants, err := n.s.Acquire(ctx, ipam.Intent{
+	grants, err := n.give.Acquire(ctx, ipam.Intent{
 		Sandbox: p.Sandbox, PodUID: p.UID, Namespace: p.Namespace, Pod: p.Pod, Wants: p.Wants,
-		Slot: n.env.Index, Slots: n.home.Slots,
+		Slot: n.env.Index, Slots: n.home.Slots, Claimed: n.claimed,
 		Record: func(g []ipam.Grant) ([]byte, error) { return []byte(fmt.Sprint(g)), nil },
 		Evict:  func(ctx context.Context, old ipam.Record) error { return n.env.Kernel.Down(ctx, old.Sandbox) },
 	})
@@ -113,7 +122,7 @@ func (n *localNode) takeDown(ctx context.Context, sandbox string) error {
 	if err := n.env.Kernel.Down(ctx, sandbox); err != nil {
 		return err
 	}
-	return n.s.Release(ctx, sandbox)
+	return n.give.Release(ctx, sandbox)
 }
 
 func (n *localNode) Del(ctx context.Context, sandbox string) error {

@@ -34,12 +34,13 @@ const (
 	DeleteNode                // the machine is off, and its Node deleted; both come back
 	Clone                     // a machine becomes a copy of another
 	Step                      // the wall clock is set
+	Move                      // a Pod of a StatefulSet starts on another node, perhaps before the old one is gone
 	kindsEnd
 )
 
 var kindNames = [...]string{"churn", "restart", "late DEL", "kill", "kill while writing", "disk error", "freeze", "power cut", "disk full", "audit", "image",
 	"old disk", "new disk", "lose journal", "cut API", "cut all", "freeze API", "etcd backup", "etcd restore", "controller off", "delete node",
-	"clone", "clock step"}
+	"clone", "clock step", "move"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -67,6 +68,9 @@ func weights(f Faults) [kindsEnd]int {
 	}
 	if f.OtherMachine {
 		w[DeleteNode], w[Clone] = 8, 3
+	}
+	if f.Sticky {
+		w[Move] = 300
 	}
 	if f.ClockSteps {
 		w[Step] = 20

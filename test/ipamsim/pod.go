@@ -33,6 +33,8 @@ type pod struct {
 	static bool
 	rng    *rand.Rand
 	made   int // sandboxes
+	after  *pod
+	gone   chan struct{} // closed when it is
 
 	// Guarded by Sim.mu.
 	deleted, restart, running bool
@@ -41,11 +43,21 @@ type pod struct {
 	lastErr                   error
 }
 
+// podOptions say what kind of Pod it is.
+type podOptions struct {
+	wants   []ipam.Want
+	static  bool   // an address is asked for: if it is not to be had, the Pod goes
+	set     string // StatefulSet
+	ordinal int32
+	after   *pod // it starts when this one is gone
+}
+
 // newPod makes a Pod and lets it run.
-func (s *Sim) newPod(number int, m *Machine, sp *spaceOf, wants []ipam.Want, static bool) *pod {
+func (s *Sim) newPod(number int, m *Machine, sp *spaceOf, o podOptions) *pod {
 	uid := fmt.Sprint("uid-", number)
-	p := &pod{s: s, m: m, number: number, space: sp, static: static, rng: rand.New(rand.NewPCG(s.cfg.Seed, s.coin(uid, 1))),
-		spec: PodSpec{UID: uid, Namespace: "acme", Pod: fmt.Sprint("pod-", number), Wants: wants}, kick: make(chan struct{})}
+	p := &pod{s: s, m: m, number: number, space: sp, static: o.static, after: o.after, gone: make(chan struct{}), rng: rand.New(rand.NewPCG(s.cfg.Seed, s.coin(uid, 1))),
+		spec: PodSpec{UID: uid, Namespace: "acme", Pod: fmt.Sprint("pod-", number), Wants: o.wants,
+			StatefulSet: o.set, Ordinal: o.ordinal}, kick: make(chan struct{})}
 	s.mu.Lock()
 	s.pods[number] = p
 	sp.pods = append(sp.pods, p)
@@ -80,6 +92,11 @@ func (p *pod) remove(cancelAdd bool) {
 // live is the kubelet's work for one Pod: sandboxes are made until one is attached, and made again when it dies.
 func (p *pod) live() {
 	s := p.s
+	defer close(p.gone)
+	if p.after != nil {
+		<-p.after.gone
+		p.after = nil // or it would remember all that were before
+	}
 	backoff := time.Second
 	for fails := 0; ; {
 		boot, ok := p.awaitMachine()

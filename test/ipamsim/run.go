@@ -140,7 +140,7 @@ func (s *Sim) fill() {
 		}
 		for n, m := range s.fillNodes(sp, i) {
 			number++
-			all = append(all, s.newPod(number, m, sp, dynamicWants(sp), false))
+			all = append(all, s.newPod(number, m, sp, podOptions{wants: dynamicWants(sp)}))
 			if n%8 == 0 {
 				_ = s.clock.sleep(s.ctx, time.Millisecond)
 			}

@@ -54,6 +54,7 @@ type Sim struct {
 	startErrors map[string]int
 	calls       int // ADDs, DELs and faults
 	settling    bool
+	ordinals    map[[2]int]*pod // the newest Pods of StatefulSets; of the operations alone
 	backup      *world.Snapshot
 	controller  context.CancelFunc // nil: it is away
 	controllers int
@@ -87,7 +88,7 @@ type Result struct {
 
 // newSim makes a run; it must be called in a bubble.
 func newSim(cfg Config) *Sim {
-	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, stats: map[string]int{}, startErrors: map[string]int{}}
+	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, ordinals: map[[2]int]*pod{}, stats: map[string]int{}, startErrors: map[string]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.world = world.New(time.Now)
 	for i := range cfg.Nodes {
@@ -176,7 +177,7 @@ func mix(x uint64) uint64 {
 }
 
 // uncounted are what calls and faults come from, or what does nothing to a node.
-var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true}
+var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true, "agent up": true, "machine on": true}
 
 // note counts what happened, and tells Config.Trace.
 func (s *Sim) note(what, detail string) {
@@ -248,7 +249,7 @@ func (s *Sim) books() history.Books {
 		}
 		list, err := p.stack.Entries()
 		if err != nil {
-			s.note("journal unreadable: "+errText(err), m.Name)
+			s.note("journal unreadable", m.Name)
 		}
 		b.Entries = append(b.Entries, list...)
 	}
@@ -294,6 +295,9 @@ func (s *Sim) audit(m *Machine) {
 	defer s.mu.Unlock()
 	var live []history.Holder
 	for _, id := range slices.Sorted(maps.Keys(m.sandboxes)) {
+		if m.sandboxes[id].strange {
+			continue
+		}
 		live = append(live, history.Holder{Node: m.Name, Sandbox: id, Pod: m.sandboxes[id].pod})
 	}
 	s.check.Recorded(time.Now(), m.Name, live, list)

@@ -49,6 +49,20 @@ func Shared(t *testing.T) *API {
 	return shared.api
 }
 
+// ReleaseNetworks takes the finalizers off all networks of the shared API server, once the controllers that would have ended.
+func ReleaseNetworks(t *testing.T) {
+	for _, kind := range []string{"danmnets", "tenantnetworks", "clusternetworks"} {
+		out, err := Shared(t).Kubectl(nil, "get", kind, "-A", "-o", `jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}`)
+		if err != nil {
+			continue
+		}
+		for _, line := range strings.Fields(string(out)) {
+			namespace, name, _ := strings.Cut(line, "/")
+			_, _ = Shared(t).Kubectl(nil, "patch", kind, name, "-n", namespace, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+		}
+	}
+}
+
 // Root is the project's directory.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)

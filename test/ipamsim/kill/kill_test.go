@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -79,11 +80,19 @@ func TestProcesses(t *testing.T) {
 	}
 	storm(t, r, duration(t))
 	time.Sleep(cooldown + 100*time.Millisecond)
+	if r.isBroken() {
+		t.Fatalf("a node does not start any more; found so far: %v", r.check.Violations())
+	}
 	quiet(t, r)
 	fill(t, r)
 	quiet(t, r)
 	for _, what := range slices.Sorted(maps.Keys(r.stats)) {
 		t.Logf("%7d %s", r.stats[what], what)
+	}
+	for what := range r.stats {
+		if strings.HasPrefix(what, "del given up") {
+			t.Error(what)
+		}
 	}
 	t.Logf("%7d addresses set, %d kills", r.check.Sets(), r.stats["kill"])
 	for _, v := range r.check.Violations() {
@@ -105,7 +114,11 @@ func storm(t *testing.T, r *run, d time.Duration) {
 			rng := rand.New(rand.NewPCG(uint64(w), 5))
 			for ctx.Err() == nil {
 				n, net := r.nodes[rng.IntN(nodes)], networks[rng.IntN(len(networks))]
-				r.pod(ctx, rng, n, fmt.Sprint("uid-", pods.Add(1)), wants(net), time.Duration(rng.IntN(30))*time.Millisecond)
+				w := wants(net)
+				if rng.IntN(8) == 0 { // of another node, or taken: then it is refused and the Pod goes
+					w[0].IP = model.AddressRequest{Mode: model.AddressStatic, Addr: netip.AddrFrom4([4]byte{10, byte(net.VLAN), 0, byte(1 + rng.IntN(30))})}
+				}
+				r.pod(ctx, rng, n, fmt.Sprint("uid-", pods.Add(1)), w, time.Duration(rng.IntN(30))*time.Millisecond)
 			}
 		})
 	}
@@ -116,6 +129,8 @@ func storm(t *testing.T, r *run, d time.Duration) {
 				sleep(ctx, time.Duration(50+rng.IntN(600))*time.Millisecond)
 				if err := n.kill(); err != nil {
 					t.Error(err)
+					cancel()
+					return
 				}
 				r.count("kill")
 				if err := n.start(); err != nil {

@@ -16,10 +16,14 @@ import (
 	"time"
 
 	"danm.io/danm/ipam"
+	"danm.io/danm/spec/model"
 	"danm.io/danm/test/ipamsim"
 	"danm.io/danm/test/ipamsim/history"
 	"danm.io/danm/test/ipamsim/world"
 )
+
+// patience is how long a DEL is repeated: longer than any restart takes on a busy machine.
+const patience = 30 * time.Second
 
 // run is one parent with its nodes.
 type run struct {
@@ -27,6 +31,8 @@ type run struct {
 	boot   time.Time
 	world  *world.World
 	server *http.Server
+	broken chan struct{} // closed when a process ended by itself: nothing gets better by waiting
+	once   sync.Once
 
 	mu    sync.Mutex
 	check *history.Checker
@@ -48,7 +54,7 @@ type node struct {
 }
 
 func newRun(dir string, nodes int) (*run, error) {
-	r := &run{dir: dir, boot: time.Now(), world: world.New(time.Now), check: history.New(), stats: map[string]int{}}
+	r := &run{dir: dir, boot: time.Now(), world: world.New(time.Now), broken: make(chan struct{}), check: history.New(), stats: map[string]int{}}
 	for i := range nodes {
 		name := fmt.Sprint("n", i)
 		r.nodes = append(r.nodes, &node{r: r, name: name, index: i, http: unixClient(filepath.Join(dir, name)), sandboxes: map[string]string{}})
@@ -126,6 +132,7 @@ func (n *node) kill() error {
 	_ = n.stdin.Close()
 	n.http.CloseIdleConnections()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() >= 0 {
+		n.r.once.Do(func() { close(n.r.broken) })
 		return fmt.Errorf("node %s ended by itself: %w", n.name, err)
 	}
 	return nil
@@ -142,6 +149,15 @@ func (n *node) call(ctx context.Context, c nodeCall) (nodeAnswer, error) {
 		return out, errors.New(out.Error)
 	}
 	return out, nil
+}
+
+func (r *run) isBroken() bool {
+	select {
+	case <-r.broken:
+		return true
+	default:
+		return false
+	}
 }
 
 func (r *run) count(what string) {
@@ -172,7 +188,7 @@ func (r *run) pod(ctx context.Context, rng *rand.Rand, n *node, uid string, want
 			r.count("add failed")
 		}
 		old = append(old, id)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || wants[0].IP.Mode == model.AddressStatic && made >= 3 {
 			break
 		}
 		if rng.IntN(2) == 0 { // the runtime cleans up first
@@ -191,12 +207,16 @@ func (r *run) pod(ctx context.Context, rng *rand.Rand, n *node, uid string, want
 
 // del repeats DEL until it succeeds; then the namespace goes.
 func (r *run) del(n *node, id string) {
-	for {
+	for end := time.Now().Add(patience); ; {
 		_, err := n.call(context.Background(), nodeCall{Del: id})
 		if err == nil {
 			break
 		}
 		r.count("del failed")
+		if time.Now().After(end) || r.isBroken() {
+			r.count("del given up: " + err.Error())
+			return
+		}
 		time.Sleep(30 * time.Millisecond)
 	}
 	r.mu.Lock()
