@@ -75,6 +75,7 @@ var table = []row{
 	{Name: "attach", Room: "cni/attach", May: []string{"cni/wire", "spec/...", "node/link", "node/sriov"}, Reason: "drivers touch Pods' links; addresses come by an interface of their own"},
 	{Name: "server", Room: "cni/server", May: []string{"cni/...", "spec/...", "ipam"}, Never: []string{"github.com/vishvananda/netlink"}, Reason: "the server orders the work; the kernel is the drivers'"},
 	{Name: "alloc", Room: "ipam/alloc", May: specAll, Never: join(ioPackages, []string{"time"}), Reason: "the choice of an address is pure, so that it can be searched exhaustively"},
+	{Name: "ipam-audit", Room: "ipam/audit", May: []string{"spec/...", "ipam", "ipam/alloc"}, Never: ioPackages, Reason: "what differs is decided from values, so that every discrepancy can be tried"},
 	{Name: "ipam-model", Room: "ipam/model", Never: join(ioPackages, []string{"time"}), Reason: "a model that shared code with what it judges would share its mistakes"},
 	{Name: "ipam", Room: "ipam", May: []string{"spec/...", "ipam/alloc"}, Never: []string{"github.com/vishvananda/netlink", "os/exec", "k8s.io/client-go/rest", "k8s.io/client-go/dynamic"}, Reason: "addresses are given without looking at links"},
 	{Name: "ipam-kube", Room: "ipam/kube", May: []string{"ipam", "spec/api/v1alpha1"}, Never: []string{"sigs.k8s.io/controller-runtime", "k8s.io/client-go/kubernetes", "os/exec"}, Reason: "danm-node links it: a REST client is enough, and it decides nothing"},
