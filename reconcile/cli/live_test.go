@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,7 +35,11 @@ type objects struct {
 	tenants   []danmv1.TenantConfig
 	endpoints []danmv1.DanmEp
 	nodes     []corev1.Node
+	blocks    []v1alpha1.IPBlock
+	leases    []coordinationv1.Lease
+	pods      []corev1.Pod
 	refuse    map[string]int // status codes by resource
+	writes    *[]string      // what was written; nil: nothing may be
 }
 
 // serve answers lists, and fails the test on anything that would write.
@@ -42,10 +48,13 @@ func (o *objects) serve(t *testing.T) LiveOptions {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		resource := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 		lists := map[string]any{"networkbundles": o.bundles, "nodeplans": o.plans, "plansegments": o.segments, "fabricpeers": o.peers,
-			"tenantconfigs": o.tenants, "danmeps": o.endpoints, "nodes": o.nodes}
+			"tenantconfigs": o.tenants, "danmeps": o.endpoints, "nodes": o.nodes, "ipblocks": o.blocks, "leases": o.leases, "pods": o.pods}
 		w.Header().Set("Content-Type", "application/json")
-		if r.Method != http.MethodGet {
+		if r.Method != http.MethodGet && o.writes == nil {
 			t.Errorf("%s %s", r.Method, r.URL.Path)
+		}
+		if _, list := lists[resource]; !list && o.one(w, r) {
+			return
 		}
 		if code := o.refuse[resource]; code != 0 {
 			reason := map[int]metav1.StatusReason{401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound}[code]
@@ -57,6 +66,28 @@ func (o *objects) serve(t *testing.T) LiveOptions {
 	}))
 	t.Cleanup(s.Close)
 	return LiveOptions{Kubeconfig: kubeconfig(t, s.URL)}
+}
+
+// one answers for a single object, and notes what would be written to it.
+func (o *objects) one(w http.ResponseWriter, r *http.Request) bool {
+	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	if r.Method != http.MethodGet {
+		body, _ := io.ReadAll(r.Body)
+		*o.writes = append(*o.writes, r.Method+" "+name+" "+string(body))
+		_, _ = io.WriteString(w, `{"kind":"Any","apiVersion":"any/v1","metadata":{"name":"x"}}`)
+		return true
+	}
+	for _, all := range []any{o.nodes, o.leases, o.pods, o.blocks} {
+		for _, item := range generic(all) {
+			if meta, _ := item["metadata"].(map[string]any); meta["name"] == name {
+				_ = json.NewEncoder(w).Encode(item)
+				return true
+			}
+		}
+	}
+	w.WriteHeader(http.StatusNotFound)
+	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: 404, Message: name + " not found"})
+	return true
 }
 
 // generic gives each item the kind that a client wants to see.

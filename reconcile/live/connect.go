@@ -1,5 +1,5 @@
 // Package live is danmctl's way to a cluster: it reads what a bundle is rendered upon and what nodes have now, and asks for a
-// refused plan to be tried again. It decides nothing, and everything but Retry only reads.
+// refused plan to be tried again, or addresses to be freed. It decides nothing, and what does not say so only reads.
 package live
 
 import (

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+
+	"danm.io/danm/ipam"
+	"danm.io/danm/ipam/audit"
+	"danm.io/danm/reconcile/live"
+	danmv1 "danm.io/danm/spec/danm/v1"
+)
+
+// IPAMCheck compares what kernel, journal, IPBlocks and DanmEps say of addresses: OK if they agree, Differences, or Failed. What
+// differs is looked at twice. It writes nothing, unless Accept is asked for and a cluster is clean.
+func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
+	if err := oneOf(o.Output, "text", "json"); err != nil {
+		return io.fail(err)
+	}
+	if o.Accept && !o.cluster() {
+		return io.fail(&UsageError{"--accept is said of a cluster, --state-dir of a node: give one of them"})
+	}
+	look, notes := o.lookAtNode, []string{}
+	if o.cluster() {
+		look = func(ctx context.Context) (checked, error) { return o.lookAtCluster(ctx) }
+	}
+	seen, err := look(ctx)
+	if err == nil && len(seen.findings) > 0 {
+		first := seen.findings
+		if err = wait(ctx, o.Again); err == nil {
+			if seen, err = look(ctx); err == nil {
+				seen.findings = audit.Both(first, seen.findings)
+			}
+		}
+	}
+	if err != nil {
+		return io.fail(err)
+	}
+	waiting := seen.waiting()
+	switch {
+	case o.Accept && len(seen.findings) == 0:
+		if seen.api.Unknown != nil {
+			return io.fail(fmt.Errorf("not everything could be looked at, so nothing is accepted: %w", seen.api.Unknown))
+		}
+		for _, node := range waiting {
+			l := seen.api.Leases[node]
+			if err := seen.client.AnnotateLease(ctx, &l, map[string]string{ipam.AnnotationChecked: l.Annotations[ipam.AnnotationSuspect]}); err != nil {
+				return io.fail(err)
+			}
+			notes = append(notes, "node "+node+" may go on: it claims again within ten minutes")
+		}
+	case len(waiting) > 0:
+		notes = append(notes, fmt.Sprintf("since the API server went back in time, %s and claims nothing: %s; danmctl ipam check --accept lets them go on, when nothing differs",
+			map[bool]string{true: "1 node waits", false: fmt.Sprintf("%d nodes wait", len(waiting))}[len(waiting) == 1], strings.Join(waiting, ", ")))
+	}
+	if seen.api.Unknown != nil {
+		fmt.Fprintln(io.Err, "danmctl: not everything was looked at:", seen.api.Unknown)
+	}
+	return io.checked(o.Output, seen, notes)
+}
+
+// checked is what one look found.
+type checked struct {
+	findings []audit.Finding
+	what     string // that was compared
+	client   *live.Client
+	api      live.Addresses
+}
+
+func (c checked) waiting() []string {
+	all := map[string]map[string]string{}
+	for node, l := range c.api.Leases {
+		all[node] = l.Annotations
+	}
+	return audit.Waiting(all)
+}
+
+func (io IO) checked(output string, seen checked, notes []string) int {
+	var err error
+	if output == "json" {
+		findings := seen.findings
+		if findings == nil {
+			findings = []audit.Finding{}
+		}
+		err = io.print("json", map[string]any{"compared": seen.what, "findings": findings, "notes": notes})
+	} else {
+		var b strings.Builder
+		for _, f := range seen.findings {
+			fmt.Fprintln(&b, f)
+		}
+		for _, n := range notes {
+			fmt.Fprintln(&b, n)
+		}
+		if len(seen.findings) == 0 {
+			fmt.Fprintf(&b, "nothing differs: %s\n", seen.what)
+		} else {
+			fmt.Fprintf(&b, "%s: %s\n", plural(len(seen.findings), "difference"), seen.what)
+		}
+		err = io.text(b.String())
+	}
+	if err != nil {
+		return io.fail(err)
+	}
+	if len(seen.findings) > 0 {
+		return Differences
+	}
+	return OK
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (o IPAMOptions) lookAtCluster(ctx context.Context) (checked, error) {
+	client, a, c, err := readCluster(ctx, o.Live, time.Now())
+	if err != nil {
+		return checked{}, err
+	}
+	what := fmt.Sprintf("%s, %s, %s", plural(len(a.Blocks), "IPBlock"), plural(len(a.Endpoints), "DanmEp"), plural(len(a.Nodes), "Node"))
+	return checked{findings: c.Check(), what: what, client: client, api: a}, nil
+}
+
+func (o IPAMOptions) lookAtNode(ctx context.Context) (checked, error) {
+	n, err := readNode(o, time.Now())
+	if err != nil {
+		return checked{}, err
+	}
+	c := audit.NodeCheck{Node: n.Name, Journal: n.Journal}
+	c.Attached, c.Kernel = lookInside(o.SysRoot, n.Journal.Records)
+	parts := []string{plural(len(n.Journal.Records), "record"), plural(len(c.Kernel), "network namespace")}
+	if o.Live.Wanted() {
+		if n.Name == "" {
+			return checked{}, fmt.Errorf("%s does not say which node it is of: no state was written into it yet", o.StateDir)
+		}
+		_, a, _, err := readCluster(ctx, o.Live, time.Now())
+		if err != nil {
+			return checked{}, err
+		}
+		c.AskedAPI = true
+		for _, b := range a.Blocks {
+			if b.Spec.Owner == n.Name {
+				c.Blocks = append(c.Blocks, b)
+			}
+		}
+		c.Published = slices.DeleteFunc(slices.Clone(a.Endpoints), func(e danmv1.DanmEp) bool { return e.Spec.Host != n.Name })
+		parts = append(parts, plural(len(c.Blocks), "IPBlock"), plural(len(c.Published), "DanmEp"))
+		maps.DeleteFunc(a.Leases, func(node string, _ coordinationv1.Lease) bool { return node != n.Name })
+		return checked{findings: c.Check(), what: strings.Join(parts, ", "), api: a}, nil
+	}
+	return checked{findings: c.Check(), what: strings.Join(append(parts, "no API (--live compares with it)"), ", ")}, nil
+}
