@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -146,7 +147,8 @@ func (s *site) until(namespace, name, what string) *danmv1.TenantNetwork {
 	return nil
 }
 
-// watch is the oracle: it sees every version of every network, and remembers who was ever told to have a number.
+// watch is the oracle: it sees every version of every network, and remembers who was ever told to have a number. An API server ends
+// watches now and then, also when definitions were just applied: the next one goes on from the version that was seen last.
 type watch struct {
 	mu     sync.Mutex
 	owners map[string]map[string]bool // number → networks by UID
@@ -156,15 +158,33 @@ type watch struct {
 func (s *site) watch() *watch {
 	s.t.Helper()
 	o := &watch{owners: map[string]map[string]bool{}}
-	w, err := s.c.Watch(s.t.Context(), &danmv1.TenantNetworkList{})
-	s.must(err)
-	s.t.Cleanup(w.Stop)
+	var list danmv1.TenantNetworkList
+	s.must(s.c.List(s.t.Context(), &list))
+	last, ctx := list.ResourceVersion, s.t.Context()
+	next := func() apiwatch.Interface {
+		w, err := s.c.Watch(ctx, &danmv1.TenantNetworkList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: last}})
+		if err != nil && ctx.Err() == nil {
+			s.t.Errorf("watch again from %s: %v", last, err)
+		}
+		return w
+	}
+	w := next()
+	events := func(yield func(apiwatch.Event) bool) {
+		for ; w != nil && ctx.Err() == nil; w = next() {
+			for e := range w.ResultChan() {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
 	go func() {
-		for e := range w.ResultChan() {
+		for e := range events {
 			n, ok := e.Object.(*danmv1.TenantNetwork)
 			if !ok {
 				continue
 			}
+			last = n.ResourceVersion
 			o.mu.Lock()
 			o.seen++
 			told := meta.IsStatusConditionTrue(n.Status.Conditions, "Assigned") || n.Labels[v1alpha1.LabelBundle] != ""
