@@ -33,7 +33,6 @@ type life struct {
 
 	acked map[string]Record // sandbox → what was promised
 	freed map[where]time.Time
-	anew  map[where]time.Time // that may cool once more since a start
 }
 
 type where struct {
@@ -45,7 +44,7 @@ const testCooldown = 10 * time.Second
 
 func newLife(t *testing.T, seed uint64) *life {
 	l := &life{t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: newClock(), disk: newMemDisk(seed), slots: 2,
-		acked: map[string]Record{}, freed: map[where]time.Time{}, anew: map[where]time.Time{}}
+		acked: map[string]Record{}, freed: map[where]time.Time{}}
 	a := network("a", "10.0.0.0/27", "fd00::/123") // two networks on one space
 	b := network("b", "10.0.0.0/27", "")
 	a.IPv4.Pools, b.IPv4.Pools = pool("10.0.0.1", "10.0.0.15"), pool("10.0.0.12", "10.0.0.30")
@@ -253,9 +252,6 @@ func (l *life) checkExhausted(in Intent, err error, olds map[string]Record) {
 	for w, at := range l.freed {
 		busy[w] = busy[w] || l.clock.t.Sub(at) < testCooldown
 	}
-	for w, at := range l.anew {
-		busy[w] = busy[w] || l.clock.t.Sub(at) < testCooldown
-	}
 	short := false
 	for _, w := range in.Wants {
 		if w.Network.IPv4 == nil || w.IP.Mode != model.AddressDynamic {
@@ -373,28 +369,12 @@ func (l *life) settle(before map[string]Record) {
 
 func (l *life) reopen(doubt map[string]Record) {
 	_ = l.s.Close()
-	var latest time.Time
-	for _, at := range l.freed {
-		latest = maxTime(latest, at)
-	}
-	for w, at := range l.freed { // a clock may have been set meanwhile: what was cooling at the end may cool once more
-		if latest.Sub(at) < 2*testCooldown { // the newest may not have reached the disk
-			l.anew[w] = l.clock.t
-		}
-	}
 	l.disk = l.disk.reboot()
 	l.open()
 	if doubt != nil {
 		l.settle(doubt)
 	}
 	l.check()
-}
-
-func maxTime(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 func (l *life) step() {

@@ -3,7 +3,6 @@ package ipam
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 )
 
@@ -67,7 +66,6 @@ func (s *Service) load(d disk) error {
 	if err := s.loadSegments(d, gens); err != nil {
 		return errors.Join(err, s.closeFiles())
 	}
-	s.coolAnew()
 	if h := s.opts.HighWater; h != nil {
 		if had := h.Load(); had > s.j.seq {
 			return errors.Join(fmt.Errorf("%w: it was set back, from %d frames to %d", ErrCorrupt, had, s.j.seq), s.closeFiles())
@@ -75,25 +73,6 @@ func (s *Service) load(d disk) error {
 		h.Store(s.j.seq)
 	}
 	return nil
-}
-
-// coolAnew begins the cooldown again of addresses that were still cooling when the journal was written last: how long ago that
-// was only a clock tells that may have been set.
-func (s *Service) coolAnew() {
-	now := s.opts.Clock().UnixNano()
-	hot := s.latest - int64(s.opts.Cooldown)
-	for _, ss := range s.st.spaces {
-		var again []netip.Addr
-		ss.space.EachFreed(func(a netip.Addr, at int64) {
-			if at > hot && at < now {
-				again = append(again, a)
-			}
-		})
-		for _, a := range again {
-			s.st.tx.Cool(ss.space, a, now)
-		}
-	}
-	s.st.commit(now - int64(s.opts.Cooldown))
 }
 
 func (s *Service) create(d disk) error {

@@ -103,10 +103,8 @@ func (s *Service) apply(d *decoder, gen uint64, end, now int64) error {
 		if _, held := ss.space.Holder(a); held {
 			return fmt.Errorf("%w: freed address %s is held", ErrCorrupt, a)
 		}
-		if !ss.space.IsFreed(a) {
-			s.st.touched = append(s.st.touched, ss)
-			s.st.tx.Cool(ss.space, a, at)
-		}
+		s.st.touched = append(s.st.touched, ss)
+		s.st.tx.Cool(ss.space, a, at)
 	case tagBlock:
 		return s.applyBlock(d)
 	case tagGone:

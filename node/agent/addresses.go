@@ -42,7 +42,7 @@ func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresse
 	if mark, merr := openHighWater(filepath.Join(filepath.Dir(s.Socket), "ipam.frames")); merr != nil {
 		log.Warn("a journal that is set back while the machine is on would not be noticed", "reason", merr)
 	} else {
-		options.HighWater = mark
+		options.HighWater, options.Clock = mark, mark.Clock
 	}
 	if a.journal, err = ipam.OpenAnyway(ctx, filepath.Join(s.StateDir, JournalDir), options, a.sandboxes); err != nil {
 		return nil, err

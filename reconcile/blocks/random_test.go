@@ -258,6 +258,13 @@ func TestRandomWorlds(t *testing.T) {
 				}
 				d = Decide(w)
 			}
+			once := map[string]bool{}
+			for _, a := range d.Actions {
+				if a.Block != nil && once[a.name()] {
+					t.Fatalf("seed %d: two writes to %s in one decision", seed, a.name())
+				}
+				once[a.name()] = true
+			}
 			h.r.Shuffle(len(d.Actions), func(i, j int) { d.Actions[i], d.Actions[j] = d.Actions[j], d.Actions[i] })
 			for i := range d.Actions {
 				if h.r.IntN(10) == 0 {

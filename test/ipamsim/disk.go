@@ -178,6 +178,13 @@ func (p *process) FailAfter(calls int) {
 	p.fail = calls
 }
 
+// ForgetJournal is what truncating the lock file does when a damaged journal was set aside.
+func (p *process) ForgetJournal() {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	p.d.marked = false
+}
+
 // HadJournal says whether a journal was ever made here.
 func (p *process) HadJournal() bool {
 	p.d.mu.Lock()

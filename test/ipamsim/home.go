@@ -75,6 +75,7 @@ type Env struct {
 	API       ipam.API // nil in a home without one
 	Wall      func() time.Time
 	Boottime  func() time.Duration
+	BootWall  time.Time // what the wall clock was when the boot began
 	Log       *slog.Logger
 	HighWater ipam.HighWater // of this boot
 	// Doubtful says that the disk was set back: what docs/ipam.md says it takes to notice that, the API, is then at hand.

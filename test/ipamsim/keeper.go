@@ -89,8 +89,7 @@ func (h *Cluster) changed(w *world.World, name string) {
 
 // Start opens the journal, a damaged one as a lost one, and lets a Keeper run.
 func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
-	start, at := e.Wall(), e.Boottime()
-	opts := ipam.Options{Cooldown: h.Cooldown, Clock: func() time.Time { return start.Add(e.Boottime() - at) }, Log: e.Log, HighWater: e.HighWater}
+	opts := ipam.Options{Cooldown: h.Cooldown, Clock: func() time.Time { return e.BootWall.Add(e.Boottime()) }, Log: e.Log, HighWater: e.HighWater}
 	s, err := e.open(opts)
 	if errors.Is(err, ipam.ErrCorrupt) && e.Disk != nil {
 		if err := clearDisk(e.Disk); err != nil {
@@ -98,7 +97,6 @@ func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
 		}
 		e.HighWater.Store(0)
 		s, err = e.open(opts)
-		if err != nil { println("DBG", e.Node, err.Error(), e.HighWater.Load()) }
 	}
 	if err != nil {
 		return nil, err
@@ -139,6 +137,9 @@ func clearDisk(d ipam.Disk) error {
 		if err := d.Remove(name); err != nil {
 			return err
 		}
+	}
+	if f, ok := d.(interface{ ForgetJournal() }); ok {
+		f.ForgetJournal()
 	}
 	return nil
 }

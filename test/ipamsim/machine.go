@@ -40,6 +40,7 @@ type Machine struct {
 	diskLeft  int // writes until the next process dies, 0 = it lives
 	doubtful  bool
 	highWater *atomic.Uint64 // of this boot
+	bootWall  time.Time
 }
 
 // sandbox is a network namespace and what is set in it.
@@ -87,7 +88,7 @@ func (m *Machine) powerOn() {
 		s.mu.Unlock()
 		return
 	}
-	m.on, m.bootAt, m.highWater = true, time.Now(), new(atomic.Uint64)
+	m.on, m.bootAt, m.highWater, m.bootWall = true, time.Now(), new(atomic.Uint64), time.Now().Add(m.wallOff)
 	m.boots++
 	m.wake()
 	s.noteLocked("machine on", m.Name)
@@ -232,7 +233,7 @@ func (p *agent) env() Env {
 		Wall:     func() time.Time { return time.Now().Add(off) },
 		Boottime: func() time.Duration { return time.Since(bootAt) },
 		Log:      slog.New(slog.DiscardHandler),
-		Doubtful: m.doubtful, HighWater: m.highWater,
+		Doubtful: m.doubtful, HighWater: m.highWater, BootWall: m.bootWall,
 	}
 	if m.sim.cfg.Home.Faults().API {
 		m.client = s.newClient(m.Name, p)

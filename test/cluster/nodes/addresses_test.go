@@ -162,7 +162,7 @@ func TestClusterAddressesWithoutTheAPI(t *testing.T) {
 		a, err := q.cni("ADD", strings.TrimSuffix(got, "/23"))
 		return err == nil && a == got
 	})
-	if out, err := s.ctl("ipam", "check"); err != nil {
+	if out, err := s.ctl("ipam", "check", "--live"); err != nil {
 		t.Errorf("danmctl ipam check: %v\n%s", err, out)
 	}
 	t.Logf("%s", s.kubectl("get", "ipblocks"))
