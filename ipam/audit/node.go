@@ -157,7 +157,7 @@ func (c NodeCheck) kernel(holders map[at][]holding) (out []Finding) {
 		}
 		for ifName, have := range ns.Addresses {
 			for _, addr := range have {
-				if a.Links[ifName] && !slices.Contains(held[ifName], addr) && !addr.IsLinkLocalUnicast() && c.inSpaces(addr) {
+				if a.Links[ifName] && !slices.Contains(held[ifName], addr) && c.inSpaces(addr) {
 					live[addr] = append(live[addr], where+", interface "+ifName)
 				}
 			}

@@ -28,7 +28,7 @@ const page = "../../docs/ipam.md"
 // searches go less far; without it they end by themselves.
 func most() int {
 	if raced {
-		return 20_000
+		return 5_000
 	}
 	return 2_000_000
 }

@@ -1,8 +1,9 @@
 // Package cli holds the bodies of danmctl: each command is a function of its options, two writers and nothing else that
 // returns an exit code, so that tests run exactly what a shell runs.
 //
-// Findings and results go to stdout, problems of the call itself to stderr. Commands look; only sync writes, and only into
-// the state directory (reconcile/local). Flags and completion are in reconcile/cmd/danmctl.
+// Findings and results go to stdout, problems of the call itself to stderr. Commands look. What writes says so: init, convert and
+// sync into directories, retry to a guard or a cluster, ipam check --accept and ipam release to a cluster. Flags and completion are
+// in reconcile/cmd/danmctl.
 package cli
 
 import (
