@@ -114,7 +114,7 @@ func sameBlock(a, b Block) bool {
 func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock) (next Block, freeze bool) {
 	single := o.Spec.Role == v1alpha1.RoleSingle
 	if !known || b.UID != "" && b.UID != string(o.UID) {
-		b = Block{Space: key.space, CIDR: key.cidr, State: Frozen, Single: single, UID: string(o.UID)}
+		b = Block{Space: key.space, CIDR: key.cidr, State: Frozen, Single: single, UID: string(o.UID), Ceded: b.Ceded}
 		if o.Spec.Reservation != nil {
 			b.Reservation = o.Labels[v1alpha1.LabelReservation]
 		}
