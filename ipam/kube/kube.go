@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
 
 	"danm.io/danm/ipam"
@@ -71,8 +72,9 @@ func New(config *rest.Config, node, namespace, machine string) (*Client, error) 
 	return c, nil
 }
 
-// Machine is a hash of the machine-id below root: the same on every boot of one machine, and on no other.
-func Machine(root string) (string, error) {
+// Machine is a hash of the machine-id below root: the same on every boot of one machine, and on no other. Where there is none, it
+// is one that is made once in the state directory.
+func Machine(root, stateDir string) (string, error) {
 	for _, name := range []string{"etc/machine-id", "var/lib/dbus/machine-id"} {
 		b, err := os.ReadFile(filepath.Join(root, name))
 		if errors.Is(err, os.ErrNotExist) {
@@ -86,7 +88,22 @@ func Machine(root string) (string, error) {
 			return hex.EncodeToString(sum[:16]), nil
 		}
 	}
-	return "", fmt.Errorf("no machine-id below %s; systemd-machine-id-setup makes one", root)
+	return ownID(filepath.Join(stateDir, "machine-id"))
+}
+
+func ownID(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(b) == 32 {
+		return string(b), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("machine-id: %w", err)
+	}
+	id := strings.ReplaceAll(string(uuid.NewUUID()), "-", "")
+	if err := os.WriteFile(path+".tmp", []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("machine-id: %w", err)
+	}
+	return id, os.Rename(path+".tmp", path)
 }
 
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {

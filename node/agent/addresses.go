@@ -50,7 +50,7 @@ func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresse
 	if s.API == nil {
 		return a, nil
 	}
-	machine, err := kube.Machine(s.SysRoot)
+	machine, err := kube.Machine(s.SysRoot, s.StateDir)
 	if err == nil {
 		a.client, err = kube.New(s.API, s.Node, s.Namespace, machine)
 	}
