@@ -38,6 +38,7 @@ type Block struct {
 	State       BlockState
 	Single      bool
 	Borrowed    bool      // a Single for whoever wants any address; others wait for who asked for this one
+	Foreign     bool      // Frozen, and claimed by another machine of this node's name: what lives there is not seen from here
 	Reservation string    // hash: a Single kept for one Pod of a StatefulSet
 	UID         string    // of the object, "" while claiming
 	Since       int64     // of the state: Unix time in nanoseconds

@@ -56,6 +56,9 @@ func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
 	if !started {
 		return fmt.Errorf("this node has not reached the API server since its agent started: %w", ErrLease)
 	}
+	if err := k.leaseStands(ctx); err != nil {
+		return err
+	}
 	root, err := k.root(ctx, need.Space, rootFresh)
 	if err != nil {
 		return err

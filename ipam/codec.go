@@ -91,7 +91,7 @@ func appendPrefix(b []byte, p netip.Prefix) []byte {
 func appendBlock(b []byte, id uint32, x Block) []byte {
 	b = binary.AppendUvarint(append(b, tagBlock), uint64(id))
 	b = appendPrefix(b, x.CIDR)
-	b = append(b, byte(x.State), bit(x.Single), bit(x.Borrowed))
+	b = append(b, byte(x.State), bit(x.Single), bit(x.Borrowed), bit(x.Foreign))
 	b = appendString(b, x.Reservation)
 	b = appendString(b, x.UID)
 	b = binary.AppendVarint(b, x.Since)
@@ -206,7 +206,7 @@ func (d *decoder) prefix() netip.Prefix {
 func (d *decoder) block() (id uint32, x Block) {
 	id = uint32(d.uvarint())
 	x.CIDR = d.prefix()
-	x.State, x.Single, x.Borrowed = BlockState(d.byte()), d.byte() == 1, d.byte() == 1
+	x.State, x.Single, x.Borrowed, x.Foreign = BlockState(d.byte()), d.byte() == 1, d.byte() == 1, d.byte() == 1
 	x.Reservation, x.UID, x.Since = string(d.bytes()), string(d.bytes()), d.varint()
 	for n := d.uvarint(); n > 0 && !d.bad; n-- {
 		x.Ceded = append(x.Ceded, Cession{Addr: d.addr(), UID: string(d.bytes()), Node: string(d.bytes())})

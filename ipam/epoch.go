@@ -20,18 +20,17 @@ import (
 
 // verdict is what a start makes of journal and lease (R12, R18).
 type verdict struct {
-	raise    int64 // the epoch of this life
-	lost     bool  // the journal does not tell what was given out
-	suspect  bool  // the API does not know what it knew before
-	reassert bool  // blocks bear another identity of this machine
-	fenced   bool  // blocks may have been freed by the controller: one that is missing is no surprise
+	raise   int64 // the epoch of this life
+	lost    bool  // the journal does not tell what was given out
+	suspect bool  // the API does not know what it knew before
+	fenced  bool  // blocks may have been freed by the controller: one that is missing is no surprise
 }
 
 // judgeStart compares what journal and API say of the node. lease is nil if there is none.
 func judgeStart(m Meta, node, identity string, lease *coordinationv1.Lease) verdict {
 	v := verdict{raise: max(m.Epoch, m.Raising) + 1}
 	elsewhere := m.Identity != "" && (machineOf(m.Identity) != machineOf(identity) || m.Node != node)
-	v.reassert = m.Identity != "" && m.Identity != identity && !elsewhere
+	renamed := m.Identity != "" && m.Identity != identity && !elsewhere // the Node object was made anew
 	if lease == nil {
 		v.lost, v.suspect = elsewhere, m.Epoch > 0 && m.Identity == identity
 		v.fenced = !v.suspect
@@ -39,7 +38,7 @@ func judgeStart(m Meta, node, identity string, lease *coordinationv1.Lease) verd
 	}
 	told := int64(deref(lease.Spec.LeaseTransitions))
 	v.raise = max(v.raise, told+1)
-	v.fenced = v.reassert || lease.Annotations[AnnotationOff] == m.Identity && m.Identity != ""
+	v.fenced = renamed || lease.Annotations[AnnotationOff] == m.Identity && m.Identity != ""
 	switch {
 	case elsewhere:
 		v.lost = true
@@ -220,7 +219,7 @@ func (k *Keeper) putLease(ctx context.Context, old *coordinationv1.Lease, identi
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.lease, k.renewAt = got, before+k.o.BlockLease/72
+	k.lease, k.renewAt, k.leaseSeen = got, before+k.o.BlockLease/72, before
 	k.stats.Renewals++
 	return before, nil
 }
@@ -279,6 +278,42 @@ func (k *Keeper) startAnew(ctx context.Context) error {
 	k.started, k.until = false, 0
 	k.mu.Unlock()
 	return k.start(ctx)
+}
+
+// leaseFresh is how long the API is believed after the own lease was found as it should be.
+const leaseFresh = 5 * time.Second
+
+// leaseStands reads the own lease, unless it was read a moment ago: an API from a backup has an older one, or none (R18). Before a
+// block is claimed, and before anything ceded is taken for returned, this is known.
+func (k *Keeper) leaseStands(ctx context.Context) error {
+	k.mu.Lock()
+	mine, fresh := k.lease, k.o.Boottime()-k.leaseSeen < leaseFresh && k.leaseSeen != 0
+	k.mu.Unlock()
+	if fresh || mine == nil {
+		return nil
+	}
+	at := k.o.Boottime()
+	lease, err := k.readLease(ctx)
+	if err != nil {
+		return err
+	}
+	if lease == nil { // with its Node, perhaps: the next round finds out
+		k.mu.Lock()
+		k.renewAt = 0
+		k.mu.Unlock()
+		k.Poke()
+		return fmt.Errorf("the lease of node %s is gone: %w", k.o.Node, ErrLease)
+	}
+	if deref(lease.Spec.LeaseTransitions) < deref(mine.Spec.LeaseTransitions) || older(lease, mine) {
+		if err := k.suspect("its lease is older than what this node wrote"); err != nil {
+			return err
+		}
+		return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.leaseSeen = at
+	return nil
 }
 
 // older says whether the API's lease is from before what this node wrote.

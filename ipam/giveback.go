@@ -91,12 +91,15 @@ func (k *Keeper) pending() bool {
 func (k *Keeper) takeBack(ctx context.Context) error {
 	var lists []Block
 	for _, b := range k.allBlocks() {
-		if len(b.Ceded) > 0 && b.State == Owned {
+		if len(b.Ceded) > 0 && (b.State == Owned || b.State == Releasing) {
 			lists = append(lists, b)
 		}
 	}
 	if len(lists) == 0 {
 		return nil
+	}
+	if err := k.leaseStands(ctx); err != nil {
+		return err
 	}
 	list, _, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(k.o.Node)})
 	if err != nil {
@@ -115,7 +118,7 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 			}
 			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
 			switch {
-			case err == nil && string(o.UID) == c.UID:
+			case err == nil && (string(o.UID) == c.UID || o.Spec.Owner == c.Node): // made again after a restore: it asks anew
 			case err == nil || apierrors.IsNotFound(err):
 				gone = append(gone, c.UID)
 			default:
@@ -210,7 +213,7 @@ func (k *Keeper) settle(ctx context.Context, b Block) error {
 			e.drop(b.Space, b.CIDR)
 			return nil
 		}
-		next, _ := adopted(now, true, at, *o)
+		next, _ := adopted(now, true, at, *o, e.s.st.meta)
 		return e.set(next)
 	})
 }
@@ -325,13 +328,11 @@ func (k *Keeper) release(ctx context.Context, b Block) error {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("read block %s: %w", b.CIDR, err)
 	}
-	gone := err != nil || b.UID != "" && string(o.UID) != b.UID || o.Spec.Owner != k.o.Node
-	if b.UID == "" && gone {
-		// Its creation had no answer, and may land yet: then the next resync freezes it.
-		return k.forget(b)
+	if err != nil || b.UID != "" && string(o.UID) != b.UID || o.Spec.Owner != k.o.Node {
+		return k.forget(b) // a creation without an answer may land yet: then the next resync freezes it
 	}
-	if gone {
-		return k.forget(b)
+	if len(b.Ceded) > 0 { // the API told of cessions that the journal did not know: they come back first
+		return nil
 	}
 	if slices.Contains(o.Finalizers, v1alpha1.IPFinalizer) {
 		o.Finalizers = slices.DeleteFunc(o.Finalizers, func(f string) bool { return f == v1alpha1.IPFinalizer })
@@ -372,88 +373,5 @@ func (k *Keeper) forget(b Block) error {
 			e.drop(b.Space, b.CIDR)
 		}
 		return nil
-	})
-}
-
-// thaw gives frozen blocks free when everything that was seen at the loss is gone, and has been for a cooldown (R7).
-func (k *Keeper) thaw(ctx context.Context) error {
-	free, err := k.Recheck(ctx, k.o.Sandboxes)
-	if err != nil || !free {
-		return err
-	}
-	m := k.Meta()
-	var failed []error
-	for _, b := range k.allBlocks() {
-		if b.State == Frozen && b.UID != "" {
-			failed = append(failed, k.thawOne(ctx, b, m))
-		}
-	}
-	if err := errors.Join(failed...); err != nil {
-		return err
-	}
-	if m.LostSince == 0 {
-		return nil
-	}
-	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.LostSince = 0 }); return nil })
-}
-
-// Recheck strikes those off the list of a lost journal that are not there any more. It says whether what was frozen may be
-// used again: all are gone, for a cooldown.
-func (s *Service) Recheck(ctx context.Context, sandboxes func(context.Context) ([]string, error)) (bool, error) {
-	m := s.Meta()
-	if m.LostSince == 0 {
-		return true, nil
-	}
-	if len(m.Lost) > 0 {
-		now, err := sandboxes(ctx)
-		if err != nil {
-			return false, fmt.Errorf("list the sandboxes of this machine: %w", err)
-		}
-		left := slices.DeleteFunc(slices.Clone(m.Lost), func(x string) bool { return !slices.Contains(now, x) })
-		if len(left) == len(m.Lost) {
-			return false, nil
-		}
-		return false, s.change(func(e *edit) error {
-			e.meta(func(m *Meta) {
-				m.Lost = slices.DeleteFunc(m.Lost, func(x string) bool { return !slices.Contains(now, x) })
-				if len(m.Lost) == 0 {
-					m.LostSince = e.now
-				}
-			})
-			return nil
-		})
-	}
-	return s.opts.Clock().UnixNano()-m.LostSince >= int64(s.opts.Cooldown), nil
-}
-
-// thawOne writes the node's identity of now on a frozen block, and then owns it. One of another machine stays frozen: what
-// lives there cannot be seen from here, and the controller frees it in time.
-func (k *Keeper) thawOne(ctx context.Context, b Block, m Meta) error {
-	o, err := k.api.Block(ctx, nameOf(b))
-	switch {
-	case apierrors.IsNotFound(err) || err == nil && (o.Spec.Owner != k.o.Node || string(o.UID) != b.UID):
-		return k.dropBlock(b)
-	case err != nil:
-		return fmt.Errorf("read block %s: %w", b.CIDR, err)
-	case machineOf(o.Spec.Identity) != machineOf(m.Identity):
-		return nil
-	}
-	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch
-	got, err := k.api.Update(ctx, o)
-	if err != nil {
-		return fmt.Errorf("write the identity on block %s: %w", b.CIDR, err)
-	}
-	k.count(func(s *KeeperStats) { s.Thawed++ })
-	return k.change(func(e *edit) error {
-		now, ok := e.block(b.Space, b.CIDR)
-		if !ok || now.State != Frozen || now.UID != string(got.UID) {
-			return nil
-		}
-		now.State = Owned
-		now.Ceded = union(now.Ceded, got.Spec.Ceded)
-		if now.Single && now.Reservation == "" && got.Status.Answer != v1alpha1.AnswerCeded {
-			now.State = Releasing // it may never have been ceded
-		}
-		return e.set(now)
 	})
 }

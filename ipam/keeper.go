@@ -84,20 +84,21 @@ type Keeper struct {
 	o   KeeperOptions
 	api *versions
 
-	mu      sync.Mutex // guards what follows
-	started bool       // this life's epoch stands in the API
-	tried   bool       // to reach it
-	stopped error      // why this life gives nothing out any more
-	until   time.Duration
-	lease   *coordinationv1.Lease
-	renewAt time.Duration
-	roots   map[Space]rootSeen
-	places  map[Space]uint64 // where the last claim was made
-	demands map[Space]*demand
-	busyAt  map[placed]int64 // when a block was seen in use last
-	wanted  map[Space]subnetSeen
-	unsure  map[placed]time.Duration // since when a claim's object is not to be seen
-	stats   KeeperStats
+	mu        sync.Mutex // guards what follows
+	started   bool       // this life's epoch stands in the API
+	tried     bool       // to reach it
+	stopped   error      // why this life gives nothing out any more
+	until     time.Duration
+	lease     *coordinationv1.Lease
+	renewAt   time.Duration
+	leaseSeen time.Duration // when the API had this node\'s newest lease
+	roots     map[Space]rootSeen
+	places    map[Space]uint64 // where the last claim was made
+	demands   map[Space]*demand
+	busyAt    map[placed]int64 // when a block was seen in use last
+	wanted    map[Space]subnetSeen
+	unsure    map[placed]time.Duration // since when a claim's object is not to be seen
+	stats     KeeperStats
 
 	poke      chan struct{}
 	answering sync.Mutex // one at a time answers what this node is asked for

@@ -704,3 +704,165 @@ func TestWithoutARootNobodyClaims(t *testing.T) {
 		t.Fatal(m.k.Blocks())
 	}
 }
+
+// A claim whose fate a lost journal does not tell is frozen when it turns up, thaws like any other, and is forgotten if it
+// never does.
+func TestAClaimOfALostJournalThaws(t *testing.T) {
+	for _, made := range []bool{false, true} {
+		c, api, n, ms := world(t, "10.0.0.0/28", 28, "a")
+		a := ms[0]
+		fault := func(call, _ string) error {
+			if call == "create" {
+				return errors.New("connection lost")
+			}
+			return nil
+		}
+		if made {
+			api.after = fault
+		} else {
+			api.before = fault
+		}
+		if _, _, err := a.pod(n, dynamic); err == nil {
+			t.Fatal("no error")
+		}
+		api.before, api.after = nil, nil
+		a.kill()
+		snapshot := t.TempDir()
+		if err := os.CopyFS(snapshot, os.DirFS(a.dir)); err != nil {
+			t.Fatal(err)
+		}
+		a.boot() // a life that the snapshot does not know
+		a.mustRound()
+		a.kill()
+		a.dir, a.sandboxes = snapshot, []string{"x"}
+		a.boot()
+		a.mustRound()
+		if m := a.k.Meta(); m.LostSince == 0 || m.Suspect != "" {
+			t.Fatalf("made %v: %+v", made, m)
+		}
+		if b := a.k.Blocks(); made && (len(b) != 1 || b[0].State != Frozen || b[0].UID == "") || !made && len(b) != 0 {
+			t.Fatalf("made %v: %v", made, b)
+		}
+		a.sandboxes = nil
+		a.mustRound()
+		c.advance(DefaultCooldown)
+		a.mustRound()
+		if b := a.k.Blocks(); made && (len(b) != 1 || b[0].State != Owned) {
+			t.Fatalf("made %v: %v", made, b)
+		}
+	}
+}
+
+// What the controller freed of another machine's is no sign of a restored API.
+func TestAForeignBlockThatWasFreedIsForgotten(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	a.mustPod(n, dynamic)
+	a.kill()
+	a.dir = t.TempDir()
+	api.ids["a"] = "machine-new/uid-2"
+	a.boot()
+	a.mustRound()
+	b := a.k.Blocks()
+	if len(b) != 1 || !b[0].Foreign {
+		t.Fatal(b)
+	}
+	delete(api.blocks, nameOf(b[0]))
+	c.advance(time.Hour)
+	a.mustRound()
+	if m := a.k.Meta(); m.Suspect != "" || len(a.k.Blocks()) != 0 {
+		t.Fatal(m, a.k.Blocks())
+	}
+}
+
+// A Single from before a lost journal is not given up while a Pod has it.
+func TestAFrozenSingleStaysWhileAPodHasIt(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	a.mustPod(n, dynamic)
+	stop := answering(ms)
+	sandbox, _ := b.mustPod(n, static("10.0.0.9"))
+	stop()
+	b.kill()
+	snapshot := t.TempDir()
+	if err := os.CopyFS(snapshot, os.DirFS(b.dir)); err != nil {
+		t.Fatal(err)
+	}
+	b.boot()
+	b.mustRound()
+	b.kill()
+	b.dir = snapshot
+	single := spaceOfNetwork(n).object().BlockName(netip.MustParsePrefix("10.0.0.9/32"))
+	o := must(api.Block(ctx, single))
+	o.Status = v1alpha1.IPBlockStatus{} // whoever answered may have been lost before it said so
+	must(api.UpdateStatus(ctx, o))
+	b.boot()
+	b.mustRound()
+	for range 3 {
+		c.advance(time.Hour)
+		b.mustRound()
+	}
+	if _, err := api.Block(ctx, single); err != nil {
+		t.Fatal("a Pod's address was given back: ", err)
+	}
+	if err := b.k.Release(ctx, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.advance(time.Hour)
+		b.mustRound()
+	}
+	if _, err := api.Block(ctx, single); err == nil {
+		t.Fatal("it never goes back")
+	}
+}
+
+// After a restore of the API a Single is made again with another UID: its owner must not take the address for returned.
+func TestASingleThatWasMadeAgainStaysCeded(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	a.mustPod(n, dynamic)
+	stop := answering(ms)
+	defer stop()
+	b.mustPod(n, static("10.0.0.9"))
+	single := spaceOfNetwork(n).object().BlockName(netip.MustParsePrefix("10.0.0.9/32"))
+	old := api.blocks[single].UID
+	delete(api.blocks, single) // the backup was made before
+	c.advance(time.Hour)
+	b.mustRound()
+	again := must(api.Block(ctx, single))
+	if again.UID == old {
+		t.Fatal("not made again")
+	}
+	for range 5 {
+		c.advance(time.Minute)
+		a.mustRound()
+	}
+	blocks := a.k.Blocks()
+	if len(blocks[0].Ceded) != 1 || blocks[0].Ceded[0].UID != string(again.UID) {
+		t.Fatalf("ceded %v, the Single is %s", blocks[0].Ceded, again.UID)
+	}
+	for range 20 {
+		if _, got, _ := a.pod(n, dynamic); got == "10.0.0.9" {
+			t.Fatal("the owner gave it out")
+		}
+	}
+}
+
+// With versions that jump ahead only the own lease tells of a restore, and it is asked before each claim.
+func TestAClaimAsksTheOwnLeaseFirst(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 30, "a")
+	a := ms[0]
+	backup := api.leases["a"].DeepCopy()
+	c.advance(DefaultBlockLease / 72)
+	a.mustRound() // renewed after the backup
+	api.leases["a"] = backup
+	api.version += 1_000_000
+	c.advance(time.Minute)
+	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrSuspect) {
+		t.Fatal(err)
+	}
+	if len(a.k.Blocks()) != 0 {
+		t.Fatal(a.k.Blocks())
+	}
+}

@@ -38,7 +38,7 @@ func (k *Keeper) resync(ctx context.Context, v verdict) error {
 		switch {
 		case !ok:
 			failed = append(failed, k.missing(ctx, b, v))
-		case v.reassert && b.State == Owned:
+		case (b.State == Owned || b.State == Frozen) && !b.Foreign:
 			failed = append(failed, k.reassert(ctx, o))
 		}
 		if ok && b.State == Owned && len(b.Ceded) != len(o.Spec.Ceded) {
@@ -85,7 +85,7 @@ func (k *Keeper) adoptUnknown(ctx context.Context, there map[placed]v1alpha1.IPB
 		lost := false
 		for key, o := range there {
 			b, ok := e.block(key.space, key.cidr)
-			next, freeze := adopted(b, ok, key, o)
+			next, freeze := adopted(b, ok, key, o, e.s.st.meta)
 			if lost = lost || freeze; freeze {
 				k.o.Log.Warn("a block of this node that its journal does not know is frozen", "block", o.Name)
 			}
@@ -106,12 +106,12 @@ func (k *Keeper) adoptUnknown(ctx context.Context, there map[placed]v1alpha1.IPB
 func sameBlock(a, b Block) bool {
 	ceded := slices.Equal(a.Ceded, b.Ceded)
 	a.Ceded, b.Ceded = nil, nil
-	return ceded && a.Space == b.Space && a.CIDR == b.CIDR && a.State == b.State && a.Single == b.Single && a.Borrowed == b.Borrowed &&
+	return ceded && a.Space == b.Space && a.CIDR == b.CIDR && a.State == b.State && a.Single == b.Single && a.Borrowed == b.Borrowed && a.Foreign == b.Foreign &&
 		a.Reservation == b.Reservation && a.UID == b.UID && a.Since == b.Since
 }
 
 // adopted is what the journal says after it has seen an object of this node. It is pure.
-func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock) (next Block, freeze bool) {
+func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock, m Meta) (next Block, freeze bool) {
 	single := o.Spec.Role == v1alpha1.RoleSingle
 	if !known || b.UID != "" && b.UID != string(o.UID) {
 		b = Block{Space: key.space, CIDR: key.cidr, State: Frozen, Single: single, UID: string(o.UID), Ceded: b.Ceded}
@@ -120,8 +120,11 @@ func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock) (next Block, f
 		}
 		freeze = true
 	}
+	if b.State == Frozen {
+		b.UID, b.Foreign = string(o.UID), machineOf(o.Spec.Identity) != machineOf(m.Identity)
+	}
 	b.Ceded = union(b.Ceded, o.Spec.Ceded)
-	if b.State == Claiming && b.UID == "" {
+	if b.State == Claiming && b.UID == "" && m.Suspect == "" {
 		b.UID = string(o.UID)
 		switch {
 		case !single:
@@ -162,8 +165,8 @@ func (k *Keeper) missing(ctx context.Context, b Block, v verdict) error {
 		return fmt.Errorf("read block %s: %w", b.CIDR, err)
 	}
 	gone := err != nil
-	if b.State == Parking || b.State == Asked || v.fenced {
-		return k.dropBlock(b)
+	if b.State == Parking || b.State == Asked || v.fenced || b.Foreign || b.State == Frozen && b.UID == "" {
+		return k.dropBlock(b) // what the controller may free, and what was never seen
 	}
 	if !gone {
 		k.o.Log.Error("a block of this node belongs to another", "block", nameOf(b), "owner", o.Spec.Owner)
@@ -195,6 +198,11 @@ func (k *Keeper) dropBlock(b Block) error {
 // recreate puts a block back that an API from a backup does not know (R18): by name, so that whoever has it keeps it.
 func (k *Keeper) recreate(ctx context.Context, b Block) error {
 	o := k.object(b)
+	if b.Single {
+		if err := k.askedAgain(ctx, b, o); err != nil {
+			return err
+		}
+	}
 	for _, c := range b.Ceded {
 		o.Spec.Ceded = append(o.Spec.Ceded, v1alpha1.IPCession{Address: c.Addr.String(), UID: c.UID, Node: c.Node})
 	}
@@ -211,15 +219,32 @@ func (k *Keeper) recreate(ctx context.Context, b Block) error {
 		if !ok || now.UID != b.UID {
 			return nil
 		}
-		now.UID = string(got.UID)
+		now.UID, now.Reservation = string(got.UID), "" // for whom it was kept only the lost object told
 		return e.set(now)
 	})
 }
 
-// reassert writes the node's identity of now on a block.
+// askedAgain has the owner of the block around a Single list it anew.
+func (k *Keeper) askedAgain(ctx context.Context, b Block, o *v1alpha1.IPBlock) error {
+	root, err := k.root(ctx, b.Space, rootFresh)
+	if err != nil {
+		return err
+	}
+	around, err := k.api.Block(ctx, b.Space.object().BlockName(root.cut.Block(b.CIDR.Addr())))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read the block around %s: %w", b.CIDR.Addr(), err)
+	}
+	if err == nil {
+		o.Spec.Asked = around.Spec.Owner
+	}
+	o.Labels[v1alpha1.LabelAsked] = v1alpha1.LabelValue(o.Spec.Asked)
+	return nil
+}
+
+// reassert writes the node's identity of now on a block that bears another one of this machine.
 func (k *Keeper) reassert(ctx context.Context, o v1alpha1.IPBlock) error {
 	m := k.Meta()
-	if o.Spec.Identity == m.Identity && o.Spec.Epoch == m.Epoch {
+	if o.Spec.Identity == m.Identity {
 		return nil
 	}
 	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch

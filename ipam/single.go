@@ -275,7 +275,12 @@ func (e *edit) cede(s Space, a netip.Addr, c Cession) (Block, string) {
 		return Block{}, "its block is frozen: the node's journal was lost, and a Pod may have the address"
 	}
 	if had, ceded := b.ceded(a); ceded {
-		if had.UID == c.UID {
+		switch {
+		case had.UID == c.UID:
+			return b, ""
+		case had.Node == c.Node: // its Single was made again, as after a restore of the API: there is one of this name at most
+			b.Ceded = slices.Clone(b.Ceded)
+			b.Ceded[slices.Index(b.Ceded, had)] = c
 			return b, ""
 		}
 		return Block{}, "it was ceded to node " + had.Node

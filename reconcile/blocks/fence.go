@@ -3,6 +3,7 @@ package blocks
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -35,7 +36,7 @@ func judge(s Sign, identity string, lease time.Duration, since func(what string)
 	switch {
 	case s.Lease != nil && identity != "" && poweredOff(s.Lease) == identity:
 		return verdict{lost: true, why: "powered-off"}
-	case s.Lease != nil && holder != "" && identity != "" && holder != identity:
+	case s.Lease != nil && holder != "" && identity != "" && machine(holder) != machine(identity):
 		// The time is the new machine's, whose clock may be wrong, so it counts only together with what was seen here.
 		at := since("other identity " + identity)
 		if t := s.Lease.Spec.AcquireTime; t != nil && t.After(at) {
@@ -48,6 +49,13 @@ func judge(s Sign, identity string, lease time.Duration, since func(what string)
 		return verdict{lost: true, at: lastSign(s.Lease).Add(lease), why: "node-gone"}
 	}
 	return verdict{lost: true, at: since("node and lease gone").Add(lease), why: "node-gone"}
+}
+
+// machine is an identity's first half. The other is the Node object's UID: a Node that was made anew on the machine that it always was is
+// no other machine, and its agent writes the new identity on its blocks.
+func machine(identity string) string {
+	m, _, _ := strings.Cut(identity, "/")
+	return m
 }
 
 // lastSign is the last renewal: the node's own word, or the time at which the API server took the last write, if that is later.
