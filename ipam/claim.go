@@ -51,10 +51,13 @@ func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
 		return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)
 	}
 	k.mu.Lock()
-	started := k.started
+	started, wait := k.started, k.claimsAt-k.o.Boottime()
 	k.mu.Unlock()
-	if !started {
+	switch {
+	case !started:
 		return fmt.Errorf("this node has not reached the API server since its agent started: %w", ErrLease)
+	case wait > 0:
+		return fmt.Errorf("this node's journal was lost; it claims blocks again in %s: %w", wait.Round(time.Second), ErrFrozen)
 	}
 	if err := k.leaseStands(ctx); err != nil {
 		return err

@@ -150,8 +150,15 @@ func (k *Keeper) start(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.started, k.until = true, sent+k.o.BlockLease/2
+	if v.lost {
+		k.claimsAt = sent + newJournalWaits
+	}
 	return nil
 }
+
+// newJournalWaits is how long a node without memory leaves blocks alone: it cannot know whether the API was restored from a
+// backup just now, and others need a moment to make their blocks again.
+const newJournalWaits = 20 * time.Second
 
 func nonce() string {
 	b := make([]byte, 8)

@@ -91,6 +91,8 @@ type Keeper struct {
 	until     time.Duration
 	lease     *coordinationv1.Lease
 	renewAt   time.Duration
+	claimsAt  time.Duration // a new journal claims nothing before
+	doubt     bool          // the API was away: it may be another than before
 	leaseSeen time.Duration // when the API had this node\'s newest lease
 	roots     map[Space]rootSeen
 	places    map[Space]uint64 // where the last claim was made
@@ -217,6 +219,35 @@ func (k *Keeper) Release(ctx context.Context, sandbox string) error {
 	return err
 }
 
+// Doubt has the next round, which begins now, compare blocks and lease with the API: it was away, and may have been restored from
+// a backup. A block that it does not know any more is made again before others claim it (R18).
+func (k *Keeper) Doubt() {
+	k.mu.Lock()
+	k.doubt, k.leaseSeen = true, 0
+	k.mu.Unlock()
+	k.Poke()
+}
+
+// lookAgain does what Doubt asked for.
+func (k *Keeper) lookAgain(ctx context.Context) error {
+	k.mu.Lock()
+	doubt := k.doubt
+	k.mu.Unlock()
+	if !doubt {
+		return nil
+	}
+	if err := k.leaseStands(ctx); err != nil {
+		return err
+	}
+	if err := k.resync(ctx, verdict{}); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.doubt = false
+	return nil
+}
+
 // Poke makes the next round begin now.
 func (k *Keeper) Poke() {
 	select {
@@ -256,6 +287,9 @@ func backoff(failures int) time.Duration {
 // Round does what is to be done now, and says when to look again. An error is of the API; everything it did not hinder was done.
 func (k *Keeper) Round(ctx context.Context) (time.Duration, error) {
 	if err := k.keepEpoch(ctx); err != nil {
+		return backoff(5), err
+	}
+	if err := k.lookAgain(ctx); err != nil {
 		return backoff(5), err
 	}
 	work := []error{k.answerAsked(ctx)}

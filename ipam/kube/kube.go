@@ -215,16 +215,24 @@ func (c *Client) Identity(ctx context.Context) (string, error) {
 	return c.machine + "/" + string(out.UID), nil
 }
 
-// Watch pokes wake when an IPBlock that this node is asked for changes, until ctx ends.
-func (c *Client) Watch(ctx context.Context, wake chan<- struct{}) {
+// Watch pokes wake when an IPBlock that this node is asked for changes, until ctx ends. It calls returned when the API server
+// answers again after a watch ended that should not have.
+func (c *Client) Watch(ctx context.Context, wake chan<- struct{}, returned func()) {
 	selector := labels.SelectorFromSet(map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(c.node)}).String()
-	pause := time.Second
+	pause, broken := time.Second, false
 	for ctx.Err() == nil {
-		if err := c.watchOnce(ctx, selector, wake); err != nil {
+		began := time.Now()
+		err := c.watchOnce(ctx, selector, wake, func() {
+			if broken {
+				returned()
+			}
+		})
+		if err != nil {
 			pause = min(2*pause, 30*time.Second)
 		} else {
 			pause = time.Second
 		}
+		broken = err != nil || time.Since(began) < watchFor*9/10
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // a pause is no secret
@@ -232,7 +240,7 @@ func (c *Client) Watch(ctx context.Context, wake chan<- struct{}) {
 	}
 }
 
-func (c *Client) watchOnce(ctx context.Context, selector string, wake chan<- struct{}) error {
+func (c *Client) watchOnce(ctx context.Context, selector string, wake chan<- struct{}, begun func()) error {
 	ctx, cancel := context.WithTimeout(ctx, watchFor+establish)
 	defer cancel()
 	patient := time.AfterFunc(establish, cancel)
@@ -244,6 +252,7 @@ func (c *Client) watchOnce(ctx context.Context, selector string, wake chan<- str
 	}
 	defer w.Stop()
 	patient.Stop()
+	begun()
 	poke(wake) // what happened before
 	for range w.ResultChan() {
 		poke(wake)

@@ -95,7 +95,7 @@ func (a *addresses) usage() []v1alpha1.AddressUse {
 // run keeps blocks, or in the local home ends the loss of a journal, until ctx ends.
 func (a *addresses) run(ctx context.Context) {
 	if a.keeper != nil {
-		go a.client.Watch(ctx, a.wake)
+		go a.client.Watch(ctx, a.wake, a.keeper.Doubt)
 		a.keeper.Run(ctx)
 		return
 	}

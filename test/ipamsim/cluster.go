@@ -45,6 +45,9 @@ func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 		s.mu.Unlock()
 		if b != nil {
 			s.world.Restore(b, 0) // with versions that jump ahead nobody can tell at once: docs/ipam.md
+			if h, ok := s.cfg.Home.(interface{ Restored() }); ok {
+				h.Restored()
+			}
 		}
 	case ControllerOff:
 		s.stopController()

@@ -29,11 +29,13 @@ type Cluster struct {
 	Cooldown time.Duration
 	Lease    time.Duration // of blocks
 
-	mu    sync.Mutex
-	wakes map[string]chan struct{} // by node
-	asked map[string]string        // node that is asked by a Single, by name
-	tied  *world.World             // of this run
-	dirty bool                     // something that the controller looks at has changed
+	mu       sync.Mutex
+	wakes    map[string]chan struct{} // by node
+	keepers  map[string]*ipam.Keeper  // by node, the newest
+	asked    map[string]string        // node that is asked by a Single, by name
+	tied     *world.World             // of this run
+	suspects map[string]time.Time     // nonces of nodes that wait since an etcd restore, since when
+	dirty    bool                     // something that the controller looks at has changed
 }
 
 // Faults are all.
@@ -53,6 +55,7 @@ func (h *Cluster) wake(w *world.World, node string) <-chan struct{} {
 	defer h.mu.Unlock()
 	if h.tied != w {
 		h.tied, h.wakes, h.asked = w, map[string]chan struct{}{}, map[string]string{}
+		h.keepers = map[string]*ipam.Keeper{}
 		w.OnChange(func(kind, _, name string) {
 			h.mu.Lock()
 			h.dirty = true
@@ -119,6 +122,9 @@ func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
+	h.mu.Lock()
+	h.keepers[e.Node] = k
+	h.mu.Unlock()
 	n := &keeperNode{localNode: localNode{env: e, s: s, give: k, claimed: true}, k: k}
 	life, end := context.WithCancel(ctx)
 	n.end = end
@@ -189,6 +195,7 @@ func (n *keeperNode) report(ctx context.Context, c *world.Client) {
 // RunController decides and writes as the controller's loop does, from what the API says at that moment.
 func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 	wrote := map[string]time.Time{}
+	h.suspects = map[string]time.Time{}
 	next := time.Now()
 	for ; ctx.Err() == nil; _ = c.Sleep(ctx, 2*time.Second) {
 		if !h.woken() && time.Now().Before(next) {
@@ -210,10 +217,42 @@ func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 					wrote[d.Actions[i].Key] = time.Now()
 				}
 			}
+			h.accept(ctx, c, w.Leases)
 			if !d.Next.IsZero() && d.Next.Before(next) {
 				next = d.Next
 			}
 		}
+	}
+}
+
+// acceptAfter is longer than any node is cut off: by then each has made its blocks again.
+const acceptAfter = time.Hour
+
+// accept is the administrator who says, some time after an etcd restore, that what nodes hold was checked.
+func (h *Cluster) accept(ctx context.Context, c *world.Client, leases map[string]*coordinationv1.Lease) {
+	for _, l := range leases {
+		nonce := l.Annotations[ipam.AnnotationSuspect]
+		if nonce == "" || l.Annotations[ipam.AnnotationChecked] == nonce {
+			continue
+		}
+		since, known := h.suspects[nonce]
+		if !known {
+			h.suspects[nonce], since = time.Now(), time.Now()
+		}
+		if time.Since(since) < acceptAfter {
+			continue
+		}
+		l.Annotations[ipam.AnnotationChecked] = nonce
+		_, _ = c.Update(ctx, l)
+	}
+}
+
+// Restored has every Keeper look again: a restored API server was away, which ends each watch.
+func (h *Cluster) Restored() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, k := range h.keepers {
+		k.Doubt()
 	}
 }
 
