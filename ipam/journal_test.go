@@ -237,6 +237,9 @@ func TestFailedSyncStopsTheService(t *testing.T) {
 	if _, err := s.Acquire(ctx, intent("S3", "U3", want("eth0", n, dynamic, noneMode))); !errors.Is(err, ErrFailed) {
 		t.Errorf("the next: %v", err)
 	}
+	if err := s.Err(); !errors.Is(err, ErrFailed) {
+		t.Errorf("Err() is %v", err)
+	}
 	if err := s.Release(ctx, "S1"); !errors.Is(err, ErrFailed) {
 		t.Errorf("a release: %v", err)
 	}

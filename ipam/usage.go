@@ -56,6 +56,13 @@ func (k *Keeper) Usage() []v1alpha1.AddressUse {
 
 func exact(n uint64) int64 { return int64(min(n, maxExact, math.MaxInt64)) } //nolint:gosec // bounded
 
+// Err is why the journal takes nothing more until it is opened again, nil while it works.
+func (s *Service) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.j.failed
+}
+
 // Meta is what the journal knows of its node.
 func (s *Service) Meta() Meta {
 	s.mu.Lock()

@@ -113,6 +113,23 @@ func (a *addresses) run(ctx context.Context) {
 	}
 }
 
+// heed ends the agent when its journal takes nothing more: disk and memory may differ, and whoever started the agent starts it again.
+func heed(ctx context.Context, broken func() error, fail context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if err := broken(); err != nil {
+			fail(fmt.Errorf("address journal: %w", err))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // boottime runs on while the machine sleeps (clock_gettime(2)).
 func boottime() time.Duration {
 	var ts unix.Timespec

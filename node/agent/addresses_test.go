@@ -1,10 +1,14 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/mirror"
@@ -37,4 +41,24 @@ func TestNamespacesAreThoseThatRuntimesMake(t *testing.T) {
 	if got, err := namespaces(root); err != nil || !slices.Equal(got, []string{"netns/cni-1"}) {
 		t.Fatal(got, err)
 	}
+}
+
+// A journal that takes nothing more ends the agent with its reason; one that works does not.
+func TestABrokenJournalEndsTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken error
+		ctx, fail := context.WithCancelCause(t.Context())
+		go heed(ctx, func() error { return broken }, fail)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := ctx.Err(); err != nil {
+			t.Fatal("a working journal ended the agent: ", err)
+		}
+		broken = ipam.ErrFailed
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if err := context.Cause(ctx); !errors.Is(err, ipam.ErrFailed) {
+			t.Fatal(err)
+		}
+	})
 }

@@ -89,9 +89,10 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	a.usage = func() ([]v1alpha1.AddressUse, map[string]int32) { return addresses.usage(), cni.Attached() }
 	addresses.measure(a.m.registry)
 	sweeper := a.sweeper(cni, cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot})
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, fail := context.WithCancelCause(ctx)
+	cancel := func() { fail(nil) }
 	defer cancel()
-	defer inBackground(ctx, addresses.run)()
+	defer inBackground(ctx, addresses.run, func(ctx context.Context) { heed(ctx, addresses.journal.Err, fail) })()
 	if s.API == nil {
 		defer inBackground(ctx, sweeper.run)()
 		return a.Run(ctx)

@@ -31,6 +31,9 @@ type View struct {
 	Attached  map[string]int32 // interfaces of Pods by network
 }
 
+// maxSpaces is how many the API takes; a status that is too long would be refused as a whole.
+const maxSpaces = 2048
+
 // The phases of a NodePlan's status.
 const (
 	phaseApplied    = "Applied"
@@ -46,7 +49,7 @@ const (
 func report(p *v1alpha1.NodePlan, v View, mirrorErr error) v1alpha1.NodePlanStatus {
 	out := *p.Status.DeepCopy()
 	out.ObservedGeneration, out.Drift, out.Hardware = p.Generation, v.Repairs, hardware(v.Hardware)
-	out.Underlays, out.Addresses, out.Attached = v.Underlays, v.Addresses, v.Attached
+	out.Underlays, out.Addresses, out.Attached = v.Underlays, v.Addresses[:min(len(v.Addresses), maxSpaces)], v.Attached
 	if len(v.Attached) == 0 {
 		out.Attached = nil
 	}
