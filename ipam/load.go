@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 )
 
@@ -67,12 +68,43 @@ func (s *Service) load(d disk) error {
 		return errors.Join(err, s.closeFiles())
 	}
 	if h := s.opts.HighWater; h != nil {
-		if had := h.Load(); had > s.j.seq {
+		had := h.Load()
+		switch {
+		case had > s.j.seq:
 			return errors.Join(fmt.Errorf("%w: it was set back, from %d frames to %d", ErrCorrupt, had, s.j.seq), s.closeFiles())
+		case had == 0:
+			s.coolAnew()
 		}
 		h.Store(s.j.seq)
 	}
 	return nil
+}
+
+// coolAnew begins the cooldown again of addresses that were still cooling when the journal was written last, in an earlier boot:
+// how long ago that was only a clock tells that may have been set since. The journal says so, too, for the next open.
+func (s *Service) coolAnew() {
+	now := s.opts.Clock().UnixNano()
+	hot := s.latest - int64(s.opts.Cooldown)
+	framed := make([]byte, headerLen)
+	for _, ss := range s.st.spaces {
+		var again []netip.Addr
+		ss.space.EachFreed(func(a netip.Addr, at int64) {
+			if at > hot && at < now {
+				again = append(again, a)
+			}
+		})
+		for _, a := range again {
+			s.st.tx.Cool(ss.space, a, now)
+			framed = appendCool(framed, ss.id, a, now)
+		}
+	}
+	s.st.commit(now - int64(s.opts.Cooldown))
+	if len(framed) == headerLen {
+		return
+	}
+	if err := s.j.append(append(framed, tagEnd)); err != nil {
+		s.opts.Log.Warn("what cools anew is not in the journal", "reason", err)
+	}
 }
 
 func (s *Service) create(d disk) error {

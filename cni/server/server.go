@@ -135,11 +135,17 @@ func (s *Server) Serve(ctx context.Context, ready chan<- struct{}, confirmed fun
 	if err != nil {
 		return err
 	}
-	defer l.Close() // whoever comes next must not find it answering
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { l.Close(); close(closed) })
+	defer func() { // whoever comes next must not find it answering: a second Close would not wait for the first
+		if stop() {
+			l.Close()
+		} else {
+			<-closed
+		}
+	}()
 	close(ready)
 	s.log.Info("answering CNI calls", "socket", s.opts.Socket)
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
 	go s.showLife(ctx)
 
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
