@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,15 +47,20 @@ func TestNamespacesAreThoseThatRuntimesMake(t *testing.T) {
 // A journal that takes nothing more ends the agent with its reason; one that works does not.
 func TestABrokenJournalEndsTheAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var broken error
+		var broken atomic.Pointer[error]
 		ctx, fail := context.WithCancelCause(t.Context())
-		go heed(ctx, func() error { return broken }, fail)
+		go heed(ctx, func() error {
+			if err := broken.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}, fail)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if err := ctx.Err(); err != nil {
 			t.Fatal("a working journal ended the agent: ", err)
 		}
-		broken = ipam.ErrFailed
+		broken.Store(&ipam.ErrFailed)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if err := context.Cause(ctx); !errors.Is(err, ipam.ErrFailed) {
