@@ -37,6 +37,7 @@ func (st *state) allBlocks() []Block {
 			out = append(out, b)
 		}
 	}
+	slices.SortFunc(out, func(a, b Block) int { return placed{a.Space, a.CIDR}.compare(placed{b.Space, b.CIDR}) })
 	return out
 }
 

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,9 @@ type KeeperOptions struct {
 	Poll       time.Duration // 0 = BlockLease/72, as often as the lease is renewed
 	// Sleep waits, or until ctx ends. nil = time.After; simulations bring their own.
 	Sleep func(ctx context.Context, d time.Duration) error
-	Log   *slog.Logger
+	// Random is in [0, 1), and spreads the rounds of many nodes. nil = math/rand; simulations bring their own.
+	Random func() float64
+	Log    *slog.Logger
 }
 
 func (o *KeeperOptions) defaults() {
@@ -63,8 +66,14 @@ func (o *KeeperOptions) defaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64 //nolint:gosec // a pause is no secret
+	}
 	if o.Sleep == nil {
 		o.Sleep = func(ctx context.Context, d time.Duration) error {
+			if d <= 0 {
+				return ctx.Err()
+			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -103,13 +112,29 @@ type Keeper struct {
 	stats     KeeperStats
 
 	poke      chan struct{}
-	answering sync.Mutex // one at a time answers what this node is asked for
+	answering chan struct{} // holds one while somebody answers what this node is asked for
 }
 
 // placed is a block by where it is.
 type placed struct {
 	space Space
 	cidr  netip.Prefix
+}
+
+// compare orders places by space and address.
+func (p placed) compare(q placed) int {
+	a, b := p.space, q.space
+	return cmp.Or(cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.ID, b.ID), compareBools(a.VXLAN, b.VXLAN), a.CIDR.Compare(b.CIDR), p.cidr.Compare(q.cidr))
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // KeeperStats count since the start.
@@ -127,7 +152,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	o.defaults()
 	k := &Keeper{
 		Service: o.Service, o: o, api: &versions{API: o.API}, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{},
-		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1),
+		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1), answering: make(chan struct{}, 1),
 	}
 	k.api.seen.Store(k.Meta().Version)
 	if m := k.Meta(); m.Node == o.Node && (o.Machine == "" || o.Machine == machineOf(m.Identity)) { // not a clone's
@@ -181,6 +206,9 @@ func (k *Keeper) Acquire(ctx context.Context, in Intent) ([]Grant, error) {
 		}
 		if cerr := k.obtain(ctx, need); cerr != nil {
 			return nil, inObtaining(err, cerr)
+		}
+		if serr := k.o.Sleep(ctx, 0); serr != nil { // in a simulation, those who waited for one another go on one by one
+			return nil, serr
 		}
 	}
 }
@@ -269,16 +297,21 @@ func (k *Keeper) Run(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		timer := time.NewTimer(pause*3/4 + rand.N(pause/2+1)) //nolint:gosec // a pause is no secret
+		timer := time.NewTimer(pause*3/4 + time.Duration(k.o.Random()*float64(pause/2)))
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-k.poke:
+			_ = k.o.Sleep(ctx, gather)
 		case <-k.o.Wake:
+			_ = k.o.Sleep(ctx, gather)
 		}
 		timer.Stop()
 	}
 }
+
+// gather is how long a round waits for more reasons to come: many come together.
+const gather = time.Millisecond
 
 func backoff(failures int) time.Duration {
 	return min(time.Second<<min(failures, 5), 30*time.Second)

@@ -823,8 +823,8 @@ func TestASingleThatWasMadeAgainStaysCeded(t *testing.T) {
 	a, b := ms[0], ms[1]
 	a.mustPod(n, dynamic)
 	stop := answering(ms)
-	defer stop()
 	b.mustPod(n, static("10.0.0.9"))
+	stop()
 	single := spaceOfNetwork(n).object().BlockName(netip.MustParsePrefix("10.0.0.9/32"))
 	old := api.blocks[single].UID
 	delete(api.blocks, single) // the backup was made before

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -83,7 +84,8 @@ func (k *Keeper) adoptUnknown(ctx context.Context, there map[placed]v1alpha1.IPB
 	}
 	return k.change(func(e *edit) error {
 		lost := false
-		for key, o := range there {
+		for _, key := range slices.SortedFunc(maps.Keys(there), placed.compare) {
+			o := there[key]
 			b, ok := e.block(key.space, key.cidr)
 			next, freeze := adopted(b, ok, key, o, e.s.st.meta)
 			if lost = lost || freeze; freeze {

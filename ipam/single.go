@@ -215,8 +215,15 @@ func (k *Keeper) takeParked(ctx context.Context, o v1alpha1.IPBlock) error {
 
 // answerAsked cedes what other nodes ask for, if it is free and cool, and refuses the rest.
 func (k *Keeper) answerAsked(ctx context.Context) error {
-	k.answering.Lock()
-	defer k.answering.Unlock()
+	select {
+	case k.answering <- struct{}{}:
+		defer func() { <-k.answering }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := k.o.Sleep(ctx, 0); err != nil { // in a simulation, those who waited for one another go on one by one
+		return err
+	}
 	list, _, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(k.o.Node)})
 	if err != nil {
 		return fmt.Errorf("list the addresses that this node is asked for: %w", err)
