@@ -260,7 +260,16 @@ func (k *Keeper) renew(ctx context.Context) error {
 		return k.stop(fmt.Errorf("node %s was declared powered off, its blocks may be another's; start the agent again: %w", k.o.Node, ErrLease))
 	}
 	if m.Suspect != "" && lease.Annotations[AnnotationChecked] == m.Suspect {
-		if err := k.change(func(e *edit) error { e.meta(func(m *Meta) { m.Suspect, m.Version = "", 0 }); return nil }); err != nil {
+		err := k.change(func(e *edit) error {
+			e.meta(func(m *Meta) {
+				m.Suspect, m.Version = "", 0
+				if m.LostSince != 0 { // what others had of the frozen blocks until the check is cooling
+					m.LostSince = e.now
+				}
+			})
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 		k.api.seen.Store(0) // versions begin anew with what is seen now

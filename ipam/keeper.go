@@ -297,16 +297,28 @@ func (k *Keeper) Run(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		timer := time.NewTimer(pause*3/4 + time.Duration(k.o.Random()*float64(pause/2)))
+		k.rest(ctx, pause*3/4+time.Duration(k.o.Random()*float64(pause/2)))
+	}
+}
+
+// rest waits for a reason to look again, and for those that come with it.
+func (k *Keeper) rest(ctx context.Context, most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-k.poke:
+	case <-k.o.Wake:
+	}
+	_ = k.o.Sleep(ctx, gather)
+	for {
 		select {
-		case <-ctx.Done():
-		case <-timer.C:
 		case <-k.poke:
-			_ = k.o.Sleep(ctx, gather)
 		case <-k.o.Wake:
-			_ = k.o.Sleep(ctx, gather)
+		default:
+			return
 		}
-		timer.Stop()
 	}
 }
 

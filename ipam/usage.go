@@ -3,6 +3,7 @@ package ipam
 import (
 	"cmp"
 	"math"
+	"net/netip"
 	"slices"
 
 	"danm.io/danm/spec/api/v1alpha1"
@@ -12,6 +13,7 @@ import (
 const (
 	maxExact  = 1 << 53 // above it JSON numbers lose digits
 	maxOffers = 4       // addresses that a node offers of a space
+	maxStrays = 8       // addresses out of its blocks that a node names of a space
 )
 
 // Usage is what this node's addresses are doing, by space: what its NodePlan's status says.
@@ -48,9 +50,29 @@ func (k *Keeper) Usage() []v1alpha1.AddressUse {
 			}
 		}
 		u.Frozen = min(u.Frozen, maxExact)
+		for _, a := range ss.strays() {
+			if u.Stray++; len(u.Strays) < maxStrays {
+				u.Strays = append(u.Strays, a.String())
+			}
+		}
 		out = append(out, u)
 	}
 	slices.SortFunc(out, func(a, b v1alpha1.AddressUse) int { return cmp.Compare(a.Space, b.Space) })
+	return out
+}
+
+// strays are what Pods have and no block of this node answers for, in order: whoever has the block may give them to others.
+func (ss *spaceState) strays() (out []netip.Addr) {
+	ss.space.EachHeld(func(a netip.Addr) {
+		b, ok := ss.around(a)
+		if ok && !b.Foreign && (b.State != Frozen || b.UID != "") {
+			if _, ceded := b.ceded(a); !ceded {
+				return
+			}
+		}
+		out = append(out, a)
+	})
+	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }
 

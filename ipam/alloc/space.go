@@ -157,6 +157,13 @@ func (s *Space) Holder(a netip.Addr) (uint32, bool) {
 	return h, ok
 }
 
+// EachHeld calls f for the held addresses, in no order.
+func (s *Space) EachHeld(f func(a netip.Addr)) {
+	for index := range s.held {
+		f(s.geo.addr(index))
+	}
+}
+
 // EachFreed calls f for the freed addresses, oldest first, with the time they were freed at.
 func (s *Space) EachFreed(f func(a netip.Addr, at int64)) {
 	for _, e := range s.queue {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -46,6 +47,7 @@ func (c Cluster) Check() []Finding {
 		out = append(out, c.cessions(space, all)...)
 	}
 	out = append(out, c.endpoints(spaces)...)
+	out = append(out, c.strays(spaces)...)
 	return sorted(out)
 }
 
@@ -167,6 +169,29 @@ func outer(blocks []block, b block) []block {
 		return blocks
 	}
 	return append(blocks, b)
+}
+
+// strays are the addresses that nodes say to have out of their blocks.
+func (c Cluster) strays(spaces map[ipam.Space][]block) (out []Finding) {
+	names := map[string]string{}
+	for s := range spaces {
+		names[SpaceOf(s).Hash()] = name(s)
+	}
+	for i := range c.Plans {
+		node := c.Plans[i].Name
+		for _, u := range c.Plans[i].Status.Addresses {
+			if u.Stray == 0 {
+				continue
+			}
+			where := strings.Join(u.Strays, ", ")
+			if more := u.Stray - int64(len(u.Strays)); more > 0 {
+				where += fmt.Sprintf(" and %d more", more)
+			}
+			out = append(out, Finding{NoBlock, cmp.Or(names[u.Space], "space "+u.Space), where, "Pods of node " + node + " have it, in no block of the node: another node may give it out",
+				"delete these Pods; `danmctl ipam show` on the node names them"})
+		}
+	}
+	return out
 }
 
 // cover is the block around an address, of disjoint blocks sorted by address.

@@ -28,6 +28,7 @@ const (
 	CededDiffers  Kind = "CededDiffers"   // journal and API
 	EndpointStale Kind = "EndpointStale"  // a DanmEp of an address that is not held
 	Waits         Kind = "WaitsForCheck"  // since the API went back in time
+	Unheard       Kind = "NodeUnheard"    // its lease is old
 	Unreadable    Kind = "Unreadable"     // could not be looked at
 	Overlap       Kind = "BlocksOverlap"  // two of one role
 	NotCeded      Kind = "SingleNotCeded" // no block lists it

@@ -37,12 +37,12 @@ func judge(s Sign, identity string, lease time.Duration, since func(what string)
 	case s.Lease != nil && identity != "" && poweredOff(s.Lease) == identity:
 		return verdict{lost: true, why: "powered-off"}
 	case s.Lease != nil && holder != "" && identity != "" && machine(holder) != machine(identity):
-		// The time is the new machine's, whose clock may be wrong, so it counts only together with what was seen here.
-		at := since("other identity " + identity)
-		if t := s.Lease.Spec.AcquireTime; t != nil && t.After(at) {
-			at = t.Time
+		// The new machine's clock may be wrong, so the time at which it took the name only says which taking it was.
+		what := "other identity " + identity
+		if t := s.Lease.Spec.AcquireTime; t != nil {
+			what += " since its " + t.UTC().Format(time.RFC3339Nano)
 		}
-		return verdict{lost: true, at: at.Add(lease), why: "identity"}
+		return verdict{lost: true, at: since(what).Add(lease), why: "identity"}
 	case s.Node:
 		return verdict{}
 	case s.Lease != nil:

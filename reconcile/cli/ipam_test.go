@@ -228,10 +228,32 @@ func TestIPAMCheckCluster(t *testing.T) {
 		t.Errorf("exit %d\n%s%s%v", code, out, errs, *o.writes)
 	}
 	code, out, errs = check(o, true)
+	if code != Differences || !strings.Contains(out, "NodeUnheard") || !strings.Contains(out, "nothing is accepted: 1 difference in the way") || len(*o.writes) > 0 {
+		t.Errorf("a node that is away, and accepted: exit %d\n%s%s%v", code, out, errs, *o.writes)
+	}
+	heard := func() *objects {
+		o, now := addressed(t), metav1.NewMicroTime(time.Now())
+		o.leases[0].Spec.RenewTime = &now
+		return o
+	}
+	o = heard()
+	code, out, errs = check(o, true)
 	if code != OK || len(*o.writes) != 1 || !strings.Contains((*o.writes)[0], `PATCH danm-node-a`) || !strings.Contains((*o.writes)[0], `"danm.io/ipam-checked":"nonce"`) || !strings.Contains((*o.writes)[0], `"resourceVersion":"9"`) {
 		t.Errorf("exit %d\n%s%s%v", code, out, errs, *o.writes)
 	}
-	o = addressed(t)
+	o = heard()
+	o.plans[0].Status.Addresses = []v1alpha1.AddressUse{{Space: "elsewhere", Held: 9, Stray: 9, Strays: []string{"10.9.0.1"}}}
+	code, out, errs = check(o, true)
+	if code != Differences || !strings.Contains(out, "space elsewhere: 10.9.0.1 and 8 more: OutsideBlocks: Pods of node a") || len(*o.writes) > 0 {
+		t.Errorf("addresses out of blocks, and accepted: exit %d\n%s%s%v", code, out, errs, *o.writes)
+	}
+	o = heard()
+	o.blocks[1].Spec.Ceded = append(o.blocks[1].Spec.Ceded, v1alpha1.IPCession{Address: "10.0.0.7", UID: "gone", Node: "b"})
+	code, out, errs = check(o, true)
+	if code != Differences || !strings.Contains(out, "CededWithoutSingle") || len(*o.writes) != 1 {
+		t.Errorf("only untidy, and not accepted: exit %d\n%s%s%v", code, out, errs, *o.writes)
+	}
+	o = heard()
 	o.endpoints[0].Spec.Host = "c"
 	code, out, errs = check(o, true)
 	if code != Differences || !strings.Contains(out, "OutsideBlocks") || len(*o.writes) > 0 {

@@ -17,7 +17,7 @@ import (
 )
 
 // IPAMCheck compares what kernel, journal, IPBlocks and DanmEps say of addresses: OK if they agree, Differences, or Failed. What
-// differs is looked at twice. It writes nothing, unless Accept is asked for and a cluster is clean.
+// differs is looked at twice. It writes nothing, unless Accept is asked for and nothing is in the way.
 func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 	if err := oneOf(o.Output, "text", "json"); err != nil {
 		return io.fail(err)
@@ -42,11 +42,17 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 		return io.fail(err)
 	}
 	waiting := seen.waiting()
-	switch {
-	case o.Accept && len(seen.findings) == 0:
+	if o.Accept {
 		if seen.api.Unknown != nil {
 			return io.fail(fmt.Errorf("not everything could be looked at, so nothing is accepted: %w", seen.api.Unknown))
 		}
+		seen.findings = append(seen.findings, seen.cluster.Heard(seen.api.Leases)...)
+	}
+	inTheWay := audit.InTheWay(seen.findings)
+	switch {
+	case o.Accept && len(inTheWay) > 0:
+		notes = append(notes, fmt.Sprintf("nothing is accepted: %s in the way", plural(len(inTheWay), "difference")))
+	case o.Accept:
 		for _, node := range waiting {
 			l := seen.api.Leases[node]
 			if err := seen.client.AnnotateLease(ctx, &l, map[string]string{ipam.AnnotationChecked: l.Annotations[ipam.AnnotationSuspect]}); err != nil {
@@ -55,7 +61,7 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 			notes = append(notes, "node "+node+" may go on: it claims again within ten minutes")
 		}
 	case len(waiting) > 0:
-		notes = append(notes, fmt.Sprintf("since the API server went back in time, %s and claims nothing: %s; danmctl ipam check --accept lets them go on, when nothing differs",
+		notes = append(notes, fmt.Sprintf("since the API server went back in time, %s and claims nothing: %s; danmctl ipam check --accept lets them go on, when no difference is in the way",
 			map[bool]string{true: "1 node waits", false: fmt.Sprintf("%d nodes wait", len(waiting))}[len(waiting) == 1], strings.Join(waiting, ", ")))
 	}
 	if seen.api.Unknown != nil {
@@ -69,6 +75,7 @@ type checked struct {
 	findings []audit.Finding
 	what     string // that was compared
 	client   *live.Client
+	cluster  audit.Cluster
 	api      live.Addresses
 }
 
@@ -127,7 +134,7 @@ func (o IPAMOptions) lookAtCluster(ctx context.Context) (checked, error) {
 		return checked{}, err
 	}
 	what := fmt.Sprintf("%s, %s, %s", plural(len(a.Blocks), "IPBlock"), plural(len(a.Endpoints), "DanmEp"), plural(len(a.Nodes), "Node"))
-	return checked{findings: c.Check(), what: what, client: client, api: a}, nil
+	return checked{findings: c.Check(), what: what, client: client, cluster: c, api: a}, nil
 }
 
 func (o IPAMOptions) lookAtNode(ctx context.Context) (checked, error) {

@@ -26,7 +26,7 @@ func (m *Machine) call(ctx context.Context, who string, do func(ctx context.Cont
 		return err
 	}
 	s := m.sim
-	inner, cancel := context.WithCancel(p.ctx)
+	inner, cancel := context.WithCancel(context.WithValue(p.ctx, caller{}, who))
 	defer cancel()
 	answer := make(chan error, 1)
 	s.mu.Lock()

@@ -28,7 +28,10 @@ func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 		}
 		s.mu.Unlock()
 	case CutAPI:
-		s.cutAPI([]*Machine{m}, long*4)
+		if o.C%8 == 0 {
+			long *= 16 // up to 68 min: longer than a node may give without the API
+		}
+		s.cutAPI([]*Machine{m}, long)
 	case CutAll:
 		s.cutAPI(s.machines, long)
 	case FreezeAPI:
@@ -53,6 +56,9 @@ func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 		s.stopController()
 		s.later(long*4, s.startController)
 	case DeleteNode:
+		if o.C%4 == 0 {
+			long *= 20 // up to 85 min: a block lease passes, or not
+		}
 		s.deleteNode(m, long)
 	case Clone:
 		s.clone(s.machines[int(o.B)%len(s.machines)], m, long)
@@ -87,7 +93,7 @@ func (s *Sim) deleteNode(m *Machine, d time.Duration) {
 			p.remove(true)
 		}
 	}
-	s.later(d*300, func() { // up to 21 h: a block lease may pass, or not
+	s.later(d, func() {
 		s.register(m)
 		m.powerOn()
 	})

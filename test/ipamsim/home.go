@@ -76,6 +76,7 @@ type Env struct {
 	Wall      func() time.Time
 	Boottime  func() time.Duration
 	BootWall  time.Time // what the wall clock was when the boot began
+	Random    func() float64
 	Log       *slog.Logger
 	HighWater ipam.HighWater // of this boot
 	// Doubtful says that the disk was set back: what docs/ipam.md says it takes to notice that, the API, is then at hand.

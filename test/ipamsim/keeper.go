@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"danm.io/danm/ipam"
+	"danm.io/danm/ipam/audit"
 	"danm.io/danm/reconcile/blocks"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
@@ -29,13 +31,14 @@ type Cluster struct {
 	Cooldown time.Duration
 	Lease    time.Duration // of blocks
 
-	mu       sync.Mutex
-	wakes    map[string]chan struct{} // by node
-	keepers  map[string]*ipam.Keeper  // by node, the newest
-	asked    map[string]string        // node that is asked by a Single, by name
-	tied     *world.World             // of this run
-	suspects map[string]time.Time     // nonces of nodes that wait since an etcd restore, since when
-	dirty    bool                     // something that the controller looks at has changed
+	mu      sync.Mutex
+	wakes   map[string]chan struct{}                   // by node
+	keepers map[string]*ipam.Keeper                    // by node, the newest
+	asked   map[string]string                          // node that is asked by a Single, by name
+	tied    *world.World                               // of this run
+	evict   func(node, spaceHash string, a netip.Addr) // deletes the Pod
+	dirty   bool                                       // something that the controller looks at has changed
+	noSets  bool                                       // the StatefulSets were deleted
 }
 
 // Faults are all.
@@ -54,7 +57,7 @@ func (h *Cluster) wake(w *world.World, node string) <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.tied != w {
-		h.tied, h.wakes, h.asked = w, map[string]chan struct{}{}, map[string]string{}
+		h.tied, h.wakes, h.asked, h.noSets = w, map[string]chan struct{}{}, map[string]string{}, false
 		h.keepers = map[string]*ipam.Keeper{}
 		w.OnChange(func(kind, _, name string) {
 			h.mu.Lock()
@@ -113,7 +116,7 @@ func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
 		return nil, errors.New("the cluster home needs a simulated API")
 	}
 	k := ipam.NewKeeper(ipam.KeeperOptions{Service: s, API: api, Node: e.Node, Wake: h.wake(client.World, e.Node), Boottime: e.Boottime, BlockLease: h.Lease,
-		Sandboxes: func(context.Context) ([]string, error) { return e.Kernel.Sandboxes(), nil }, Sleep: client.Sleep, Log: e.Log})
+		Sandboxes: func(context.Context) ([]string, error) { return e.Kernel.Sandboxes(), nil }, Sleep: client.Sleep, Random: e.Random, Log: e.Log})
 	for e.Doubtful {
 		if _, err := k.Round(ctx); err == nil {
 			break
@@ -195,7 +198,6 @@ func (n *keeperNode) report(ctx context.Context, c *world.Client) {
 // RunController decides and writes as the controller's loop does, from what the API says at that moment.
 func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 	wrote := map[string]time.Time{}
-	h.suspects = map[string]time.Time{}
 	next := time.Now()
 	for ; ctx.Err() == nil; _ = c.Sleep(ctx, 2*time.Second) {
 		if !h.woken() && time.Now().Before(next) {
@@ -217,7 +219,7 @@ func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 					wrote[d.Actions[i].Key] = time.Now()
 				}
 			}
-			h.accept(ctx, c, w.Leases)
+			h.accept(ctx, c, w)
 			if !d.Next.IsZero() && d.Next.Before(next) {
 				next = d.Next
 			}
@@ -225,24 +227,34 @@ func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 	}
 }
 
-// acceptAfter is longer than any node is cut off: by then each has made its blocks again.
-const acceptAfter = time.Hour
-
-// accept is the administrator who says, some time after an etcd restore, that what nodes hold was checked.
-func (h *Cluster) accept(ctx context.Context, c *world.Client, leases map[string]*coordinationv1.Lease) {
-	for _, l := range leases {
-		nonce := l.Annotations[ipam.AnnotationSuspect]
-		if nonce == "" || l.Annotations[ipam.AnnotationChecked] == nonce {
-			continue
+// accept is the administrator who says, when an etcd restore was noticed, that what nodes hold was checked, as `danmctl ipam
+// check --accept` does it. Pods that stand in the way are deleted.
+func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
+	var waiting []*coordinationv1.Lease
+	all := map[string]coordinationv1.Lease{}
+	for _, node := range slices.Sorted(maps.Keys(w.Leases)) {
+		l := w.Leases[node]
+		all[node] = *l
+		if nonce := l.Annotations[ipam.AnnotationSuspect]; nonce != "" && l.Annotations[ipam.AnnotationChecked] != nonce {
+			waiting = append(waiting, l)
 		}
-		since, known := h.suspects[nonce]
-		if !known {
-			h.suspects[nonce], since = time.Now(), time.Now()
+	}
+	if len(waiting) == 0 {
+		return
+	}
+	for _, p := range w.Plans {
+		for _, u := range p.Status.Addresses {
+			for _, a := range u.Strays {
+				h.evict(p.Name, u.Space, netip.MustParseAddr(a))
+			}
 		}
-		if time.Since(since) < acceptAfter {
-			continue
-		}
-		l.Annotations[ipam.AnnotationChecked] = nonce
+	}
+	view := audit.Cluster{Blocks: w.Blocks, Plans: w.Plans, Nodes: w.Nodes, Now: w.Now}
+	if len(audit.InTheWay(append(view.Check(), view.Heard(all)...))) > 0 {
+		return
+	}
+	for _, l := range waiting {
+		l.Annotations[ipam.AnnotationChecked] = l.Annotations[ipam.AnnotationSuspect]
 		_, _ = c.Update(ctx, l)
 	}
 }
@@ -254,6 +266,16 @@ func (h *Cluster) Restored() {
 	for _, k := range h.keepers {
 		k.Doubt()
 	}
+}
+
+// Evictor is how a Pod is deleted that stands in the way.
+func (h *Cluster) Evictor(evict func(node, spaceHash string, a netip.Addr)) { h.evict = evict }
+
+// SetsDeleted has every StatefulSet be gone from now on.
+func (h *Cluster) SetsDeleted() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.noSets = true
 }
 
 func (h *Cluster) woken() bool {
@@ -305,8 +327,14 @@ func (h *Cluster) satisfy(w *blocks.World, need blocks.Needs) {
 	if need.Pods {
 		w.Pods = &blocks.Pods{}
 	}
-	if need.Sets { // every StatefulSet that anything is kept for lives
+	if need.Sets { // every StatefulSet that anything is kept for lives, until all are deleted
 		w.Sets = map[string]blocks.StatefulSet{}
+		h.mu.Lock()
+		gone := h.noSets
+		h.mu.Unlock()
+		if gone {
+			return
+		}
 		for i := range w.Blocks {
 			if r := w.Blocks[i].Spec.Reservation; r != nil {
 				w.Sets[r.UID] = blocks.StatefulSet{Replicas: 1 << 20}

@@ -95,6 +95,15 @@ func (n *localNode) Add(ctx context.Context, p PodSpec) ([][]netip.Prefix, error
 	if _, err := n.s.Lookup(p.Sandbox); err == nil {
 		return nil, errAttached
 	}
+	if n.claimed && p.StatefulSet != "" {
+		p.Wants = slices.Clone(p.Wants)
+		for i := range p.Wants {
+			if !p.Wants[i].Network.Sticky {
+				continue
+			}
+			p.Wants[i].Sticky = ipam.Sticky{Namespace: p.Namespace, StatefulSet: p.StatefulSet, UID: p.StatefulSet, Ordinal: p.Ordinal}
+		}
+	}
 	grants, err := n.give.Acquire(ctx, ipam.Intent{
 		Sandbox: p.Sandbox, PodUID: p.UID, Namespace: p.Namespace, Pod: p.Pod, Wants: p.Wants,
 		Slot: n.env.Index, Slots: n.home.Slots, Claimed: n.claimed,
@@ -160,8 +169,11 @@ func granted(wants []ipam.Want, grants []ipam.Grant) (out []Address) {
 				req, sub = w.IP6, w.Network.IPv6
 			}
 			x := Address{IfName: w.IfName, Where: history.Where{Space: SpaceName(w.Network.SpaceDomain, w.Network.ID(), sub.CIDR), Addr: a.Addr()}}
-			if req.Mode == model.AddressStatic {
+			switch {
+			case req.Mode == model.AddressStatic:
 				x.Why = history.Static
+			case w.Sticky.UID != "" && w.Network.Sticky:
+				x.Why = history.Sticky
 			}
 			out = append(out, x)
 		}

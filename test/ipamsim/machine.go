@@ -232,6 +232,7 @@ func (p *agent) env() Env {
 		Node: m.Name, Index: m.Index, MachineID: m.MachineID, BootID: fmt.Sprint(m.Name, " boot ", m.boots), Disk: p.disk, Kernel: p,
 		Wall:     func() time.Time { return time.Now().Add(off) },
 		Boottime: func() time.Duration { return time.Since(bootAt) },
+		Random:   rand.New(rand.NewPCG(s.cfg.Seed, s.coin(m.Name, 90+m.starts))).Float64,
 		Log:      slog.New(slog.DiscardHandler),
 		Doubtful: m.doubtful, HighWater: m.highWater, BootWall: m.bootWall,
 	}

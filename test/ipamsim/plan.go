@@ -61,19 +61,19 @@ func weights(f Faults) [kindsEnd]int {
 	w := [kindsEnd]int{Churn: 8200, Restart: 900, LateDel: 150, KillNow: 60, KillWriting: 120, DiskError: 40, Freeze: 40, PowerCut: 15, DiskFull: 10,
 		Audit: 400, Image: 10, OldDisk: 3, BlankDisk: 3}
 	if f.API {
-		w[CutAPI], w[CutAll], w[FreezeAPI], w[EtcdBackup], w[EtcdRestore], w[ControllerOff] = 40, 4, 8, 4, 1, 4
+		w[CutAPI], w[CutAll], w[FreezeAPI], w[EtcdBackup], w[EtcdRestore], w[ControllerOff] = 20, 4, 8, 4, 1, 4
 	}
 	if f.LiveJournal {
 		w[LoseJournal] = 8
 	}
 	if f.OtherMachine {
-		w[DeleteNode], w[Clone] = 8, 3
+		w[DeleteNode], w[Clone] = 4, 3
 	}
 	if f.Sticky {
 		w[Move] = 300
 	}
 	if f.ClockSteps {
-		w[Step] = 20
+		w[Step] = 5
 	}
 	return w
 }
@@ -101,8 +101,11 @@ func Plan(cfg Config, ops int) []Op {
 // gap is bursts, pauses between them, and now and then a long one.
 func gap(rng *rand.Rand, cfg Config) time.Duration {
 	scale := int64(time.Millisecond)
-	if cfg.Busy {
+	switch {
+	case cfg.Busy:
 		scale /= 10
+	case cfg.Slow:
+		scale *= 10
 	}
 	switch r := rng.IntN(1000); {
 	case r < 700:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,7 +20,8 @@ var knownErrors = []struct {
 }{
 	{ErrKilled, "killed"}, {errNoAgent, "no agent"}, {errOff, "machine off"}, {errNetns, "no netns"}, {errLink, "link"},
 	{ErrFull, "disk full"}, {ipam.ErrFailed, "journal failed"}, {ErrIO, "disk error"}, {ipam.ErrExhausted, "exhausted"}, {ipam.ErrTaken, "taken"}, {ipam.ErrNotOurs, "not ours"},
-	{ipam.ErrReserved, "reserved"}, {ipam.ErrOutside, "outside"}, {ipam.ErrCorrupt, "journal damaged"},
+	{ipam.ErrReserved, "reserved"}, {ipam.ErrClaim, "no claim"}, {ipam.ErrOwner, "not ceded"}, {ipam.ErrLease, "lease over"},
+	{ipam.ErrSuspect, "suspect"}, {ipam.ErrFrozen, "frozen"}, {ipam.ErrNoRoot, "no root"}, {ipam.ErrOutside, "outside"}, {ipam.ErrCorrupt, "journal damaged"},
 	{ipam.ErrClosed, "closed"}, {context.DeadlineExceeded, "timeout"}, {context.Canceled, "canceled"}, {errAttached, "attached already"},
 }
 
@@ -192,6 +194,15 @@ func (p *pod) add(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.cancelAdd, p.running, p.lastErr = nil, err == nil, err
+	if err == nil && spec.StatefulSet != "" {
+		key := fmt.Sprint(spec.StatefulSet, " ", spec.Ordinal)
+		if had, ok := s.kept[key]; ok && had != got[0][0] {
+			s.noteLocked("another sticky address", fmt.Sprint(key, " ", had, " ", got[0][0]))
+		} else if ok {
+			s.noteLocked("same sticky address", key)
+		}
+		s.kept[key] = got[0][0]
+	}
 	s.noteLocked("add "+errText(err), fmt.Sprint(id, got))
 	return err
 }
@@ -278,6 +289,20 @@ func (s *Sim) del(m *Machine, id, who string) bool {
 	err := m.del(ctx, id+who, id)
 	s.note("del "+errText(err), id)
 	return err == nil
+}
+
+// has says whether one of the Pod's sandboxes has an address of a space.
+func (p *pod) has(spaceHash string, a netip.Addr) bool {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	for _, sb := range p.m.sandboxes {
+		for _, x := range sb.addrs {
+			if sb.pod == p.spec.UID && x.Where.Addr == a && p.s.hashes[x.Where.Space] == spaceHash {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // starved names the Pod and its last error, if it does not run.

@@ -3,6 +3,7 @@ package ipamsim
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -35,12 +36,27 @@ func Run(t *testing.T, cfg Config, ops []Op) (out Result) {
 }
 
 func (s *Sim) begin() {
+	if h, ok := s.cfg.Home.(interface {
+		Evictor(evict func(node, spaceHash string, a netip.Addr))
+	}); ok {
+		h.Evictor(s.evict)
+	}
 	for _, m := range s.machines {
 		s.register(m)
 		m.powerOn()
 	}
 	s.startController()
 	_ = s.clock.sleep(s.ctx, time.Minute)
+}
+
+// evict deletes the Pods of a node that have an address of a space.
+func (s *Sim) evict(node, spaceHash string, a netip.Addr) {
+	for _, p := range s.allPods() {
+		if p.m.Name == node && p.has(spaceHash, a) {
+			s.note("evicted", p.spec.UID)
+			p.remove(false)
+		}
+	}
 }
 
 func (s *Sim) good() bool {
@@ -80,6 +96,9 @@ func (s *Sim) settle() {
 	}
 	s.mu.Unlock()
 	s.removeAll()
+	if h, ok := s.cfg.Home.(interface{ SetsDeleted() }); ok {
+		h.SetsDeleted()
+	}
 	for range 2 { // machines with a changed disk take a cooldown longer
 		_ = s.clock.sleep(s.ctx, s.cfg.Cooldown+time.Minute)
 		for _, m := range s.machines {

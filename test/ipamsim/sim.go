@@ -24,6 +24,7 @@ type Config struct {
 	Spaces   []Space
 	Cooldown time.Duration
 	Busy     bool // little time between operations
+	Slow     bool // much time, so that most of it passes in health although faults last long
 	Calls    int  // end the operations after so many ADDs, DELs and faults; 0 = when they are all done
 	Trace    func(line string)
 }
@@ -54,7 +55,9 @@ type Sim struct {
 	startErrors map[string]int
 	calls       int // ADDs, DELs and faults
 	settling    bool
-	ordinals    map[[2]int]*pod // the newest Pods of StatefulSets; of the operations alone
+	ordinals    map[[2]int]*pod         // the newest Pods of StatefulSets; of the operations alone
+	kept        map[string]netip.Prefix // what Pods of StatefulSets had last, by set and ordinal
+	hashes      map[string]string       // of spaces, by SpaceName
 	backup      *world.Snapshot
 	controller  context.CancelFunc // nil: it is away
 	controllers int
@@ -88,9 +91,12 @@ type Result struct {
 
 // newSim makes a run; it must be called in a bubble.
 func newSim(cfg Config) *Sim {
-	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, ordinals: map[[2]int]*pod{}, stats: map[string]int{}, startErrors: map[string]int{}}
+	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, ordinals: map[[2]int]*pod{}, kept: map[string]netip.Prefix{}, hashes: map[string]string{}, stats: map[string]int{}, startErrors: map[string]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.world = world.New(time.Now)
+	if cfg.Trace != nil {
+		s.world.OnChange(s.traceBlock)
+	}
 	for i := range cfg.Nodes {
 		m := &Machine{sim: s, Name: fmt.Sprint("n", i), Index: i, MachineID: fmt.Sprint("machine-", i), Disk: NewDisk(),
 			rng: rand.New(rand.NewPCG(cfg.Seed, uint64(1000+i))), sandboxes: map[string]*sandbox{}, changed: make(chan struct{})}
@@ -102,6 +108,22 @@ func newSim(cfg Config) *Sim {
 	return s
 }
 
+// traceBlock tells Config.Trace what became of an IPBlock.
+func (s *Sim) traceBlock(kind, _, name string) {
+	if kind != world.IPBlock {
+		return
+	}
+	what := name + " is gone"
+	if o, err := s.world.Get(kind, "", name); err == nil {
+		b := o.(*v1alpha1.IPBlock)
+		if b.Spec.Role == v1alpha1.RoleRoot {
+			return
+		}
+		what = fmt.Sprintf("%s %s %s of %q (%s %d) asked %q %s ceded %v", name, b.UID, b.Spec.CIDR, b.Spec.Owner, b.Spec.Identity, b.Spec.Epoch, b.Spec.Asked, b.Status.Answer, b.Spec.Ceded)
+	}
+	s.cfg.Trace(time.Now().Format("02 15:04:05.000000000 ") + "IPBlock " + what)
+}
+
 // space tells the checker of a space and counts its addresses.
 func (s *Sim) space(sp Space) *spaceOf {
 	out := &spaceOf{Space: sp, on: make([]int, s.cfg.Nodes)}
@@ -111,6 +133,7 @@ func (s *Sim) space(sp Space) *spaceOf {
 			continue
 		}
 		allowed := Allowed(*sub)
+		s.hashes[SpaceName(n.SpaceDomain, n.ID(), sub.CIDR)] = v1alpha1.IPSpace{Domain: n.SpaceDomain, ID: int64(n.ID()), VXLAN: n.VXLAN, CIDR: sub.CIDR.String()}.Hash()
 		s.check.Space(SpaceName(n.SpaceDomain, n.ID(), sub.CIDR), history.Pool{Allowed: allowed, Cooldown: s.cfg.Cooldown})
 		if sub == n.IPv4 {
 			out.allowed = allowed
@@ -177,7 +200,7 @@ func mix(x uint64) uint64 {
 }
 
 // uncounted are what calls and faults come from, or what does nothing to a node.
-var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true, "agent up": true, "machine on": true}
+var uncounted = map[string]bool{"op churn": true, "op restart": true, "op late DEL": true, "op audit": true, "op image": true, "add no agent": true, "evicted": true, "add machine off": true, "del no agent": true, "del machine off": true, "same sticky address": true, "another sticky address": true, "agent up": true, "machine on": true}
 
 // note counts what happened, and tells Config.Trace.
 func (s *Sim) note(what, detail string) {
@@ -196,29 +219,37 @@ func (s *Sim) noteLocked(what, detail string) {
 	}
 }
 
+// caller is the key of a context's CNI call.
+type caller struct{}
+
 func (s *Sim) newClient(name string, p *agent) *world.Client {
-	rng := rand.New(rand.NewPCG(s.cfg.Seed, s.coin(name, 50+p.m.starts)))
+	start := p.m.starts
+	requests := map[string]int{} // by caller
 	var mu sync.Mutex
 	return &world.Client{
 		World: s.world, Name: "danm-node",
 		Sleep: func(ctx context.Context, d time.Duration) error {
-			err := s.clock.sleep(ctx, d)
-			if gerr := p.gate(name); gerr != nil {
+			who, _ := ctx.Value(caller{}).(string) // what woke up together goes on one after the other
+			err := s.clock.sleep(ctx, d+time.Duration(s.coin(name+" "+who, 62)%1_000_000))
+			if gerr := p.gate(name + " " + who); gerr != nil {
 				return gerr
 			}
 			return err
 		},
-		Fate: func(write bool) world.Fate {
+		Fate: func(ctx context.Context, write bool) world.Fate {
+			who, _ := ctx.Value(caller{}).(string)
 			mu.Lock()
-			defer mu.Unlock()
-			return s.fate(rng, write)
+			requests[who]++
+			n := requests[who]
+			mu.Unlock()
+			return s.fate(rand.New(rand.NewPCG(s.coin(name+" "+who, 50+start), uint64(n))), write)
 		},
 	}
 }
 
 // fate is what becomes of a request in ordinary times; when the run settles, all goes well.
 func (s *Sim) fate(rng *rand.Rand, write bool) world.Fate {
-	f := world.Fate{Before: time.Duration(rng.IntN(4000)) * time.Microsecond, After: time.Duration(rng.IntN(3000)) * time.Microsecond}
+	f := world.Fate{Before: time.Duration(1 + rng.IntN(4_000_000)), After: time.Duration(1 + rng.IntN(3_000_000))}
 	s.mu.Lock()
 	settling := s.settling
 	s.mu.Unlock()

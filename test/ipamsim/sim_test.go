@@ -77,6 +77,24 @@ func smallSpaces() []Space {
 	}
 }
 
+// run plays a test's operations and reports. DANM_IPAMSIM_TRACE is a file that gets a line for everything that happens.
+func run(t *testing.T, cfg Config) Result {
+	t.Helper()
+	traced := cfg
+	if name := os.Getenv("DANM_IPAMSIM_TRACE"); name != "" {
+		f, err := os.Create(name) //nolint:gosec // by the developer's own wish
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		traced.Trace = func(line string) { _, _ = f.WriteString(line + "\n") }
+	}
+	ops := Plan(cfg, cfg.Calls)
+	r := Run(t, traced, ops)
+	report(t, cfg, ops, r)
+	return r
+}
+
 // report fails the test with a result's violations, and with fewer operations that show one.
 func report(t *testing.T, cfg Config, ops []Op, r Result) {
 	t.Helper()
@@ -117,29 +135,35 @@ func local(nodes int, seed uint64) Config {
 func TestLocalHome(t *testing.T) {
 	cfg := local(3, seed(t, 1))
 	cfg.Calls = operations(t, 15_000)
-	ops := Plan(cfg, cfg.Calls)
-	report(t, cfg, ops, Run(t, cfg, ops))
+	run(t, cfg)
+}
+
+// manySpaces are for many nodes.
+func manySpaces() []Space {
+	return []Space{
+		{Net: network("large", 1, 0, subnet("10.1.0.0/16"), nil), Weight: 4, Most: 800},
+		{Net: network("middle", 2, 0, subnet("10.2.0.0/22"), nil), Weight: 6},
+		{Net: network("single", 3, 1, subnet("10.3.0.0/24"), nil), Weight: 3},
+		{Net: network("dual", 4, 4, subnet("10.4.0.0/22"), subnet("fd00:4::/64")), Weight: 3, Most: 400},
+	}
 }
 
 // TestLocalHomeManyNodes: two hundred nodes with slots, and spaces of which each has a little.
 func TestLocalHomeManyNodes(t *testing.T) {
 	cfg := local(200, seed(t, 2))
 	cfg.Busy = true
-	cfg.Spaces = []Space{
-		{Net: network("large", 1, 0, subnet("10.1.0.0/16"), nil), Weight: 4, Most: 800},
-		{Net: network("middle", 2, 0, subnet("10.2.0.0/22"), nil), Weight: 6},
-		{Net: network("single", 3, 1, subnet("10.3.0.0/24"), nil), Weight: 3},
-		{Net: network("dual", 4, 4, subnet("10.4.0.0/22"), subnet("fd00:4::/64")), Weight: 3, Most: 400},
-	}
+	cfg.Spaces = manySpaces()
 	cfg.Calls = operations(t, 15_000)
-	ops := Plan(cfg, cfg.Calls)
-	report(t, cfg, ops, Run(t, cfg, ops))
+	run(t, cfg)
 }
 
 // TestOneSeedOneRun: a seed that shows something shows it again.
 func TestOneSeedOneRun(t *testing.T) {
-	for i := range uint64(3) {
+	for i := range uint64(5) {
 		cfg := local(3, seed(t, 50)+i)
+		if i%2 == 1 {
+			cfg = cluster(4, cfg.Seed, clusterSpaces())
+		}
 		ops := Plan(cfg, 2000)
 		traces := [2][]string{}
 		for k := range traces {

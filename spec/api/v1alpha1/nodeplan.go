@@ -177,6 +177,15 @@ type AddressUse struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MaxLength=39
 	Offers []string `json:"offers,omitempty"`
+	// Stray: held by Pods in no block of the node, as after etcd was set back: another node may give them out.
+	// +optional
+	Stray int64 `json:"stray,omitempty"`
+	// Strays are the first of the stray addresses.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=39
+	Strays []string `json:"strays,omitempty"`
 }
 
 // AppliedPlan is a plan by revision and digest.

@@ -38,7 +38,7 @@ type Client struct {
 	// Sleep waits; nil: time.Sleep, or until the context ends.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Fate decides about a request; nil: all goes well, at once.
-	Fate func(write bool) Fate
+	Fate func(ctx context.Context, write bool) Fate
 
 	mu  sync.Mutex
 	cut bool
@@ -106,7 +106,7 @@ func (c *Client) do(ctx context.Context, write bool, act func() error) error {
 	}
 	var fate Fate
 	if c.Fate != nil {
-		fate = c.Fate(write)
+		fate = c.Fate(ctx, write)
 	}
 	switch {
 	case fate.Refused:
@@ -124,8 +124,11 @@ func (c *Client) do(ctx context.Context, write bool, act func() error) error {
 	if frozen := c.World.thawed(); frozen != nil {
 		if err := c.frozen(ctx, frozen); err != nil {
 			if write && fate.Orphan {
-				c.landAtThaw(frozen, act)
+				c.landAtThaw(frozen, fate.Before, act)
 			}
+			return err
+		}
+		if err := c.sleep(ctx, fate.Before); err != nil { // what waited together is worked on one after the other
 			return err
 		}
 	}
@@ -169,12 +172,13 @@ func (c *Client) land(after time.Duration, act func() error) {
 	}()
 }
 
-func (c *Client) landAtThaw(thaw <-chan struct{}, act func() error) {
+func (c *Client) landAtThaw(thaw <-chan struct{}, after time.Duration, act func() error) {
 	go func() {
 		bound := time.NewTimer(RequestBound)
 		defer bound.Stop()
 		select {
 		case <-thaw:
+			_ = c.sleep(context.Background(), after)
 			_ = act()
 		case <-bound.C:
 		}

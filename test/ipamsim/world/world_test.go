@@ -57,7 +57,7 @@ func TestUnansweredWritesLandOrNot(t *testing.T) {
 				w := New(time.Now)
 				n, c1 := node(w)
 				start := time.Now()
-				c1.Fate = func(write bool) Fate { return c.fate }
+				c1.Fate = func(context.Context, bool) Fate { return c.fate }
 				c1.Cut(c.cut)
 				ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 				defer cancel()
@@ -81,7 +81,7 @@ func TestFreezeHoldsRequestsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New(time.Now)
 		n, c := node(w)
-		c.Fate = func(bool) Fate { return Fate{Orphan: true} }
+		c.Fate = func(context.Context, bool) Fate { return Fate{Orphan: true} }
 		w.Freeze()
 		done := make(chan error, 1)
 		go func() { _, err := n.Create(ctx, block("10.0.0.0/26")); done <- err }()
