@@ -170,7 +170,9 @@ func nonce() string {
 const (
 	AnnotationSuspect = "danm.io/ipam-suspect" // the node waits since an etcd restore
 	AnnotationChecked = "danm.io/ipam-checked" // the value above, by `danmctl ipam check --accept`
-	AnnotationOff     = "danm.io/powered-off"  // the identity that a person says is off
+	// AnnotationSuspectFrom is the API's version when the node began to wait: leases with a later one were written since the restore.
+	AnnotationSuspectFrom = "danm.io/ipam-suspect-from"
+	AnnotationOff         = "danm.io/powered-off" // the identity that a person says is off
 )
 
 // leaseWith is the lease as this node writes it.
@@ -190,6 +192,7 @@ func leaseWith(old *coordinationv1.Lease, node, identity string, epoch int64, no
 	out.Annotations = maps.Clone(out.Annotations)
 	if suspect == "" {
 		delete(out.Annotations, AnnotationSuspect)
+		delete(out.Annotations, AnnotationSuspectFrom)
 		delete(out.Annotations, AnnotationChecked)
 	} else {
 		if out.Annotations == nil {
@@ -209,7 +212,13 @@ func (k *Keeper) putLease(ctx context.Context, old *coordinationv1.Lease, identi
 	if err := k.change(func(e *edit) error { e.meta(func(m *Meta) { m.Renewing = wall.UnixNano() }); return nil }); err != nil {
 		return 0, err
 	}
-	got, err := k.api.PutLease(ctx, leaseWith(old, k.o.Node, identity, epoch, wall, k.o.BlockLease, k.Meta().Suspect))
+	next := leaseWith(old, k.o.Node, identity, epoch, wall, k.o.BlockLease, k.Meta().Suspect)
+	if s := next.Annotations[AnnotationSuspect]; s != "" && (old == nil || old.Annotations[AnnotationSuspect] != s) {
+		if _, next.Annotations[AnnotationSuspectFrom], err = k.api.Blocks(ctx, map[string]string{v1alpha1.LabelOwner: v1alpha1.LabelValue(k.o.Node)}); err != nil {
+			return 0, fmt.Errorf("ask the API server for its version: %w", err)
+		}
+	}
+	got, err := k.api.PutLease(ctx, next)
 	if err != nil {
 		return 0, fmt.Errorf("write the lease of node %s: %w", k.o.Node, err)
 	}

@@ -119,7 +119,7 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 			}
 			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
 			switch {
-			case err == nil && (string(o.UID) == c.UID || o.Spec.Owner == c.Node): // made again after a restore: it asks anew
+			case err == nil && (string(o.UID) == c.UID || o.Spec.Before == c.UID): // made again after a restore: it asks anew
 			case err == nil || apierrors.IsNotFound(err):
 				gone = append(gone, c.UID)
 			default:

@@ -239,7 +239,7 @@ func (k *Keeper) askedAgain(ctx context.Context, b Block, o *v1alpha1.IPBlock) e
 	if err == nil {
 		o.Spec.Asked = around.Spec.Owner
 	}
-	o.Labels[v1alpha1.LabelAsked] = v1alpha1.LabelValue(o.Spec.Asked)
+	o.Labels[v1alpha1.LabelAsked], o.Spec.Before = v1alpha1.LabelValue(o.Spec.Asked), b.UID
 	return nil
 }
 

@@ -245,7 +245,7 @@ func (k *Keeper) answer(ctx context.Context, o *v1alpha1.IPBlock) error {
 	var block Block
 	refusal := ""
 	err = k.change(func(e *edit) error {
-		block, refusal = e.cede(key.space, key.cidr.Addr(), Cession{Addr: key.cidr.Addr(), UID: string(o.UID), Node: o.Spec.Owner})
+		block, refusal = e.cede(key.space, key.cidr.Addr(), Cession{Addr: key.cidr.Addr(), UID: string(o.UID), Node: o.Spec.Owner}, o.Spec.Before)
 		if refusal != "" {
 			return nil
 		}
@@ -268,8 +268,9 @@ func (k *Keeper) answer(ctx context.Context, o *v1alpha1.IPBlock) error {
 	return nil
 }
 
-// cede is the block without the address, or why it stays.
-func (e *edit) cede(s Space, a netip.Addr, c Cession) (Block, string) {
+// cede is the block without the address, or why it stays. before is the lost Single that the asking one takes the place of: its
+// node had the address already, so that only a Pod's hold, or another's, stands against it.
+func (e *edit) cede(s Space, a netip.Addr, c Cession, before string) (Block, string) {
 	ss, ok := e.s.st.spaces[s]
 	if !ok {
 		return Block{}, "no block around it is this node's; ask again"
@@ -278,14 +279,14 @@ func (e *edit) cede(s Space, a netip.Addr, c Cession) (Block, string) {
 	switch {
 	case !ok || b.State == Releasing || b.State == Claiming:
 		return Block{}, "no block around it is this node's; ask again"
-	case b.State != Owned:
+	case b.State != Owned && before == "":
 		return Block{}, "its block is frozen: the node's journal was lost, and a Pod may have the address"
 	}
 	if had, ceded := b.ceded(a); ceded {
 		switch {
 		case had.UID == c.UID:
 			return b, ""
-		case had.Node == c.Node: // its Single was made again, as after a restore of the API: there is one of this name at most
+		case had.UID == before:
 			b.Ceded = slices.Clone(b.Ceded)
 			b.Ceded[slices.Index(b.Ceded, had)] = c
 			return b, ""
@@ -298,7 +299,7 @@ func (e *edit) cede(s Space, a netip.Addr, c Cession) (Block, string) {
 	if _, held := ss.space.Holder(a); held {
 		return Block{}, "a Pod of the node has it"
 	}
-	if ss.space.Cooling(a, e.ready) {
+	if before == "" && ss.space.Cooling(a, e.ready) {
 		return Block{}, "it was freed a moment ago; ask again"
 	}
 	b.Ceded = append(slices.Clone(b.Ceded), c)

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,19 +24,34 @@ func InTheWay(all []Finding) []Finding {
 	})
 }
 
-// Heard finds the nodes that have not renewed their lease for a while: whether they saw that the API server went back, and what
-// their Pods have by now, nobody knows. A node that was declared powered off has no Pods.
+// Heard finds the nodes that have not renewed their lease since the API server went back: whether they saw it, and what their
+// Pods have by now, nobody knows. A node that was declared powered off has no Pods.
 func (c Cluster) Heard(leases map[string]coordinationv1.Lease) (out []Finding) {
+	back := wentBack(leases)
 	for node, l := range leases {
 		holder := l.Spec.HolderIdentity
 		if holder != nil && *holder != "" && l.Annotations[ipam.AnnotationOff] == *holder {
 			continue
 		}
-		if age := c.Now.Sub(lastSign(&l)); age > quietFor {
-			out = append(out, Finding{Unheard, "", "node " + node, fmt.Sprintf("it was heard of %s ago: what its Pods have since the API server went back is not known", age.Round(time.Second)),
-				"bring it back, or, if the machine is off, danmctl ipam release --node " + node + " --powered-off"})
+		version, err := strconv.ParseUint(l.ResourceVersion, 10, 64)
+		age := c.Now.Sub(lastSign(&l))
+		if known := back != 0 && err == nil; known && version > back || !known && age <= quietFor {
+			continue
 		}
+		out = append(out, Finding{Unheard, "", "node " + node, fmt.Sprintf("its last sign of life, %s ago, is from before the API server went back: what its Pods have since is not known", age.Round(time.Second)),
+			"a node that is well gives one within ten minutes; if the machine is off, danmctl ipam release --node " + node + " --powered-off"})
 	}
 	slices.SortFunc(out, func(a, b Finding) int { return strings.Compare(a.Where, b.Where) })
 	return out
+}
+
+// wentBack is a version that the API server had after it went back and before the first waiting node told so; 0 = not known.
+func wentBack(leases map[string]coordinationv1.Lease) (first uint64) {
+	for _, l := range leases {
+		v, err := strconv.ParseUint(l.Annotations[ipam.AnnotationSuspectFrom], 10, 64)
+		if err == nil && v > 0 && (first == 0 || v < first) {
+			first = v
+		}
+	}
+	return first
 }

@@ -30,7 +30,14 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 		look = func(ctx context.Context) (checked, error) { return o.lookAtCluster(ctx) }
 	}
 	seen, err := look(ctx)
-	if err == nil && len(seen.findings) > 0 {
+	switch {
+	case err != nil:
+	case o.Accept && len(audit.InTheWay(seen.findings)) == 0: // nodes tell within half a minute what their Pods have out of their blocks
+		fmt.Fprintf(io.Err, "nothing is in the way yet; looking again in %s\n", 10*o.Again)
+		if err = wait(ctx, 10*o.Again); err == nil {
+			seen, err = look(ctx)
+		}
+	case len(seen.findings) > 0:
 		first := seen.findings
 		if err = wait(ctx, o.Again); err == nil {
 			if seen, err = look(ctx); err == nil {

@@ -39,6 +39,7 @@ type Cluster struct {
 	evict   func(node, spaceHash string, a netip.Addr) // deletes the Pod
 	dirty   bool                                       // something that the controller looks at has changed
 	noSets  bool                                       // the StatefulSets were deleted
+	clean   time.Time                                  // since when nothing was in the administrator\'s way; zero: something is
 }
 
 // Faults are all.
@@ -57,7 +58,7 @@ func (h *Cluster) wake(w *world.World, node string) <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.tied != w {
-		h.tied, h.wakes, h.asked, h.noSets = w, map[string]chan struct{}{}, map[string]string{}, false
+		h.tied, h.wakes, h.asked, h.noSets, h.clean = w, map[string]chan struct{}{}, map[string]string{}, false, time.Time{}
 		h.keepers = map[string]*ipam.Keeper{}
 		w.OnChange(func(kind, _, name string) {
 			h.mu.Lock()
@@ -227,6 +228,9 @@ func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 	}
 }
 
+// lookAgain is how long nothing must be in the way: nodes report every half minute.
+const lookAgain = 40 * time.Second
+
 // accept is the administrator who says, when an etcd restore was noticed, that what nodes hold was checked, as `danmctl ipam
 // check --accept` does it. Pods that stand in the way are deleted.
 func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
@@ -240,6 +244,7 @@ func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
 		}
 	}
 	if len(waiting) == 0 {
+		h.clean = time.Time{}
 		return
 	}
 	for _, p := range w.Plans {
@@ -251,6 +256,13 @@ func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
 	}
 	view := audit.Cluster{Blocks: w.Blocks, Plans: w.Plans, Nodes: w.Nodes, Now: w.Now}
 	if len(audit.InTheWay(append(view.Check(), view.Heard(all)...))) > 0 {
+		h.clean = time.Time{}
+		return
+	}
+	if h.clean.IsZero() {
+		h.clean = time.Now()
+	}
+	if time.Since(h.clean) < lookAgain {
 		return
 	}
 	for _, l := range waiting {

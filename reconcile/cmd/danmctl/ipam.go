@@ -63,7 +63,7 @@ func ipamCheck(code *int, to cli.IO) *cobra.Command {
 	c.Flags().StringVar(&o.SysRoot, "sys-root", "/", "`directory` below which the node's files are")
 	clusterFlags(c, &o.Live)
 	outputFormats(c, &o.Output, "text", "json")
-	c.Flags().BoolVar(&o.Accept, "accept", false, "after etcd was restored: if nothing differs, let the nodes that wait claim addresses again")
+	c.Flags().BoolVar(&o.Accept, "accept", false, "after etcd was restored: if no difference is in the way, let the nodes that wait claim addresses again")
 	return c
 }
 

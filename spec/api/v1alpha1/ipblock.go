@@ -105,6 +105,10 @@ type IPBlockSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	Asked string `json:"asked,omitempty"`
+	// Before in a Single: the UID of the object whose place it takes, which was lost when etcd was set back.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Before string `json:"before,omitempty"`
 	// Ceded are the addresses of a Block that others have, each as a Single.
 	// +optional
 	// +listType=map
