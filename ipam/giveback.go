@@ -168,7 +168,7 @@ func (k *Keeper) settleClaims(ctx context.Context) error {
 		switch {
 		case b.State == Claiming:
 			failed = append(failed, k.settle(ctx, b))
-		case b.State == Asked && time.Duration(k.now()-b.Since) > 2*k.o.AskWait+time.Minute: // by a call that is no more
+		case b.State == Asked && time.Duration(k.now()-sinceOf(b, k.now())) > 2*k.o.AskWait+time.Minute: // by a call that is no more
 			failed = append(failed, k.change(func(e *edit) error {
 				now, ok := e.block(b.Space, b.CIDR)
 				if !ok || now.State != Asked || now.UID != b.UID {
@@ -247,6 +247,14 @@ func (k *Keeper) giveBack() {
 	k.mu.Unlock()
 }
 
+// sinceOf is when a block came into its state. What a clock that was ahead has noted, in an earlier boot, is long ago.
+func sinceOf(b Block, now int64) int64 {
+	if b.Since > now {
+		return 0
+	}
+	return b.Since
+}
+
 // letGo decides about one block inside a transaction, on what is true then.
 func (k *Keeper) letGo(b Block, now int64, last bool) bool {
 	went := false
@@ -261,7 +269,7 @@ func (k *Keeper) letGo(b Block, now int64, last bool) bool {
 		k.mu.Unlock()
 		return false
 	}
-	idle := time.Duration(now - max(busyAt, b.Since))
+	idle := time.Duration(now - max(busyAt, sinceOf(b, now)))
 	need := k.o.Idle
 	switch {
 	case b.Single && (cooling > 0 || busyAt > 0):

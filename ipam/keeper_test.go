@@ -866,3 +866,26 @@ func TestAClaimAsksTheOwnLeaseFirst(t *testing.T) {
 		t.Fatal(a.k.Blocks())
 	}
 }
+
+// A clock that was ahead when the blocks were claimed, and is right since the last boot, keeps none of them for ever.
+func TestABlockFromAheadOfTimeGoesBack(t *testing.T) {
+	c, _, n, ms := world(t, "10.0.0.0/26", 30, "a")
+	a := ms[0]
+	c.advance(100 * 24 * time.Hour)
+	a.mustRound()
+	sandbox, _ := a.mustPod(n, dynamic)
+	a.kill()
+	c.advance(-100 * 24 * time.Hour)
+	a.boot()
+	a.mustRound()
+	if err := a.k.Release(ctx, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		c.advance(10 * time.Minute)
+		a.mustRound()
+	}
+	if left := a.k.Blocks(); len(left) != 0 {
+		t.Fatal(left)
+	}
+}
