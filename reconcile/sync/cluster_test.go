@@ -258,19 +258,20 @@ func (s *site) judgedTenants() bool {
 	})
 }
 
-// toldReady: the other loop has said of each network that it is Ready, so that nothing more is written.
+// toldReady: the other loops have said of each network that it is Ready, and hold it while Pods may be attached, so that nothing
+// more is written.
 func (s *site) toldReady() bool {
 	var tenants danmv1.TenantNetworkList
 	var clusters danmv1.ClusterNetworkList
 	s.must(s.c.List(s.t.Context(), &tenants))
 	s.must(s.c.List(s.t.Context(), &clusters))
 	for i := range tenants.Items {
-		if c := meta.FindStatusCondition(tenants.Items[i].Status.Conditions, "Ready"); c == nil || c.ObservedGeneration != tenants.Items[i].Generation {
+		if c := meta.FindStatusCondition(tenants.Items[i].Status.Conditions, "Ready"); c == nil || c.ObservedGeneration != tenants.Items[i].Generation || !slices.Contains(tenants.Items[i].Finalizers, blocks.Finalizer) {
 			return false
 		}
 	}
 	for i := range clusters.Items {
-		if c := meta.FindStatusCondition(clusters.Items[i].Status.Conditions, "Ready"); c == nil || c.ObservedGeneration != clusters.Items[i].Generation {
+		if c := meta.FindStatusCondition(clusters.Items[i].Status.Conditions, "Ready"); c == nil || c.ObservedGeneration != clusters.Items[i].Generation || !slices.Contains(clusters.Items[i].Finalizers, blocks.Finalizer) {
 			return false
 		}
 	}
