@@ -19,7 +19,8 @@ import (
 const (
 	rootFresh   = time.Hour       // after which the root is read again before a claim (R16)
 	claimsAside = 8               // claims of one space under way at once
-	claimTries  = 64              // blocks tried before the root is asked where there are free ones
+	blindTries  = 8               // blocks tried before the root is asked where there are free ones
+	claimTries  = 64              // blocks tried in a walk
 	offersTried = 4               // offered addresses asked for before a caller is told that there is none
 	hintsFresh  = 2 * time.Second // after which the root's hints are read again
 )
@@ -39,7 +40,13 @@ func seenSubnet(s *model.Subnet) *subnetSeen { return s }
 // demand is who waits for blocks of a space, so that as many are claimed as are needed, and no more.
 type demand struct {
 	waiting, claiming int
-	done              chan struct{} // closed when a claim has ended
+	last              *ending
+}
+
+// ending is how a claim ended that others wait for.
+type ending struct {
+	done chan struct{} // closed then
+	dry  error         // there was nothing to be had
 }
 
 // obtain claims what a need names. nil means that the acquisition is worth another try.
@@ -107,7 +114,7 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 	k.mu.Lock()
 	d := k.demands[need.Space]
 	if d == nil {
-		d = &demand{done: make(chan struct{})}
+		d = &demand{last: &ending{done: make(chan struct{})}}
 		k.demands[need.Space] = d
 	}
 	d.waiting++
@@ -115,14 +122,15 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 	if mine {
 		d.claiming++
 	}
-	done := d.done
+	end := d.last
 	k.mu.Unlock()
 	var err error
 	if mine {
 		err = k.claimAny(ctx, need, root)
 	} else {
 		select {
-		case <-done:
+		case <-end.done:
+			err = end.dry // for all that waited it was looked
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -131,8 +139,11 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 	defer k.mu.Unlock()
 	if d.waiting--; mine {
 		d.claiming--
-		close(d.done)
-		d.done = make(chan struct{})
+		if errors.Is(err, ErrExhausted) {
+			d.last.dry = err
+		}
+		close(d.last.done)
+		d.last = &ending{done: make(chan struct{})}
 	}
 	return err
 }
@@ -140,7 +151,7 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 // claimAny tries blocks of the pools, from a place of this node's own on, then where the controller says that some are
 // free, and then asks others for an address.
 func (k *Keeper) claimAny(ctx context.Context, need *NeedError, root rootSeen) error {
-	got, err := k.claimAlong(ctx, need, root, nil)
+	got, err := k.claimAlong(ctx, need, root, nil, blindTries)
 	if got || err != nil {
 		return err
 	}
@@ -148,15 +159,21 @@ func (k *Keeper) claimAny(ctx context.Context, need *NeedError, root rootSeen) e
 		return err
 	}
 	if free := rangesOf(root.status.Free); len(free) > 0 {
-		if got, err = k.claimAlong(ctx, need, root, free); got || err != nil {
+		if got, err = k.claimAlong(ctx, need, root, free, claimTries); got || err != nil {
 			return err
 		}
 	}
-	return k.borrow(ctx, need, root)
+	if err = k.borrow(ctx, need, root); !errors.Is(err, ErrExhausted) {
+		return err
+	}
+	if got, werr := k.claimAlong(ctx, need, root, nil, claimTries); got || werr != nil { // the root's word may be old
+		return werr
+	}
+	return err
 }
 
-// claimAlong tries up to claimTries blocks.
-func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen, within []model.AddrRange) (bool, error) {
+// claimAlong tries up to so many blocks.
+func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen, within []model.AddrRange, most int) (bool, error) {
 	k.mu.Lock()
 	place, went := k.places[need.Space]
 	if !went {
@@ -165,7 +182,7 @@ func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen,
 	k.mu.Unlock()
 	tries, passed := 0, uint64(0)
 	for p := range root.cut.Blocks(need.Subnet, within, place) {
-		if passed++; tries == claimTries {
+		if passed++; tries == most {
 			return false, nil
 		}
 		if _, known := k.blockAt(placed{need.Space, p}); known {

@@ -61,9 +61,11 @@ func (h *Cluster) wake(w *world.World, node string) <-chan struct{} {
 		h.tied, h.wakes, h.asked, h.noSets, h.clean = w, map[string]chan struct{}{}, map[string]string{}, false, time.Time{}
 		h.keepers = map[string]*ipam.Keeper{}
 		w.OnChange(func(kind, _, name string) {
-			h.mu.Lock()
-			h.dirty = true
-			h.mu.Unlock()
+			if kind == world.IPBlock || kind == world.Node { // the rest can wait a minute
+				h.mu.Lock()
+				h.dirty = true
+				h.mu.Unlock()
+			}
 			if kind == world.IPBlock {
 				h.changed(w, name)
 			}

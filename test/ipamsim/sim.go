@@ -257,7 +257,7 @@ func (s *Sim) fate(rng *rand.Rand, write bool) world.Fate {
 		return f
 	}
 	f.Orphan = rng.IntN(2) == 0
-	switch rng.IntN(100) {
+	switch rng.IntN(400) { // a claim may take many requests
 	case 0:
 		f.Refused = true
 	case 1:

@@ -9,6 +9,7 @@
 package world
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +44,8 @@ type World struct {
 	now      func() time.Time
 	version  int64
 	uids     int
-	objects  map[key]Object // never changed in place
+	objects  map[key]Object            // never changed in place
+	index    map[string]map[key]Object // the same, by kind, and by kind and label
 	watchers []func(kind, namespace, name string)
 	frozen   chan struct{} // closed at the thaw
 	writes   int64
@@ -51,7 +53,7 @@ type World struct {
 
 // New is an empty one. now is the server's clock.
 func New(now func() time.Time) *World {
-	return &World{now: now, version: 1, objects: map[key]Object{}}
+	return &World{now: now, version: 1, objects: map[key]Object{}, index: map[string]map[key]Object{}}
 }
 
 // OnChange has f called after each change, while no lock is held; it must not block.
@@ -85,13 +87,19 @@ func (w *World) List(kindName string, labels map[string]string) ([]Object, strin
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out []Object
-	for k, o := range w.objects {
-		if k.kind == kindName && within(labels, o.GetLabels()) {
+	some := w.index[kindName]
+	for k, v := range labels {
+		if x := w.index[labelled(kindName, k, v)]; len(x) <= len(some) {
+			some = x
+		}
+	}
+	for _, o := range some {
+		if within(labels, o.GetLabels()) {
 			out = append(out, o)
 		}
 	}
 	slices.SortFunc(out, func(a, b Object) int {
-		return compareNames(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
 	})
 	for i, o := range out {
 		out[i] = o.DeepCopyObject().(Object)
@@ -99,14 +107,33 @@ func (w *World) List(kindName string, labels map[string]string) ([]Object, strin
 	return out, strconv.FormatInt(w.version, 10)
 }
 
-func compareNames(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
+func labelled(kind, key, value string) string { return kind + "\x00" + key + "\x00" + value }
+
+func (w *World) indexed(at key, o Object) {
+	put := func(name string) {
+		if w.index[name] == nil {
+			w.index[name] = map[key]Object{}
+		}
+		w.index[name][at] = o
 	}
-	return 0
+	put(at.kind)
+	for k, v := range o.GetLabels() {
+		put(labelled(at.kind, k, v))
+	}
+}
+
+func (w *World) unindex(at key) {
+	o, ok := w.objects[at]
+	if !ok {
+		return
+	}
+	delete(w.index[at.kind], at)
+	for k, v := range o.GetLabels() {
+		name := labelled(at.kind, k, v)
+		if delete(w.index[name], at); len(w.index[name]) == 0 {
+			delete(w.index, name)
+		}
+	}
 }
 
 func within(want, have map[string]string) bool {
@@ -308,7 +335,9 @@ func (w *World) store(at key, o Object) Object {
 	w.version++
 	w.writes++
 	o.SetResourceVersion(strconv.FormatInt(w.version, 10))
+	w.unindex(at)
 	w.objects[at] = o
+	w.indexed(at, o)
 	return w.changed(at, o)
 }
 
@@ -316,6 +345,7 @@ func (w *World) store(at key, o Object) Object {
 func (w *World) remove(at key, o Object) Object {
 	w.version++
 	w.writes++
+	w.unindex(at)
 	delete(w.objects, at)
 	return w.changed(at, o)
 }
@@ -361,5 +391,8 @@ func (w *World) Snapshot() *Snapshot {
 func (w *World) Restore(s *Snapshot, bump int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.version, w.objects = s.version+bump, maps.Clone(s.objects)
+	w.version, w.objects, w.index = s.version+bump, maps.Clone(s.objects), map[string]map[key]Object{}
+	for at, o := range w.objects {
+		w.indexed(at, o)
+	}
 }
