@@ -342,6 +342,9 @@ func (k *Keeper) Round(ctx context.Context) (time.Duration, error) {
 		work = append(work, k.takeBack(ctx), k.settleClaims(ctx), k.thaw(ctx))
 		k.giveBack()
 		work = append(work, k.finish(ctx))
+	} else { // who is gone is gone all the same
+		_, err := k.Recheck(ctx, k.o.Sandboxes)
+		work = append(work, err)
 	}
 	pause := k.o.Poll
 	if k.pending() {

@@ -740,8 +740,11 @@ func TestAClaimOfALostJournalThaws(t *testing.T) {
 		if m := a.k.Meta(); m.LostSince == 0 || m.Suspect != "" {
 			t.Fatalf("made %v: %+v", made, m)
 		}
-		if b := a.k.Blocks(); made && (len(b) != 1 || b[0].State != Frozen || b[0].UID == "") || !made && len(b) != 0 {
+		if b := a.k.Blocks(); made && (len(b) != 1 || b[0].State != Frozen || b[0].UID == "") || !made && (len(b) != 1 || b[0].State != Frozen || b[0].UID != "") {
 			t.Fatalf("made %v: %v", made, b)
+		}
+		if u := a.k.Usage(); !made && (len(u) != 1 || u[0].Stray != 1 || u[0].Strays[0] != a.k.Blocks()[0].CIDR.String()) {
+			t.Fatalf("not told of the block: %+v", u)
 		}
 		a.sandboxes = nil
 		a.mustRound()

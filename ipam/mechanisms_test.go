@@ -249,7 +249,7 @@ func TestDANMManyAtOnceWriteLittle(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if writes := api.writes - before; writes > 8 {
+	if writes := api.writes - before; writes > 16 { // 4 are needed; who is late looks for himself
 		t.Fatalf("%d writes for 200 addresses in blocks of 64", writes)
 	}
 }

@@ -181,14 +181,15 @@ func (k *Keeper) missing(ctx context.Context, b Block, v verdict) error {
 }
 
 // dropBlock forgets a block that is not this node's any more. What Pods have of it stays theirs as long as they live, but
-// their node gives no address of it to anybody.
+// their node gives no address of it to anybody. Of a frozen block nobody knows what they have until the loss is over.
 func (k *Keeper) dropBlock(b Block) error {
 	return k.change(func(e *edit) error {
 		now, ok := e.block(b.Space, b.CIDR)
 		if !ok || now.UID != b.UID {
 			return nil
 		}
-		if held, _ := e.s.st.spaces[b.Space].space.Busy(b.CIDR, e.ready); held > 0 {
+		held, _ := e.s.st.spaces[b.Space].space.Busy(b.CIDR, e.ready)
+		if held > 0 || now.State == Frozen && !now.Foreign && e.s.st.meta.LostSince != 0 {
 			now.State, now.UID = Frozen, ""
 			return e.set(now)
 		}

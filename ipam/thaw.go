@@ -30,7 +30,15 @@ func (k *Keeper) thaw(ctx context.Context) error {
 	if m.LostSince == 0 {
 		return nil
 	}
-	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.LostSince = 0 }); return nil })
+	if err := k.change(func(e *edit) error { e.meta(func(m *Meta) { m.LostSince = 0 }); return nil }); err != nil {
+		return err
+	}
+	for _, b := range k.allBlocks() {
+		if b.State == Frozen && b.UID == "" { // another's, and remembered for what Pods might have had of it
+			failed = append(failed, k.dropBlock(b))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // Recheck strikes those off the list of a lost journal that are not there any more. It says whether what was frozen may be

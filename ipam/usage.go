@@ -2,9 +2,11 @@ package ipam
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/model"
@@ -50,9 +52,9 @@ func (k *Keeper) Usage() []v1alpha1.AddressUse {
 			}
 		}
 		u.Frozen = min(u.Frozen, maxExact)
-		for _, a := range ss.strays() {
+		for _, p := range ss.strays(k.st.meta.unknown(ready)) {
 			if u.Stray++; len(u.Strays) < maxStrays {
-				u.Strays = append(u.Strays, a.String())
+				u.Strays = append(u.Strays, strings.TrimSuffix(p.String(), fmt.Sprintf("/%d", p.Addr().BitLen())))
 			}
 		}
 		out = append(out, u)
@@ -61,8 +63,21 @@ func (k *Keeper) Usage() []v1alpha1.AddressUse {
 	return out
 }
 
-// strays are what Pods have and no block of this node answers for, in order: whoever has the block may give them to others.
-func (ss *spaceState) strays() (out []netip.Addr) {
+// unknown says that Pods may have, or had until after ready, what the journal does not know of.
+func (m Meta) unknown(ready int64) bool {
+	return m.LostSince != 0 && (len(m.Lost) > 0 || m.LostSince > ready)
+}
+
+// strays are what Pods have and no block of this node answers for, in order: whoever has the block may give them to others. As
+// long as the journal does not know what they have, whole blocks are that went to others meanwhile.
+func (ss *spaceState) strays(lost bool) (out []netip.Prefix) {
+	if lost {
+		for p, b := range ss.blocks {
+			if b.State == Frozen && b.UID == "" {
+				out = append(out, p)
+			}
+		}
+	}
 	ss.space.EachHeld(func(a netip.Addr) {
 		b, ok := ss.around(a)
 		if ok && !b.Foreign && (b.State != Frozen || b.UID != "") {
@@ -70,9 +85,9 @@ func (ss *spaceState) strays() (out []netip.Addr) {
 				return
 			}
 		}
-		out = append(out, a)
+		out = append(out, singlePrefix(a))
 	})
-	slices.SortFunc(out, netip.Addr.Compare)
+	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
 }
 

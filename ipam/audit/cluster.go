@@ -188,7 +188,7 @@ func (c Cluster) strays(spaces map[ipam.Space][]block) (out []Finding) {
 				where += fmt.Sprintf(" and %d more", more)
 			}
 			out = append(out, Finding{NoBlock, cmp.Or(names[u.Space], "space "+u.Space), where, "Pods of node " + node + " have it, in no block of the node: another node may give it out",
-				"delete these Pods; `danmctl ipam show` on the node names them"})
+				"delete these Pods: `danmctl ipam show` on the node names them; of a whole block, those that are older than its journal"})
 		}
 	}
 	return out

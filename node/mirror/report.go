@@ -227,7 +227,7 @@ func usedOtherwise(old, next v1alpha1.NodePlanStatus) bool {
 		}
 	}
 	for i, u := range next.Addresses {
-		if o := old.Addresses[i]; o.Space != u.Space || (o.Free == 0) != (u.Free == 0) || (o.Frozen == 0) != (u.Frozen == 0) {
+		if o := old.Addresses[i]; o.Space != u.Space || o.Stray != u.Stray || (o.Free == 0) != (u.Free == 0) || (o.Frozen == 0) != (u.Frozen == 0) {
 			return true
 		}
 	}

@@ -32,14 +32,14 @@ type Cluster struct {
 	Lease    time.Duration // of blocks
 
 	mu      sync.Mutex
-	wakes   map[string]chan struct{}                   // by node
-	keepers map[string]*ipam.Keeper                    // by node, the newest
-	asked   map[string]string                          // node that is asked by a Single, by name
-	tied    *world.World                               // of this run
-	evict   func(node, spaceHash string, a netip.Addr) // deletes the Pod
-	dirty   bool                                       // something that the controller looks at has changed
-	noSets  bool                                       // the StatefulSets were deleted
-	clean   time.Time                                  // since when nothing was in the administrator\'s way; zero: something is
+	wakes   map[string]chan struct{}                     // by node
+	keepers map[string]*ipam.Keeper                      // by node, the newest
+	asked   map[string]string                            // node that is asked by a Single, by name
+	tied    *world.World                                 // of this run
+	evict   func(node, spaceHash string, p netip.Prefix) // deletes the Pod
+	dirty   bool                                         // something that the controller looks at has changed
+	noSets  bool                                         // the StatefulSets were deleted
+	clean   time.Time                                    // since when nothing was in the administrator\'s way; zero: something is
 }
 
 // Faults are all.
@@ -169,16 +169,11 @@ func (n *keeperNode) Kill() {
 	n.localNode.Kill()
 }
 
-// report writes how addresses are used into the node's NodePlan, as the mirror does.
+// report writes how addresses are used into the node's NodePlan, where that says something else, as the mirror does.
 func (n *keeperNode) report(ctx context.Context, c *world.Client) {
-	var said []v1alpha1.AddressUse
 	for ctx.Err() == nil {
 		if c.Sleep(ctx, 30*time.Second) != nil {
 			return
-		}
-		use := n.k.Usage()
-		if slices.EqualFunc(use, said, func(a, b v1alpha1.AddressUse) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
-			continue
 		}
 		o, err := c.Get(ctx, world.NodePlan, "", n.env.Node)
 		if apierrors.IsNotFound(err) {
@@ -188,13 +183,12 @@ func (n *keeperNode) report(ctx context.Context, c *world.Client) {
 			continue
 		}
 		p, ok := o.(*v1alpha1.NodePlan)
-		if !ok {
+		use := n.k.Usage()
+		if !ok || slices.EqualFunc(use, p.Status.Addresses, func(a, b v1alpha1.AddressUse) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
 			continue
 		}
 		p.Status.Addresses = use
-		if _, err := c.UpdateStatus(ctx, p); err == nil {
-			said = use
-		}
+		_, _ = c.UpdateStatus(ctx, p)
 	}
 }
 
@@ -251,8 +245,12 @@ func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
 	}
 	for _, p := range w.Plans {
 		for _, u := range p.Status.Addresses {
-			for _, a := range u.Strays {
-				h.evict(p.Name, u.Space, netip.MustParseAddr(a))
+			for _, s := range u.Strays {
+				if a, err := netip.ParseAddr(s); err == nil {
+					h.evict(p.Name, u.Space, netip.PrefixFrom(a, a.BitLen()))
+				} else {
+					h.evict(p.Name, u.Space, netip.MustParsePrefix(s))
+				}
 			}
 		}
 	}
@@ -283,7 +281,7 @@ func (h *Cluster) Restored() {
 }
 
 // Evictor is how a Pod is deleted that stands in the way.
-func (h *Cluster) Evictor(evict func(node, spaceHash string, a netip.Addr)) { h.evict = evict }
+func (h *Cluster) Evictor(evict func(node, spaceHash string, p netip.Prefix)) { h.evict = evict }
 
 // SetsDeleted has every StatefulSet be gone from now on.
 func (h *Cluster) SetsDeleted() {

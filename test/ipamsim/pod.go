@@ -292,12 +292,12 @@ func (s *Sim) del(m *Machine, id, who string) bool {
 }
 
 // has says whether one of the Pod's sandboxes has an address of a space.
-func (p *pod) has(spaceHash string, a netip.Addr) bool {
+func (p *pod) has(spaceHash string, of netip.Prefix) bool {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	for _, sb := range p.m.sandboxes {
 		for _, x := range sb.addrs {
-			if sb.pod == p.spec.UID && x.Where.Addr == a && p.s.hashes[x.Where.Space] == spaceHash {
+			if sb.pod == p.spec.UID && of.Contains(x.Where.Addr) && p.s.hashes[x.Where.Space] == spaceHash {
 				return true
 			}
 		}

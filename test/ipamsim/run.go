@@ -37,7 +37,7 @@ func Run(t *testing.T, cfg Config, ops []Op) (out Result) {
 
 func (s *Sim) begin() {
 	if h, ok := s.cfg.Home.(interface {
-		Evictor(evict func(node, spaceHash string, a netip.Addr))
+		Evictor(evict func(node, spaceHash string, of netip.Prefix))
 	}); ok {
 		h.Evictor(s.evict)
 	}
@@ -50,9 +50,9 @@ func (s *Sim) begin() {
 }
 
 // evict deletes the Pods of a node that have an address of a space.
-func (s *Sim) evict(node, spaceHash string, a netip.Addr) {
+func (s *Sim) evict(node, spaceHash string, of netip.Prefix) {
 	for _, p := range s.allPods() {
-		if p.m.Name == node && p.has(spaceHash, a) {
+		if p.m.Name == node && p.has(spaceHash, of) {
 			s.note("evicted", p.spec.UID)
 			p.remove(false)
 		}

@@ -177,14 +177,15 @@ type AddressUse struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MaxLength=39
 	Offers []string `json:"offers,omitempty"`
-	// Stray: held by Pods in no block of the node, as after etcd was set back: another node may give them out.
+	// Stray counts Strays, which may be more than are listed.
 	// +optional
 	Stray int64 `json:"stray,omitempty"`
-	// Strays are the first of the stray addresses.
+	// Strays are addresses that Pods have in no block of the node, as after etcd was set back, so that another node may give them
+	// out; and whole blocks that another has and whose addresses Pods may have since before the node's journal was lost.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=8
-	// +kubebuilder:validation:items:MaxLength=39
+	// +kubebuilder:validation:items:MaxLength=43
 	Strays []string `json:"strays,omitempty"`
 }
 
