@@ -113,6 +113,7 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 	var failed []error
 	for _, b := range lists {
 		var gone []string
+		var others []Cession
 		for _, c := range b.Ceded {
 			if alive[c.UID] {
 				continue
@@ -120,20 +121,23 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
 			switch {
 			case err == nil && (string(o.UID) == c.UID || o.Spec.Before == c.UID): // made again after a restore: it asks anew
+			case err == nil && o.Spec.Asked == k.o.Node && o.Status.Answer == v1alpha1.AnswerCeded: // by a life that this journal does not know
+				others = append(others, Cession{Addr: c.Addr, UID: string(o.UID), Node: o.Spec.Owner})
 			case err == nil || apierrors.IsNotFound(err):
 				gone = append(gone, c.UID)
 			default:
 				failed = append(failed, fmt.Errorf("read address %s: %w", c.Addr, err))
 			}
 		}
-		if len(gone) > 0 {
-			failed = append(failed, k.uncede(ctx, b, gone))
+		if len(gone)+len(others) > 0 {
+			failed = append(failed, k.uncede(ctx, b, gone, others))
 		}
 	}
 	return errors.Join(failed...)
 }
 
-func (k *Keeper) uncede(ctx context.Context, b Block, uids []string) error {
+// uncede takes the Singles with the given UIDs for gone, and notes which others have the place of ones that are gone.
+func (k *Keeper) uncede(ctx context.Context, b Block, uids []string, others []Cession) error {
 	err := k.change(func(e *edit) error {
 		now, ok := e.block(b.Space, b.CIDR)
 		if !ok || now.UID != b.UID {
@@ -147,6 +151,11 @@ func (k *Keeper) uncede(ctx context.Context, b Block, uids []string) error {
 			back = append(back, c.Addr)
 			return true
 		})
+		for _, c := range others {
+			if i := slices.IndexFunc(now.Ceded, func(x Cession) bool { return x.Addr == c.Addr }); i >= 0 {
+				now.Ceded[i] = c
+			}
+		}
 		if err := e.set(now); err != nil {
 			return err
 		}

@@ -114,7 +114,11 @@ func sameBlock(a, b Block) bool {
 
 // adopted is what the journal says after it has seen an object of this node. It is pure.
 func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock, m Meta) (next Block, freeze bool) {
-	single := o.Spec.Role == v1alpha1.RoleSingle
+	single, foreign := o.Spec.Role == v1alpha1.RoleSingle, machineOf(o.Spec.Identity) != machineOf(m.Identity)
+	if known && b.State == Frozen && !b.Foreign && foreign && b.UID != string(o.UID) && m.LostSince != 0 {
+		b.UID = "" // whoever an API from a backup says it was: what Pods have of it since before the loss is on this machine
+		return b, false
+	}
 	if !known || b.UID != "" && b.UID != string(o.UID) {
 		b = Block{Space: key.space, CIDR: key.cidr, State: Frozen, Single: single, UID: string(o.UID), Ceded: b.Ceded}
 		if o.Spec.Reservation != nil {
@@ -123,7 +127,7 @@ func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock, m Meta) (next 
 		freeze = true
 	}
 	if b.State == Frozen {
-		b.UID, b.Foreign = string(o.UID), machineOf(o.Spec.Identity) != machineOf(m.Identity)
+		b.UID, b.Foreign = string(o.UID), foreign
 	}
 	b.Ceded = union(b.Ceded, o.Spec.Ceded)
 	if b.State == Claiming && b.UID == "" && m.Suspect == "" {

@@ -2,8 +2,6 @@ package world
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 
@@ -73,14 +71,13 @@ func (n *NodeAPI) PutLease(ctx context.Context, l *coordinationv1.Lease) (*coord
 	return as[*coordinationv1.Lease](n.Client.Update(ctx, l))
 }
 
-// Identity is the hash of the machine and of the UID of its Node object.
+// Identity is the machine and the UID of its Node object.
 func (n *NodeAPI) Identity(ctx context.Context) (string, error) {
 	o, err := n.Client.Get(ctx, Node, "", n.Node)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(n.Machine + "\x00" + string(o.GetUID())))
-	return hex.EncodeToString(sum[:16]), nil
+	return n.Machine + "/" + string(o.GetUID()), nil
 }
 
 func as[T any](o Object, err error) (out T, _ error) {
