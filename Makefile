@@ -69,6 +69,7 @@ test-ipam: ## address management alone, longer
 	@$(RUNNER) $(RACE) $(TEST_FLAGS) -count 3 ./ipam/...
 	@$(RUNNER) $(TEST_FLAGS) -count 1 ./ipam/model
 	@DANM_IPAMSIM_OPS=$${DANM_IPAMSIM_OPS:-1000000} $(RUNNER) $(TEST_FLAGS) -count 1 -timeout 40m -run '^TestLocalHome' ./test/ipamsim
+	@DANM_IPAMSIM_OPS=$${DANM_IPAMSIM_OPS:-1000000} $(RUNNER) $(TEST_FLAGS) -count 1 -timeout 80m -run '^TestClusterHome' ./test/ipamsim
 	@DANM_IPAMSIM_KILL=$${DANM_IPAMSIM_KILL:-60s} $(RUNNER) $(TEST_FLAGS) -count 1 ./test/ipamsim/kill
 
 .PHONY: bench

@@ -130,7 +130,9 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 	} else {
 		select {
 		case <-end.done:
-			err = end.dry // for all that waited it was looked
+			if err = end.dry; err != nil { // it was looked for all that waited; in a simulation, they go on one by one
+				_ = k.o.Sleep(ctx, 0)
+			}
 		case <-ctx.Done():
 			err = ctx.Err()
 		}

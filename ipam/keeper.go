@@ -276,6 +276,13 @@ func (k *Keeper) lookAgain(ctx context.Context) error {
 	return nil
 }
 
+// Reached says whether this life has compared its journal with the API.
+func (k *Keeper) Reached() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.started
+}
+
 // Poke makes the next round begin now.
 func (k *Keeper) Poke() {
 	select {

@@ -46,7 +46,7 @@ func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 		s.mu.Lock()
 		b := s.backup
 		s.mu.Unlock()
-		if b != nil {
+		if b != nil && !s.forgetful() {
 			s.world.Restore(b, 0) // with versions that jump ahead nobody can tell at once: docs/ipam.md
 			if h, ok := s.cfg.Home.(interface{ Restored() }); ok {
 				h.Restored()
@@ -67,6 +67,25 @@ func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 		m.wallOff += time.Duration(int64(o.B)-1<<31) * 10 * time.Microsecond // up to 6 h each way
 		s.mu.Unlock()
 	}
+}
+
+// forgetful says that a machine has lost its journal, has Pods from before, and has not learned from the API yet which blocks are
+// its own. If etcd is set back now, nobody knows of them: docs/ipam.md has it among the limits.
+func (s *Sim) forgetful() bool {
+	h, ok := s.cfg.Home.(interface{ Reached(node string) bool })
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.machines {
+		for _, sb := range m.sandboxes {
+			if sb.strange && len(sb.addrs) > 0 && (m.proc == nil || m.proc.stack == nil || !h.Reached(m.Name)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *Sim) cutAPI(machines []*Machine, d time.Duration) {

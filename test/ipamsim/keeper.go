@@ -135,7 +135,7 @@ func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
 	life, end := context.WithCancel(ctx)
 	n.end = end
 	n.running.Go(func() { k.Run(life) })
-	n.running.Go(func() { n.report(life, client) })
+	n.running.Go(func() { n.report(context.WithValue(life, caller{}, "report"), client) })
 	return n, n.clean(ctx)
 }
 
@@ -171,9 +171,14 @@ func (n *keeperNode) Kill() {
 
 // report writes how addresses are used into the node's NodePlan, where that says something else, as the mirror does.
 func (n *keeperNode) report(ctx context.Context, c *world.Client) {
-	for ctx.Err() == nil {
+	var said []v1alpha1.AddressUse
+	for round := 0; ctx.Err() == nil; round++ {
 		if c.Sleep(ctx, 30*time.Second) != nil {
 			return
+		}
+		use := n.k.Usage()
+		if round%4 != 0 && sameUse(use, said) { // it may have been set back with etcd
+			continue
 		}
 		o, err := c.Get(ctx, world.NodePlan, "", n.env.Node)
 		if apierrors.IsNotFound(err) {
@@ -183,13 +188,18 @@ func (n *keeperNode) report(ctx context.Context, c *world.Client) {
 			continue
 		}
 		p, ok := o.(*v1alpha1.NodePlan)
-		use := n.k.Usage()
-		if !ok || slices.EqualFunc(use, p.Status.Addresses, func(a, b v1alpha1.AddressUse) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
+		if !ok || sameUse(use, p.Status.Addresses) {
 			continue
 		}
 		p.Status.Addresses = use
-		_, _ = c.UpdateStatus(ctx, p)
+		if _, err := c.UpdateStatus(ctx, p); err == nil {
+			said = use
+		}
 	}
+}
+
+func sameUse(a, b []v1alpha1.AddressUse) bool {
+	return slices.EqualFunc(a, b, func(a, b v1alpha1.AddressUse) bool { return fmt.Sprint(a) == fmt.Sprint(b) })
 }
 
 // RunController decides and writes as the controller's loop does, from what the API says at that moment.
@@ -224,8 +234,8 @@ func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 	}
 }
 
-// lookAgain is how long nothing must be in the way: nodes report every half minute.
-const lookAgain = 40 * time.Second
+// lookAgain is how long nothing must be in the way: nodes look every two minutes whether the API has what they reported.
+const lookAgain = 150 * time.Second
 
 // accept is the administrator who says, when an etcd restore was noticed, that what nodes hold was checked, as `danmctl ipam
 // check --accept` does it. Pods that stand in the way are deleted.
@@ -282,6 +292,13 @@ func (h *Cluster) Restored() {
 
 // Evictor is how a Pod is deleted that stands in the way.
 func (h *Cluster) Evictor(evict func(node, spaceHash string, p netip.Prefix)) { h.evict = evict }
+
+// Reached says whether the node's agent has compared its journal with the API since it started.
+func (h *Cluster) Reached(node string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keepers[node] != nil && h.keepers[node].Reached()
+}
 
 // SetsDeleted has every StatefulSet be gone from now on.
 func (h *Cluster) SetsDeleted() {

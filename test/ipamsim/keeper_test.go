@@ -30,15 +30,15 @@ func sticky(n model.Network) model.Network {
 // TestClusterHome: four nodes that claim, ask and cede in tight spaces, with every fault there is.
 func TestClusterHome(t *testing.T) {
 	cfg := cluster(4, seed(t, 3), clusterSpaces())
-	cfg.Calls = operations(t, 8_000)
+	cfg.Calls = operations(t, 5_000)
 	run(t, cfg)
 }
 
 // TestClusterHomeManyNodes: two hundred nodes, and spaces of which each can have a little.
 func TestClusterHomeManyNodes(t *testing.T) {
-	cfg := cluster(200, seed(t, 4), slices.Concat(manySpaces(), []Space{
+	cfg := cluster(200/(2*fewer-1), seed(t, 4), slices.Concat(manySpaces(), []Space{
 		{Net: sticky(network("sticky", 6, 0, subnet("10.6.0.0/24"), nil)), Weight: 1}}))
 	cfg.Busy, cfg.Slow = true, false
-	cfg.Calls = operations(t, 8_000)
+	cfg.Calls = operations(t, 4_000)
 	run(t, cfg)
 }

@@ -91,6 +91,10 @@ type Result struct {
 
 // newSim makes a run; it must be called in a bubble.
 func newSim(cfg Config) *Sim {
+	if trace := cfg.Trace; trace != nil {
+		var mu sync.Mutex
+		cfg.Trace = func(line string) { mu.Lock(); defer mu.Unlock(); trace(line) }
+	}
 	s := &Sim{cfg: cfg, clock: newClock(), check: history.New(), pods: map[int]*pod{}, ordinals: map[[2]int]*pod{}, kept: map[string]netip.Prefix{}, hashes: map[string]string{}, stats: map[string]int{}, startErrors: map[string]int{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.world = world.New(time.Now)

@@ -164,7 +164,7 @@ func TestOneSeedOneRun(t *testing.T) {
 		if i%2 == 1 {
 			cfg = cluster(4, cfg.Seed, clusterSpaces())
 		}
-		ops := Plan(cfg, 2000)
+		ops := Plan(cfg, 2000/fewer)
 		traces := [2][]string{}
 		for k := range traces {
 			cfg.Trace = func(line string) { traces[k] = append(traces[k], line) }
