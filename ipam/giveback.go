@@ -266,7 +266,6 @@ func sinceOf(b Block, now int64) int64 {
 
 // letGo decides about one block inside a transaction, on what is true then.
 func (k *Keeper) letGo(b Block, now int64, last bool) bool {
-	went := false
 	k.mu.Lock()
 	busyAt := k.busyAt[placed{b.Space, b.CIDR}]
 	k.mu.Unlock()
@@ -291,7 +290,20 @@ func (k *Keeper) letGo(b Block, now int64, last bool) bool {
 	if idle < need {
 		return false
 	}
-	err := k.change(func(e *edit) error {
+	went, err := k.beginRelease(b)
+	if err != nil {
+		k.o.Log.Warn("give a block back", "block", nameOf(b), "reason", err)
+		return false
+	}
+	if went && !b.Single {
+		k.count(func(s *KeeperStats) { s.GivenBack++ })
+	}
+	return went
+}
+
+// beginRelease notes that a block goes, unless somebody has an address of it by now.
+func (k *Keeper) beginRelease(b Block) (went bool, err error) {
+	err = k.change(func(e *edit) error {
 		b, ok := e.block(b.Space, b.CIDR)
 		if !ok || b.State != Owned || len(b.Ceded) > 0 {
 			return nil
@@ -305,14 +317,7 @@ func (k *Keeper) letGo(b Block, now int64, last bool) bool {
 		went = true
 		return e.set(b)
 	})
-	if err != nil {
-		k.o.Log.Warn("give a block back", "block", nameOf(b), "reason", err)
-		return false
-	}
-	if went && !b.Single {
-		k.count(func(s *KeeperStats) { s.GivenBack++ })
-	}
-	return went
+	return went, err
 }
 
 func (k *Keeper) busy(b Block) (held, cooling int) {
