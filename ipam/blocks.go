@@ -123,6 +123,11 @@ func (st *state) removeBlock(key Space, p netip.Prefix) {
 	gone.State = Releasing
 	ss.space.Own(ss.ownedWith(gone))
 	ss.dropBlock(p)
+	if around, ok := ss.around(p.Addr()); ok && old.Single && around.giveable() {
+		if _, ceded := around.ceded(p.Addr()); !ceded { // it is the block's again
+			ss.space.Own(ss.space.Owned().With(p))
+		}
+	}
 	st.undo = append(st.undo, func() {
 		ss.putBlock(old)
 		ss.space.Own(before)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,8 +36,6 @@ type rootSeen struct {
 // subnetSeen is a subnet that a network on the space had.
 type subnetSeen = model.Subnet
 
-func seenSubnet(s *model.Subnet) *subnetSeen { return s }
-
 // demand is who waits for blocks of a space, so that as many are claimed as are needed, and no more.
 type demand struct {
 	waiting, claiming int
@@ -46,7 +45,12 @@ type demand struct {
 // ending is how a claim ended that others wait for.
 type ending struct {
 	done chan struct{} // closed then
-	dry  error         // there was nothing to be had
+	dry  error         // there was nothing to be had of these pools
+	sub  model.Subnet
+}
+
+func samePools(a, b model.Subnet) bool {
+	return slices.Equal(a.Pools, b.Pools) && slices.Equal(a.Exclude, b.Exclude) && a.Gateway == b.Gateway
 }
 
 // obtain claims what a need names. nil means that the acquisition is worth another try.
@@ -108,8 +112,24 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 	return seen, nil
 }
 
+// someFree says whether the node has addresses of the pools by now.
+func (k *Keeper) someFree(need *NeedError) bool {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	ss, ok := k.st.spaces[need.Space]
+	if !ok {
+		return false
+	}
+	n, _ := ss.space.Free(need.Subnet, k.now()-int64(k.opts.Cooldown), 0)
+	return n > 0
+}
+
 // obtainAny claims a block of the pools, or waits for somebody who does. One claim may serve many that wait.
 func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) error {
+	if need.Sticky == nil && k.someFree(need) {
+		need.waited = true // another's claim has ended since
+		return nil
+	}
 	hostBits := min(need.Space.CIDR.Addr().BitLen()-root.cut.Bits, 20)
 	k.mu.Lock()
 	d := k.demands[need.Space]
@@ -130,7 +150,11 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 	} else {
 		select {
 		case <-end.done:
-			if err = end.dry; err != nil { // it was looked for all that waited; in a simulation, they go on one by one
+			need.waited = true
+			if err = end.dry; err != nil && !samePools(end.sub, need.Subnet) {
+				err = nil // of other pools than this call's
+			}
+			if err != nil { // it was looked for all that waited; in a simulation, they go on one by one
 				_ = k.o.Sleep(ctx, 0)
 			}
 		case <-ctx.Done():
@@ -142,7 +166,7 @@ func (k *Keeper) obtainAny(ctx context.Context, need *NeedError, root rootSeen) 
 	if d.waiting--; mine {
 		d.claiming--
 		if errors.Is(err, ErrExhausted) {
-			d.last.dry = err
+			d.last.dry, d.last.sub = err, need.Subnet
 		}
 		close(d.last.done)
 		d.last = &ending{done: make(chan struct{})}
@@ -291,12 +315,17 @@ func (k *Keeper) claimOfOld(ctx context.Context, b Block) (bool, error) {
 	return true, k.owned(b, string(o.UID))
 }
 
+// freezeOne freezes what an earlier life of this node had. b is the caller's own claim of it, or, with State 0, not in the journal: if
+// it is there by now, another call has claimed it.
 func (k *Keeper) freezeOne(ctx context.Context, b Block, uid string) error {
 	seen, err := k.o.Sandboxes(ctx)
 	if err != nil {
 		return fmt.Errorf("list the sandboxes of this machine: %w", err)
 	}
 	return k.change(func(e *edit) error {
+		if _, known := e.block(b.Space, b.CIDR); known && b.State != Claiming {
+			return nil
+		}
 		b.State, b.UID = Frozen, uid
 		e.lose(seen)
 		return e.set(b)
@@ -349,7 +378,7 @@ func (k *Keeper) obtainStatic(ctx context.Context, s Space, root rootSeen, a net
 		return fmt.Errorf("read block %s: %w", p, err)
 	}
 	if o.Spec.Owner == k.o.Node {
-		return k.freezeOne(ctx, Block{Space: s, CIDR: p, State: Claiming}, string(o.UID))
+		return k.freezeOne(ctx, Block{Space: s, CIDR: p}, string(o.UID))
 	}
 	return k.ask(ctx, root, Block{Space: s, CIDR: singlePrefix(a), Single: true}, nil)
 }

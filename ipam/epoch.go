@@ -281,6 +281,7 @@ func (k *Keeper) renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		k.api.back.Store(false)
 		k.api.seen.Store(0) // versions begin anew with what is seen now
 		k.o.Log.Info("checked: claims go on")
 	}

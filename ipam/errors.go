@@ -45,6 +45,8 @@ type NeedError struct {
 	Static netip.Addr              // invalid = any of the pools
 	Sticky *v1alpha1.IPReservation // nil = none
 	Err    error
+
+	waited bool // for the claim of another call
 }
 
 func (e *NeedError) Error() string { return e.Err.Error() }

@@ -120,8 +120,9 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 			}
 			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
 			switch {
-			case err == nil && (string(o.UID) == c.UID || o.Spec.Before == c.UID): // made again after a restore: it asks anew
-			case err == nil && o.Spec.Asked == k.o.Node && o.Status.Answer == v1alpha1.AnswerCeded: // by a life that this journal does not know
+			case err == nil && string(o.UID) == c.UID:
+			case err == nil && (o.Spec.Before == c.UID || o.Spec.Asked == k.o.Node && o.Status.Answer == v1alpha1.AnswerCeded):
+				// Made again after a restore, or ceded by a life that this journal does not know.
 				others = append(others, Cession{Addr: c.Addr, UID: string(o.UID), Node: o.Spec.Owner})
 			case err == nil || apierrors.IsNotFound(err):
 				gone = append(gone, c.UID)
@@ -382,6 +383,9 @@ func (k *Keeper) park(ctx context.Context, b Block) error {
 		return k.forget(b)
 	}
 	o.Spec.Owner = ""
+	if o.Labels == nil {
+		o.Labels = map[string]string{}
+	}
 	o.Labels[v1alpha1.LabelOwner] = ""
 	if _, err := k.api.Update(ctx, o); err != nil {
 		return fmt.Errorf("hand address %s on: %w", b.CIDR.Addr(), err)

@@ -102,7 +102,7 @@ type Keeper struct {
 	renewAt   time.Duration
 	claimsAt  time.Duration // a new journal claims nothing before
 	doubt     bool          // the API was away: it may be another than before
-	leaseSeen time.Duration // when the API had this node\'s newest lease
+	leaseSeen time.Duration // when the API had this node's newest lease
 	roots     map[Space]rootSeen
 	places    map[Space]uint64 // where the last claim was made
 	demands   map[Space]*demand
@@ -189,23 +189,36 @@ func (k *Keeper) mayGiveNow() error {
 	return nil
 }
 
-// maxTries bounds how often an acquisition is tried again after a claim: others may take what was claimed.
-const maxTries = 16
+// maxTries bounds how often an acquisition is tried again after a claim of its own, and maxRounds after one that it waited for:
+// others may take what was claimed.
+const (
+	maxTries  = 16
+	maxRounds = 1000
+)
 
 // Acquire is the Service's, and claims what is missing.
 func (k *Keeper) Acquire(ctx context.Context, in Intent) ([]Grant, error) {
-	for try := 1; ; try++ {
+	for try, round := 1, 1; ; round++ {
 		grants, err := k.Service.Acquire(ctx, in)
 		if err == nil {
 			k.remember(in)
 			return grants, nil
 		}
 		var need *NeedError
-		if !errors.As(err, &need) || try == maxTries {
+		if !errors.As(err, &need) || try == maxTries || round == maxRounds {
 			return nil, err
 		}
 		if cerr := k.obtain(ctx, need); cerr != nil {
+			if errors.Is(cerr, ErrExhausted) { // but perhaps not what others of this node just got
+				if grants, again := k.Service.Acquire(ctx, in); again == nil {
+					k.remember(in)
+					return grants, nil
+				}
+			}
 			return nil, inObtaining(err, cerr)
+		}
+		if !need.waited { // for another's claim, which gave to others
+			try++
 		}
 		if serr := k.o.Sleep(ctx, 0); serr != nil { // in a simulation, those who waited for one another go on one by one
 			return nil, serr
@@ -230,7 +243,7 @@ func (k *Keeper) remember(in Intent) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, w := range in.Wants {
-		for _, sub := range []*subnetSeen{seenSubnet(w.Network.IPv4), seenSubnet(w.Network.IPv6)} {
+		for _, sub := range []*subnetSeen{w.Network.IPv4, w.Network.IPv6} {
 			if sub != nil {
 				k.wanted[Space{Domain: w.Network.SpaceDomain, ID: w.Network.ID(), VXLAN: w.Network.VXLAN, CIDR: sub.CIDR}] = *sub
 			}
@@ -260,20 +273,21 @@ func (k *Keeper) Doubt() {
 func (k *Keeper) lookAgain(ctx context.Context) error {
 	k.mu.Lock()
 	doubt := k.doubt
+	k.doubt = false
 	k.mu.Unlock()
 	if !doubt {
 		return nil
 	}
-	if err := k.leaseStands(ctx); err != nil {
-		return err
+	err := k.leaseStands(ctx)
+	if err == nil {
+		err = k.resync(ctx, verdict{})
 	}
-	if err := k.resync(ctx, verdict{}); err != nil {
-		return err
+	if err != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.doubt = true
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.doubt = false
-	return nil
+	return err
 }
 
 // Reached says whether this life has compared its journal with the API.

@@ -56,7 +56,14 @@ func placeOf(o v1alpha1.IPBlock) (placed, error) {
 		return placed{}, fmt.Errorf("IPBlock %s: %w", o.Name, err)
 	}
 	s, err := spaceOf(o.Spec.Space)
-	return placed{s, p.Masked()}, err
+	if err != nil {
+		return placed{}, err
+	}
+	at := placed{s, p.Masked()}
+	if !s.CIDR.Contains(at.cidr.Addr()) || at.cidr.Bits() < s.CIDR.Bits() || o.Spec.Role == v1alpha1.RoleSingle && !at.cidr.IsSingleIP() {
+		return placed{}, fmt.Errorf("IPBlock %s: %s is no %s of space %s", o.Name, p, o.Spec.Role, o.Spec.Space)
+	}
+	return at, nil
 }
 
 func spaceOf(s v1alpha1.IPSpace) (Space, error) {
@@ -119,6 +126,9 @@ func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock, m Meta) (next 
 		b.UID = "" // whoever an API from a backup says it was: what Pods have of it since before the loss is on this machine
 		return b, false
 	}
+	if known && !foreign && b.UID != "" && o.Spec.Before == b.UID { // this node made it again, and did not hear of it
+		b.UID = string(o.UID)
+	}
 	if !known || b.UID != "" && b.UID != string(o.UID) {
 		b = Block{Space: key.space, CIDR: key.cidr, State: Frozen, Single: single, UID: string(o.UID), Ceded: b.Ceded}
 		if o.Spec.Reservation != nil {
@@ -171,7 +181,7 @@ func (k *Keeper) missing(ctx context.Context, b Block, v verdict) error {
 		return fmt.Errorf("read block %s: %w", b.CIDR, err)
 	}
 	gone := err != nil
-	if b.State == Parking || b.State == Asked || v.fenced || b.Foreign || b.State == Frozen && b.UID == "" {
+	if b.State == Parking || b.State == Asked || v.fenced || b.Foreign || b.State == Frozen && (b.UID == "" || k.Meta().Suspect == "") {
 		return k.dropBlock(b) // what the controller may free, and what was never seen
 	}
 	if !gone {
@@ -205,6 +215,7 @@ func (k *Keeper) dropBlock(b Block) error {
 // recreate puts a block back that an API from a backup does not know (R18): by name, so that whoever has it keeps it.
 func (k *Keeper) recreate(ctx context.Context, b Block) error {
 	o := k.object(b)
+	o.Spec.Before = b.UID
 	if b.Single {
 		if err := k.askedAgain(ctx, b, o); err != nil {
 			return err
@@ -234,6 +245,10 @@ func (k *Keeper) recreate(ctx context.Context, b Block) error {
 // askedAgain has the owner of the block around a Single list it anew.
 func (k *Keeper) askedAgain(ctx context.Context, b Block, o *v1alpha1.IPBlock) error {
 	root, err := k.root(ctx, b.Space, rootFresh)
+	if errors.Is(err, ErrNoRoot) { // nor is there a block: the controller is asked
+		o.Labels[v1alpha1.LabelAsked] = ""
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -244,14 +259,14 @@ func (k *Keeper) askedAgain(ctx context.Context, b Block, o *v1alpha1.IPBlock) e
 	if err == nil {
 		o.Spec.Asked = around.Spec.Owner
 	}
-	o.Labels[v1alpha1.LabelAsked], o.Spec.Before = v1alpha1.LabelValue(o.Spec.Asked), b.UID
+	o.Labels[v1alpha1.LabelAsked] = v1alpha1.LabelValue(o.Spec.Asked)
 	return nil
 }
 
 // reassert writes the node's identity of now on a block that bears another one of this machine.
 func (k *Keeper) reassert(ctx context.Context, o v1alpha1.IPBlock) error {
 	m := k.Meta()
-	if o.Spec.Identity == m.Identity {
+	if o.Spec.Identity == m.Identity || machineOf(o.Spec.Identity) != machineOf(m.Identity) {
 		return nil
 	}
 	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch

@@ -2,7 +2,10 @@ package ipam
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,6 +72,7 @@ func TestAdopted(t *testing.T) {
 		{"made again by somebody", owned, true, object("2", "m/u"), mine, Block{Space: at.space, CIDR: at.cidr, State: Frozen, UID: "2"}, true},
 		{"frozen, and another machine's in a backup", frozen, true, object("2", "x/u"), mine, Block{Space: at.space, CIDR: at.cidr, State: Frozen}, false},
 		{"the same again", Block{Space: at.space, CIDR: at.cidr, State: Frozen}, true, object("2", "x/u"), mine, Block{Space: at.space, CIDR: at.cidr, State: Frozen}, false},
+		{"made again, and its answer lost", owned, true, func() v1alpha1.IPBlock { o := object("2", "m/u"); o.Spec.Before = "1"; return o }(), mine, Block{Space: at.space, CIDR: at.cidr, State: Owned, UID: "2"}, false},
 		{"when the loss is over", frozen, true, object("1", "x/u"), Meta{Identity: "m/u"}, Block{Space: at.space, CIDR: at.cidr, State: Frozen, UID: "1", Foreign: true}, false},
 		{"a claim that came through", Block{Space: at.space, CIDR: at.cidr, State: Claiming}, true, object("2", "m/u"), mine, Block{Space: at.space, CIDR: at.cidr, State: Owned, UID: "2"}, false},
 		{"not while suspect", Block{Space: at.space, CIDR: at.cidr, State: Claiming}, true, object("2", "m/u"), Meta{Identity: "m/u", Suspect: "x"}, Block{Space: at.space, CIDR: at.cidr, State: Claiming}, false},
@@ -233,7 +237,7 @@ func TestASingleMadeAgainIsNotGone(t *testing.T) {
 	if err := a.k.takeBack(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if got := a.k.Blocks()[0].Ceded; len(got) != 1 || got[0].UID != "lost" {
+	if got := a.k.Blocks()[0].Ceded; len(got) != 1 || got[0].UID != string(single.UID) {
 		t.Fatal(got)
 	}
 	delete(api.blocks, single.Name) // the positive control
@@ -365,4 +369,128 @@ func TestABlockInUseByNowStays(t *testing.T) {
 	if went, err := k.beginRelease(b); !went || err != nil { // the positive control
 		t.Fatal(went, err)
 	}
+}
+
+// A check that was accepted is not forgotten at the next claim.
+func TestAfterTheCheckClaimsGoOn(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	backup, version := api.leases["a"].DeepCopy(), api.version
+	for range 20 {
+		c.advance(DefaultBlockLease / 72)
+		a.mustRound()
+	}
+	api.leases["a"], api.version = backup, version // an etcd restore, seen at the next renewal
+	c.advance(DefaultBlockLease / 72)
+	a.mustRound()
+	if a.k.Meta().Suspect == "" {
+		t.Fatal("suspects nothing")
+	}
+	l := must(apiOf{api, "a"}.Lease(ctx))
+	l.Annotations[AnnotationChecked] = l.Annotations[AnnotationSuspect]
+	must(apiOf{api, "a"}.PutLease(ctx, l))
+	c.advance(DefaultBlockLease / 72)
+	a.mustRound()
+	a.mustPod(n, dynamic)
+	if a.k.Meta().Suspect != "" {
+		t.Fatal("suspects again")
+	}
+}
+
+// A block given back since a snapshot of the disk is no sign of a restored API.
+func TestASnapshotFromBeforeAReleaseRaisesNoAlarm(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a")
+	a := ms[0]
+	sandbox, _ := a.mustPod(n, dynamic)
+	a.kill()
+	snapshot := t.TempDir()
+	if err := os.CopyFS(snapshot, os.DirFS(a.dir)); err != nil {
+		t.Fatal(err)
+	}
+	a.boot()
+	a.mustRound()
+	if err := a.k.Release(ctx, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		c.advance(10 * time.Minute)
+		a.mustRound()
+	}
+	if len(a.k.Blocks()) != 0 {
+		t.Fatal(a.k.Blocks())
+	}
+	a.kill()
+	a.dir = snapshot
+	a.boot()
+	a.mustRound()
+	if m := a.k.Meta(); m.Suspect != "" || m.LostSince == 0 {
+		t.Fatalf("%+v", m)
+	}
+	if err := a.k.Release(ctx, sandbox); err != nil { // the agent's own cleaning: the sandbox is gone
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.advance(time.Hour)
+		a.mustRound()
+	}
+	if len(a.k.Blocks()) != 0 || a.k.Meta().Suspect != "" {
+		t.Fatal(a.k.Blocks(), a.k.Meta())
+	}
+	if len(api.blocks) != 1 { // the root
+		t.Fatal(api.blocks)
+	}
+}
+
+// Two static Pods of one unclaimed block at once: the slower reads a block of its own node, which the faster has just claimed.
+func TestAnOwnClaimOfAMomentAgoIsNotFrozen(t *testing.T) {
+	_, api, n, ms := world(t, "10.0.0.0/28", 28, "a")
+	a := ms[0]
+	first := true
+	api.before = func(call, name string) error {
+		if call == "get" && first && name != spaceOfNetwork(n).object().RootName() {
+			first = false
+			api.mu.Unlock()
+			defer api.mu.Lock()
+			if _, _, err := a.pod(n, static("10.0.0.3")); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	}
+	a.mustPod(n, static("10.0.0.4"))
+	if b := a.k.Blocks(); len(b) != 1 || b[0].State != Owned {
+		t.Fatal(b)
+	}
+}
+
+// A burst of many on blocks of one address: everybody gets one.
+func TestABurstOnSmallBlocks(t *testing.T) {
+	_, _, n, ms := world(t, "10.0.0.0/25", 32, "a")
+	var wg sync.WaitGroup
+	for i := range 120 {
+		wg.Go(func() {
+			in := intent(fmt.Sprintf("x%d", i), fmt.Sprintf("x%d", i), want("eth0", n, dynamic, noneMode))
+			in.Claimed = true
+			if _, err := ms[0].k.Acquire(ctx, in); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// What is no block of its space is not taken into the journal, whoever wrote it.
+func TestAnObjectOutOfItsSpaceIsLeftAlone(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a")
+	a := ms[0]
+	o := a.k.object(Block{Space: spaceOfNetwork(n), CIDR: netip.MustParsePrefix("192.168.0.0/28")})
+	must(api.Create(ctx, o))
+	c.advance(time.Hour)
+	a.mustRound()
+	if b := a.k.Blocks(); len(b) != 0 {
+		t.Fatal(b)
+	}
+	a.kill()
+	a.boot()
+	a.mustRound()
 }

@@ -82,6 +82,9 @@ func (k *Keeper) thawOne(ctx context.Context, b Block, m Meta) error {
 	case machineOf(o.Spec.Identity) != machineOf(m.Identity):
 		return nil
 	}
+	if held, _ := k.busy(b); held > 0 && b.Single && b.Reservation == "" && o.Status.Answer != v1alpha1.AnswerCeded {
+		return nil // a Pod has it from before, and it may never have been ceded: when that has gone
+	}
 	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch
 	got, err := k.api.Update(ctx, o)
 	if err != nil {

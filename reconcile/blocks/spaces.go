@@ -17,11 +17,12 @@ type space struct {
 	subnets []model.Subnet // of the networks on it, with what is reserved by name among the excluded
 	keys    []string       // of those networks, sorted
 	size    int            // the smallest blockSize that one of them wishes, 0 = none
+	sticky  bool           // one of them keeps addresses for Pods of StatefulSets
 	root    *v1alpha1.IPBlock
 	blocks  []block // of role Block and of the root's grid, in the order of addresses
 	strays  []block // of role Block and of another grid
 	singles []block
-	byUID   map[string]bool         // Singles
+	byUID   map[string]bool         // Singles, and those whose place they take
 	unclear bool                    // nothing says how it is cut
 	status  *v1alpha1.IPBlockStatus // what the root should say, nil while there is none
 }
@@ -107,7 +108,11 @@ func (s *space) cut(nodes int) int {
 		}
 		pools = append(pools, sub.Pools...)
 	}
-	return alloc.CutBits(s.cidr, pools, s.size, nodes)
+	bits := alloc.CutBits(s.cidr, pools, s.size, nodes)
+	if whole := s.cidr.Addr().BitLen(); s.sticky && bits == whole && s.cidr.Bits() < whole {
+		return bits - 1 // what is kept for a Pod is an object of its own in a block, and would have the name of a block of one
+	}
+	return bits
 }
 
 // gateway says whether an address is one that no Pod has.
@@ -174,6 +179,9 @@ func spaces(w World) (list []*space, served map[string]bool, blind bool) {
 		case v1alpha1.RoleSingle:
 			s.singles = append(s.singles, block{IPBlock: b, prefix: p})
 			s.byUID[string(b.UID)] = true
+			if b.Spec.Before != "" { // made again: its cession is still listed under what was lost
+				s.byUID[b.Spec.Before] = true
+			}
 		}
 	}
 	for _, s := range all {
@@ -207,6 +215,7 @@ func place(n *model.Network, at func(v1alpha1.IPSpace) *space) {
 		}
 		s.subnets = append(s.subnets, own)
 		s.keys = append(s.keys, networkKey(string(n.Kind), n.Namespace, n.Name))
+		s.sticky = s.sticky || n.Sticky
 		if n.BlockSize > 0 && (s.size == 0 || n.BlockSize < s.size) {
 			s.size = n.BlockSize
 		}

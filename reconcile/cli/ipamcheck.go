@@ -32,9 +32,12 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 	seen, err := look(ctx)
 	switch {
 	case err != nil:
-	case o.Accept && len(audit.InTheWay(seen.findings)) == 0: // nodes tell within half a minute what their Pods have out of their blocks
-		fmt.Fprintf(io.Err, "nothing is in the way yet; looking again in %s\n", 10*o.Again)
-		if err = wait(ctx, 10*o.Again); err == nil {
+	case o.Accept: // what is in the way at either look is: no Both
+		if len(audit.InTheWay(seen.findings)) > 0 {
+			break
+		}
+		fmt.Fprintf(io.Err, "nothing is in the way yet; looking again in %s: nodes take so long to tell what their Pods have out of their blocks\n", acceptAgain*o.Again)
+		if err = wait(ctx, acceptAgain*o.Again); err == nil {
 			seen, err = look(ctx)
 		}
 	case len(seen.findings) > 0:
@@ -49,11 +52,8 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 		return io.fail(err)
 	}
 	waiting := seen.waiting()
-	if o.Accept {
-		if seen.api.Unknown != nil {
-			return io.fail(fmt.Errorf("not everything could be looked at, so nothing is accepted: %w", seen.api.Unknown))
-		}
-		seen.findings = append(seen.findings, seen.cluster.Heard(seen.api.Leases)...)
+	if o.Accept && seen.api.Unknown != nil {
+		return io.fail(fmt.Errorf("not everything could be looked at, so nothing is accepted: %w", seen.api.Unknown))
 	}
 	inTheWay := audit.InTheWay(seen.findings)
 	switch {
@@ -77,12 +77,14 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 	return io.checked(o.Output, seen, notes)
 }
 
+// acceptAgain times Again is how long accepting waits between its two looks: the mirror lists anew within two minutes.
+const acceptAgain = 50
+
 // checked is what one look found.
 type checked struct {
 	findings []audit.Finding
 	what     string // that was compared
 	client   *live.Client
-	cluster  audit.Cluster
 	api      live.Addresses
 }
 
@@ -141,7 +143,11 @@ func (o IPAMOptions) lookAtCluster(ctx context.Context) (checked, error) {
 		return checked{}, err
 	}
 	what := fmt.Sprintf("%s, %s, %s", plural(len(a.Blocks), "IPBlock"), plural(len(a.Endpoints), "DanmEp"), plural(len(a.Nodes), "Node"))
-	return checked{findings: c.Check(), what: what, client: client, cluster: c, api: a}, nil
+	findings := c.Check()
+	if o.Accept {
+		findings = append(findings, c.Heard(a.Leases)...)
+	}
+	return checked{findings: findings, what: what, client: client, api: a}, nil
 }
 
 func (o IPAMOptions) lookAtNode(ctx context.Context) (checked, error) {

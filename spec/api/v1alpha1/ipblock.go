@@ -105,7 +105,7 @@ type IPBlockSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	Asked string `json:"asked,omitempty"`
-	// Before in a Single: the UID of the object whose place it takes, which was lost when etcd was set back.
+	// Before is the UID of the object whose place this one takes: its node made it again when etcd had been set back.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Before string `json:"before,omitempty"`
