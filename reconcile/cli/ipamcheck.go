@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,12 +61,18 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 	case o.Accept && len(inTheWay) > 0:
 		notes = append(notes, fmt.Sprintf("nothing is accepted: %s in the way", plural(len(inTheWay), "difference")))
 	case o.Accept:
+		var failed []error
 		for _, node := range waiting {
 			l := seen.api.Leases[node]
+			l.ResourceVersion = "" // what is accepted is a nonce, and nodes renew their leases all the time
 			if err := seen.client.AnnotateLease(ctx, &l, map[string]string{ipam.AnnotationChecked: l.Annotations[ipam.AnnotationSuspect]}); err != nil {
-				return io.fail(err)
+				failed = append(failed, err)
+				continue
 			}
 			notes = append(notes, "node "+node+" may go on: it claims again within ten minutes")
+		}
+		if err := errors.Join(failed...); err != nil {
+			return io.fail(err)
 		}
 	case len(waiting) > 0:
 		notes = append(notes, fmt.Sprintf("since the API server went back in time, %s and claims nothing: %s; danmctl ipam check --accept lets them go on, when no difference is in the way",

@@ -138,9 +138,13 @@ func (c *Client) Lease(ctx context.Context, node string) (*coordinationv1.Lease,
 	return l, n, nil
 }
 
-// AnnotateLease writes annotations on a node's Lease, if it is still the one that was read.
+// AnnotateLease writes annotations on a node's Lease, if it is still the one that was read: of the same version, unless that is "".
 func (c *Client) AnnotateLease(ctx context.Context, l *coordinationv1.Lease, annotations map[string]string) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": l.UID, "resourceVersion": l.ResourceVersion, "annotations": annotations}})
+	metadata := map[string]any{"uid": l.UID, "annotations": annotations}
+	if l.ResourceVersion != "" {
+		metadata["resourceVersion"] = l.ResourceVersion
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
 		return fmt.Errorf("encode the annotation: %w", err)
 	}
