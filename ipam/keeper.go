@@ -108,6 +108,7 @@ type Keeper struct {
 	demands   map[Space]*demand
 	busyAt    map[placed]int64 // when a block was seen in use last
 	wanted    map[Space]subnetSeen
+	unlisted  map[placed]bool          // Singles that were made again, and that no block lists yet
 	unsure    map[placed]time.Duration // since when a claim's object is not to be seen
 	stats     KeeperStats
 

@@ -34,11 +34,15 @@ func (k *Keeper) resync(ctx context.Context, v verdict) error {
 		return err
 	}
 	var failed []error
+	unlisted := map[placed]bool{}
 	for _, b := range k.allBlocks() {
 		o, ok := there[placed{b.Space, b.CIDR}]
 		switch {
 		case !ok:
 			failed = append(failed, k.missing(ctx, b, v))
+		case b.Single && b.State == Owned && o.Spec.Before != "" && o.Status.Answer != v1alpha1.AnswerCeded:
+			unlisted[placed{b.Space, b.CIDR}] = true
+			failed = append(failed, k.askOnceMore(ctx, b, o))
 		case (b.State == Owned || b.State == Frozen) && !b.Foreign:
 			failed = append(failed, k.reassert(ctx, o))
 		}
@@ -46,7 +50,34 @@ func (k *Keeper) resync(ctx context.Context, v verdict) error {
 			failed = append(failed, k.writeCeded(ctx, b))
 		}
 	}
+	k.mu.Lock()
+	k.unlisted = unlisted
+	k.mu.Unlock()
 	return errors.Join(failed...)
+}
+
+// askOnceMore has a Single that was made again, and that nobody has listed, asked of whoever has the block around it by now.
+func (k *Keeper) askOnceMore(ctx context.Context, b Block, o v1alpha1.IPBlock) error {
+	next := o.DeepCopy()
+	m := k.Meta()
+	if err := k.askedAgain(ctx, b, next); err != nil {
+		return err
+	}
+	if next.Spec.Asked != o.Spec.Asked || next.Spec.Identity != m.Identity {
+		next.Spec.Identity, next.Spec.Epoch = m.Identity, m.Epoch
+		got, err := k.api.Update(ctx, next)
+		if err != nil {
+			return fmt.Errorf("ask for address %s again: %w", b.CIDR.Addr(), err)
+		}
+		next = got
+	}
+	if next.Status.Answer != "" {
+		next.Status = v1alpha1.IPBlockStatus{}
+		if _, err := k.api.UpdateStatus(ctx, next); err != nil {
+			return fmt.Errorf("ask for address %s again: %w", b.CIDR.Addr(), err)
+		}
+	}
+	return nil
 }
 
 // placeOf is where an object's block is.
@@ -246,7 +277,7 @@ func (k *Keeper) recreate(ctx context.Context, b Block) error {
 func (k *Keeper) askedAgain(ctx context.Context, b Block, o *v1alpha1.IPBlock) error {
 	root, err := k.root(ctx, b.Space, rootFresh)
 	if errors.Is(err, ErrNoRoot) { // nor is there a block: the controller is asked
-		o.Labels[v1alpha1.LabelAsked] = ""
+		o.Labels[v1alpha1.LabelAsked] = v1alpha1.LabelValue(o.Spec.Asked)
 		return nil
 	}
 	if err != nil {

@@ -494,3 +494,43 @@ func TestAnObjectOutOfItsSpaceIsLeftAlone(t *testing.T) {
 	a.boot()
 	a.mustRound()
 }
+
+// A Single that was made again while nobody had the block around it is told of, and asked for as soon as somebody has.
+func TestAMadeAgainSingleIsAskedForUntilItIsListed(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	a.mustPod(n, dynamic)
+	stop := answering(ms)
+	b.mustPod(n, static("10.0.0.9"))
+	stop()
+	s := spaceOfNetwork(n).object()
+	single, block := s.BlockName(netip.MustParsePrefix("10.0.0.9/32")), s.BlockName(netip.MustParsePrefix("10.0.0.0/28"))
+	delete(api.blocks, single) // the backup has neither
+	delete(api.blocks, block)
+	c.advance(time.Hour)
+	b.mustRound()
+	if o := api.blocks[single]; o == nil || o.Spec.Asked != "" {
+		t.Fatalf("%+v", o)
+	}
+	api.blocks[single].Status.Answer = v1alpha1.AnswerRefused // by the controller, who has no such block
+	c.advance(time.Hour)
+	b.mustRound()
+	if u := b.k.Usage(); len(u) != 1 || u[0].Stray != 1 || u[0].Strays[0] != "10.0.0.9" {
+		t.Fatalf("not told: %+v", u)
+	}
+	a.mustRound() // it makes its block again
+	c.advance(time.Hour)
+	b.mustRound()
+	if o := api.blocks[single]; o.Spec.Asked != "a" || o.Status.Answer != "" {
+		t.Fatalf("not asked for again: %+v", o)
+	}
+	a.mustRound()
+	if o := api.blocks[block]; len(o.Spec.Ceded) != 1 || o.Spec.Ceded[0].UID != string(api.blocks[single].UID) {
+		t.Fatalf("not listed: %+v", o.Spec.Ceded)
+	}
+	c.advance(time.Hour)
+	b.mustRound()
+	if u := b.k.Usage(); len(u) != 1 || u[0].Stray != 0 {
+		t.Fatalf("%+v", u)
+	}
+}

@@ -25,6 +25,7 @@ func (k *Keeper) Usage() []v1alpha1.AddressUse {
 	for s, sub := range k.wanted {
 		wanted[s] = sub
 	}
+	unlisted := k.unlisted // never changed in place
 	k.mu.Unlock()
 	k.Service.mu.Lock()
 	defer k.Service.mu.Unlock()
@@ -52,7 +53,7 @@ func (k *Keeper) Usage() []v1alpha1.AddressUse {
 			}
 		}
 		u.Frozen = min(u.Frozen, maxExact)
-		for _, p := range ss.strays(k.st.meta.unknown(ready)) {
+		for _, p := range ss.strays(key, k.st.meta.unknown(ready), unlisted) {
 			if u.Stray++; len(u.Strays) < maxStrays {
 				u.Strays = append(u.Strays, strings.TrimSuffix(p.String(), fmt.Sprintf("/%d", p.Addr().BitLen())))
 			}
@@ -70,7 +71,7 @@ func (m Meta) unknown(ready int64) bool {
 
 // strays are what Pods have and no block of this node answers for, in order: whoever has the block may give them to others. As
 // long as the journal does not know what they have, whole blocks are that went to others meanwhile.
-func (ss *spaceState) strays(lost bool) (out []netip.Prefix) {
+func (ss *spaceState) strays(key Space, lost bool, unlisted map[placed]bool) (out []netip.Prefix) {
 	if lost {
 		for p, b := range ss.blocks {
 			if b.State == Frozen && b.UID == "" {
@@ -80,7 +81,7 @@ func (ss *spaceState) strays(lost bool) (out []netip.Prefix) {
 	}
 	ss.space.EachHeld(func(a netip.Addr) {
 		b, ok := ss.around(a)
-		if ok && !b.Foreign && (b.State != Frozen || b.UID != "") {
+		if ok && !b.Foreign && !unlisted[placed{key, b.CIDR}] && (b.State != Frozen || b.UID != "") {
 			if _, ceded := b.ceded(a); !ceded {
 				return
 			}
