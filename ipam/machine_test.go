@@ -3,6 +3,7 @@ package ipam
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,4 +103,31 @@ func world(t *testing.T, cidr string, bits int32, names ...string) (*clock, *fak
 		ms = append(ms, m)
 	}
 	return c, api, n, ms
+}
+
+// atOnce starts so many Pods at one instant; each must get an address.
+func atOnce(m *machine, n model.Network, pods int) {
+	m.t.Helper()
+	var wg sync.WaitGroup
+	for i := range pods {
+		wg.Go(func() {
+			in := intent(fmt.Sprintf("x%d", i), fmt.Sprintf("x%d", i), want("eth0", n, dynamic, noneMode))
+			in.Claimed = true
+			if _, err := m.k.Acquire(ctx, in); err != nil {
+				m.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// accepted is an administrator's word that what the node waits for was checked.
+func (m *machine) accepted() {
+	m.t.Helper()
+	l := must(apiOf{m.api, m.name}.Lease(ctx))
+	if l.Annotations[AnnotationSuspect] == "" {
+		m.t.Fatal("nobody can see that the node waits")
+	}
+	l.Annotations[AnnotationChecked] = l.Annotations[AnnotationSuspect]
+	must(apiOf{m.api, m.name}.PutLease(ctx, l))
 }

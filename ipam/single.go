@@ -299,7 +299,7 @@ func (e *edit) cede(s Space, a netip.Addr, c Cession, before string) (Block, str
 	if _, held := ss.space.Holder(a); held {
 		return Block{}, "a Pod of the node has it"
 	}
-	if before == "" && ss.space.Cooling(a, e.ready) {
+	if (before == "" || b.State == Owned) && ss.space.Cooling(a, e.ready) { // a whole journal would list what is lost
 		return Block{}, "it was freed a moment ago; ask again"
 	}
 	b.Ceded = append(slices.Clone(b.Ceded), c)

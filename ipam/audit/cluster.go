@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -183,7 +184,13 @@ func (c Cluster) strays(spaces map[ipam.Space][]block) (out []Finding) {
 			if u.Stray == 0 {
 				continue
 			}
-			where := strings.Join(u.Strays, ", ")
+			named := slices.Clone(u.Strays)
+			for i, text := range named { // a node wrote it, and a terminal shows it
+				if _, err := netip.ParsePrefix(text); err != nil && !isAddr(text) {
+					named[i] = strconv.Quote(text)
+				}
+			}
+			where := strings.Join(named, ", ")
 			if more := u.Stray - int64(len(u.Strays)); more > 0 {
 				where += fmt.Sprintf(" and %d more", more)
 			}
@@ -192,6 +199,11 @@ func (c Cluster) strays(spaces map[ipam.Space][]block) (out []Finding) {
 		}
 	}
 	return out
+}
+
+func isAddr(text string) bool {
+	a, err := netip.ParseAddr(text)
+	return err == nil && a.Zone() == ""
 }
 
 // cover is the block around an address, of disjoint blocks sorted by address.
