@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -86,89 +85,6 @@ func (k *Keeper) pending() bool {
 		}
 	}
 	return false
-}
-
-// takeBack has ceded addresses again whose Single is gone (R11).
-func (k *Keeper) takeBack(ctx context.Context) error {
-	var lists []Block
-	for _, b := range k.allBlocks() {
-		if len(b.Ceded) > 0 && (b.State == Owned || b.State == Releasing) {
-			lists = append(lists, b)
-		}
-	}
-	if len(lists) == 0 {
-		return nil
-	}
-	if err := k.leaseStands(ctx); err != nil {
-		return err
-	}
-	list, _, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(k.o.Node)})
-	if err != nil {
-		return fmt.Errorf("list the addresses that this node has ceded: %w", err)
-	}
-	alive := map[string]bool{}
-	for _, o := range list {
-		alive[string(o.UID)] = true
-	}
-	var failed []error
-	for _, b := range lists {
-		var gone []string
-		var others []Cession
-		for _, c := range b.Ceded {
-			if alive[c.UID] {
-				continue
-			}
-			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
-			switch {
-			case err == nil && string(o.UID) == c.UID:
-			case err == nil && (o.Spec.Before == c.UID || o.Spec.Asked == k.o.Node && o.Status.Answer == v1alpha1.AnswerCeded):
-				// Made again after a restore, or ceded by a life that this journal does not know.
-				others = append(others, Cession{Addr: c.Addr, UID: string(o.UID), Node: o.Spec.Owner})
-			case err == nil || apierrors.IsNotFound(err):
-				gone = append(gone, c.UID)
-			default:
-				failed = append(failed, fmt.Errorf("read address %s: %w", c.Addr, err))
-			}
-		}
-		if len(gone)+len(others) > 0 {
-			failed = append(failed, k.uncede(ctx, b, gone, others))
-		}
-	}
-	return errors.Join(failed...)
-}
-
-// uncede takes the Singles with the given UIDs for gone, and notes which others have the place of ones that are gone.
-func (k *Keeper) uncede(ctx context.Context, b Block, uids []string, others []Cession) error {
-	err := k.change(func(e *edit) error {
-		now, ok := e.block(b.Space, b.CIDR)
-		if !ok || now.UID != b.UID {
-			return nil
-		}
-		var back []netip.Addr
-		now.Ceded = slices.DeleteFunc(slices.Clone(now.Ceded), func(c Cession) bool {
-			if !slices.Contains(uids, c.UID) {
-				return false
-			}
-			back = append(back, c.Addr)
-			return true
-		})
-		for _, c := range others {
-			if i := slices.IndexFunc(now.Ceded, func(x Cession) bool { return x.Addr == c.Addr }); i >= 0 {
-				now.Ceded[i] = c
-			}
-		}
-		if err := e.set(now); err != nil {
-			return err
-		}
-		for _, a := range back {
-			e.cool(b.Space, a)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return k.writeCeded(ctx, b)
 }
 
 // settleClaims finds out what became of claims without an answer.

@@ -61,17 +61,9 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 	case o.Accept && len(inTheWay) > 0:
 		notes = append(notes, fmt.Sprintf("nothing is accepted: %s in the way", plural(len(inTheWay), "difference")))
 	case o.Accept:
-		var failed []error
-		for _, node := range waiting {
-			l := seen.api.Leases[node]
-			l.ResourceVersion = "" // what is accepted is a nonce, and nodes renew their leases all the time
-			if err := seen.client.AnnotateLease(ctx, &l, map[string]string{ipam.AnnotationChecked: l.Annotations[ipam.AnnotationSuspect]}); err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			notes = append(notes, "node "+node+" may go on: it claims again within ten minutes")
-		}
-		if err := errors.Join(failed...); err != nil {
+		told, err := seen.accept(ctx, waiting)
+		notes = append(notes, told...)
+		if err != nil {
 			return io.fail(err)
 		}
 	case len(waiting) > 0:
@@ -93,6 +85,21 @@ type checked struct {
 	what     string // that was compared
 	client   *live.Client
 	api      live.Addresses
+}
+
+// accept tells the nodes that wait that they may go on, and says which were told. A failing one keeps no other from it.
+func (c checked) accept(ctx context.Context, waiting []string) (told []string, err error) {
+	var failed []error
+	for _, node := range waiting {
+		l := c.api.Leases[node]
+		l.ResourceVersion = "" // what is accepted is a nonce, and nodes renew their leases all the time
+		if err := c.client.AnnotateLease(ctx, &l, map[string]string{ipam.AnnotationChecked: l.Annotations[ipam.AnnotationSuspect]}); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		told = append(told, "node "+node+" may go on: it claims again within ten minutes")
+	}
+	return told, errors.Join(failed...)
 }
 
 func (c checked) waiting() []string {
