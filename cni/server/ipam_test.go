@@ -107,7 +107,7 @@ func TestAddressesInEachVersion(t *testing.T) {
 			req.Stdin = []byte(strings.Replace(string(req.Stdin), "1.0.0", version, 1))
 			f, err := os.Open("/proc/self/ns/net")
 			must(t, err)
-			resp, err := wire.Call(t.Context(), n.socket(), time.Second, req, f)
+			resp, err := wire.Call(within(20*time.Second), n.socket(), time.Second, req, fdOf(f))
 			must(t, err)
 			f.Close()
 			if resp.Error != nil {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,9 +225,7 @@ func TestKernelManyPodsAtOnce(t *testing.T) {
 					return
 				}
 				defer f.Close()
-				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-				defer cancel()
-				resp, err := wire.Call(ctx, n.socket(), time.Second, req, f)
+				resp, err := wire.Call(within(30*time.Second), n.socket(), time.Second, req, fdOf(f))
 				if err != nil || resp.Error != nil {
 					t.Errorf("%s %s: %v %v", command, req.ContainerID, err, resp.Error)
 					return

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -63,11 +62,7 @@ func TestCallerGoneUndoes(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: n.socket(), Net: "unix"})
-	must(t, err)
-	conn.Close()
 	go func() {
 		defer close(done)
 		f, err := os.Open("/proc/self/ns/net")
@@ -75,13 +70,10 @@ func TestCallerGoneUndoes(t *testing.T) {
 			return
 		}
 		defer f.Close()
-		short, stop := context.WithTimeout(ctx, 300*time.Millisecond) // closes the connection when it ends
-		defer stop()
-		_, _ = wire.Call(short, n.socket(), time.Second, request("ADD", "c", "acme", "u", oneData), f)
+		_, _ = wire.Call(within(300*time.Millisecond), n.socket(), time.Second, request("ADD", "c", "acme", "u", oneData), fdOf(f)) // closes the connection then
 	}()
 	<-entered
 	<-done
-	cancel()
 	n.fake.onAttach(nil)
 	for end := time.Now().Add(5 * time.Second); len(n.records()) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -212,12 +204,11 @@ func TestConcurrentCallsKeepTheInvariant(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				limit := within(10 * time.Second)
 				if random.IntN(5) == 0 {
-					ctx, cancel = context.WithTimeout(context.Background(), time.Duration(random.IntN(3000))*time.Microsecond)
+					limit = within(time.Duration(random.IntN(3000)) * time.Microsecond)
 				}
-				_, _ = wire.Call(ctx, n.socket(), time.Second, req, f)
-				cancel()
+				_, _ = wire.Call(limit, n.socket(), time.Second, req, fdOf(f))
 				f.Close()
 			}
 		})

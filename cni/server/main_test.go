@@ -347,9 +347,7 @@ func (n *node) callIn(req wire.Request, netns string) (r types100.Result, e *typ
 		must(n.t, err)
 		defer f.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	resp, err := wire.Call(ctx, n.socket(), time.Second, req, f)
+	resp, err := wire.Call(within(20*time.Second), n.socket(), time.Second, req, fdOf(f))
 	if err != nil {
 		n.t.Errorf("%s: %v", req.Command, err)
 		return r, types.NewError(0, err.Error(), "")
@@ -374,3 +372,13 @@ func (n *node) records() (out []string) {
 }
 
 var errInjected = errors.New("injected")
+
+func within(d time.Duration) time.Time { return time.Now().Add(d) }
+
+// fdOf is -1 for nil.
+func fdOf(f *os.File) int {
+	if f == nil {
+		return -1
+	}
+	return int(f.Fd())
+}

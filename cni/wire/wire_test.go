@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,15 +74,14 @@ func TestCallCarriesEveryByteAndTheDescriptor(t *testing.T) {
 		}
 		want := Request{Command: "ADD", ContainerID: "c", Netns: "/n", IfName: "eth0", Args: "A=\"\x01;B=ü", Path: "/p", Stdin: stdin}
 		for _, withFile := range []bool{true, false} {
-			var f *os.File
-			wantContent := ""
+			fd, wantContent := -1, ""
 			if withFile {
-				f, _ = os.Open(file)
+				fd, _ = syscall.Open(file, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 				wantContent = "the very file"
 			}
-			resp, err := Call(t.Context(), socket, time.Second, want, f)
-			if f != nil {
-				f.Close()
+			resp, err := Call(time.Time{}, socket, time.Second, want, fd)
+			if withFile {
+				_ = syscall.Close(fd)
 			}
 			a := <-arrivals
 			got := a.req
@@ -107,7 +106,7 @@ func TestCallCarriesEveryByteAndTheDescriptor(t *testing.T) {
 func TestCallWaitsForTheAgentAndGivesUp(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	start := time.Now()
-	_, err := Call(t.Context(), socket, 100*time.Millisecond, Request{}, nil)
+	_, err := Call(time.Time{}, socket, 100*time.Millisecond, Request{}, -1)
 	if took := time.Since(start); !errors.Is(err, ErrAway) || took < 20*time.Millisecond || took > 2*time.Second {
 		t.Errorf("after %v: %v", took, err)
 	}
@@ -126,29 +125,119 @@ func TestCallWaitsForTheAgentAndGivesUp(t *testing.T) {
 		_, _, _ = ReadRequest(conn)
 		_ = WriteResponse(conn, Response{})
 	}()
-	if _, err := Call(t.Context(), socket, 5*time.Second, Request{}, nil); err != nil {
+	if _, err := Call(time.Time{}, socket, 5*time.Second, Request{}, -1); err != nil {
 		t.Errorf("an agent that starts late is not waited for: %v", err)
 	}
 }
 
 func TestCallEndsAtItsDeadlineAndWhenTheAgentDies(t *testing.T) {
 	silent := agent(t, func(conn *net.UnixConn) { _, _ = io.Copy(io.Discard, conn) })
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
 	start := time.Now()
-	_, err := Call(ctx, silent, time.Second, Request{}, nil)
+	_, err := Call(start.Add(100*time.Millisecond), silent, time.Second, Request{}, -1)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ErrAway) || time.Since(start) > 5*time.Second {
 		t.Errorf("silent agent: %v", err)
 	}
 	dying := agent(t, func(conn *net.UnixConn) { _, _, _ = ReadRequest(conn) })
-	if _, err := Call(t.Context(), dying, time.Second, Request{}, nil); !errors.Is(err, io.EOF) || errors.Is(err, ErrAway) {
+	if _, err := Call(time.Time{}, dying, time.Second, Request{}, -1); !errors.Is(err, io.EOF) || errors.Is(err, ErrAway) {
 		t.Errorf("dying agent: %v", err)
+	}
+}
+
+// An agent that sends byte by byte does not outlast the limit: each read has only what is left.
+func TestCallEndsAtItsDeadlineBesideASlowAgent(t *testing.T) {
+	slow := agent(t, func(conn *net.UnixConn) {
+		for {
+			if _, err := conn.Write(frame("DNMW", Version, "", "", 4, 0)[:1]); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	deaf := agent(t, func(conn *net.UnixConn) { time.Sleep(3 * time.Second) })
+	for name, socket := range map[string]string{"slow": slow, "deaf": deaf} {
+		start := time.Now()
+		_, err := Call(start.Add(150*time.Millisecond), socket, time.Second, Request{Stdin: make([]byte, MaxStdin)}, -1)
+		if took := time.Since(start); err == nil || errors.Is(err, ErrAway) || took < 100*time.Millisecond || took > 2*time.Second {
+			t.Errorf("%s: after %v: %v", name, took, err)
+		}
+	}
+}
+
+// A backlog that is full is waited for, and no longer than wait.
+func TestCallWaitsForAFullBacklog(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: socket}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	start := time.Now()
+	if _, err := Call(time.Time{}, socket, 200*time.Millisecond, Request{}, -1); !errors.Is(err, ErrAway) || time.Since(start) > 2*time.Second {
+		t.Errorf("full: %v after %v", err, time.Since(start))
+	}
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		for range 2 { // the first, and the one that waits
+			conn, _, err := syscall.Accept(fd)
+			if err != nil {
+				return
+			}
+			f := os.NewFile(uintptr(conn), "conn")
+			c, err := net.FileConn(f)
+			f.Close()
+			if err == nil {
+				_ = WriteResponse(c.(*net.UnixConn), Response{})
+				c.Close()
+			}
+		}
+	}()
+	if _, err := Call(time.Time{}, socket, 5*time.Second, Request{}, -1); err != nil {
+		t.Errorf("room after a while: %v", err)
+	}
+}
+
+// Signals do not end a call: the runtime sends its own threads some, and with a timeout the kernel restarts nothing.
+func TestCallGoesOnAfterSignals(t *testing.T) {
+	late := agent(t, func(conn *net.UnixConn) {
+		time.Sleep(100 * time.Millisecond)
+		_, _, _ = ReadRequest(conn)
+		_ = WriteResponse(conn, Response{Result: []byte("late")})
+	})
+	tid := make(chan int)
+	answer := make(chan string)
+	go func() {
+		runtime.LockOSThread()
+		tid <- syscall.Gettid()
+		resp, err := Call(time.Now().Add(5*time.Second), late, time.Second, Request{Stdin: make([]byte, MaxStdin)}, -1)
+		answer <- fmt.Sprint(string(resp.Result), err)
+	}()
+	thread, sent := <-tid, 0
+	for {
+		select {
+		case got := <-answer:
+			if got != "late<nil>" || sent < 10 {
+				t.Errorf("after %d signals: %s", sent, got)
+			}
+			return
+		case <-time.After(time.Millisecond):
+			if err := syscall.Tgkill(os.Getpid(), thread, syscall.SIGURG); err == nil {
+				sent++
+			}
+		}
 	}
 }
 
 func TestCallBoundsTheRequest(t *testing.T) {
 	for _, r := range []Request{{Stdin: make([]byte, MaxStdin+1)}, {Args: strings.Repeat("a", MaxHeader)}} {
-		if _, err := Call(t.Context(), "/nowhere", 0, r, nil); !errors.Is(err, ErrTooBig) {
+		if _, err := Call(time.Time{}, "/nowhere", 0, r, -1); !errors.Is(err, ErrTooBig) {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -212,20 +212,26 @@ func (n *node) pod(interfaces int) (*pod, error) {
 
 func (p *pod) remove() error { return p.n.world.Remove(p.ns) }
 
-// call runs a CNI plugin as a runtime does, from exec to the end of the process, and returns how long that took.
+// call runs a plugin as a runtime does, in the node's namespace, and returns how long it took.
 func (p *pod) call(command, plugin string) (took time.Duration, err error) {
-	dir := p.plugins[plugin]
 	nsErr := p.n.host.Do(func() error {
-		cmd := exec.Command(filepath.Join(dir, plugin))
-		cmd.Env = []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + p.id, "CNI_NETNS=" + p.ns.Path, "CNI_IFNAME=eth0",
-			"CNI_PATH=" + dir, "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=" + p.id}
-		var out, stderr bytes.Buffer
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.stdin[plugin]), &out, &stderr
-		took, err = timed(cmd.Run)
-		if err != nil {
-			err = fmt.Errorf("%s %s: %w: %s%s", plugin, command, err, out.String(), stderr.String())
-		}
+		took, err = p.callHere(command, plugin)
 		return nil
 	})
 	return took, errors.Join(nsErr, err)
+}
+
+// callHere is call in the namespace of this thread, which is enough for IPAM: a thread of its own for each call would be measured too.
+func (p *pod) callHere(command, plugin string) (took time.Duration, err error) {
+	dir := p.plugins[plugin]
+	cmd := exec.Command(filepath.Join(dir, plugin))
+	cmd.Env = []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + p.id, "CNI_NETNS=" + p.ns.Path, "CNI_IFNAME=eth0",
+		"CNI_PATH=" + dir, "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=" + p.id}
+	var out, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.stdin[plugin]), &out, &stderr
+	took, err = timed(cmd.Run)
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w: %s%s", plugin, command, err, out.String(), stderr.String())
+	}
+	return took, err
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -128,16 +127,14 @@ func call(o options, c invocation) (out []byte, failure *types.Error) {
 	if err != nil {
 		return nil, types.NewError(types.ErrInvalidNetNS, "open the network namespace: "+err.Error(), "PodNetnsInvalid")
 	}
-	if netns != nil {
-		defer netns.Close()
+	if netns >= 0 {
+		defer func() { _ = syscall.Close(netns) }()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), o.limit)
-	defer cancel()
 	wait := o.wait
 	if c.req.Command == "STATUS" { // asked every few seconds, and it has an answer for an agent that is away
 		wait = min(wait, 500*time.Millisecond)
 	}
-	resp, err := wire.Call(ctx, c.conf.Socket, wait, c.req, netns)
+	resp, err := wire.Call(time.Now().Add(o.limit), c.conf.Socket, wait, c.req, netns)
 	switch {
 	case err == nil:
 		return resp.Result, resp.Error
@@ -147,16 +144,19 @@ func call(o options, c invocation) (out []byte, failure *types.Error) {
 	return nil, types.NewError(types.ErrTryAgainLater, "danm's agent: "+err.Error(), "socket "+c.conf.Socket)
 }
 
-// openNetns opens CNI_NETNS. DEL goes on without it: the namespace may be gone already, the rest must go all the same.
-func openNetns(r wire.Request) (*os.File, error) {
+// openNetns opens CNI_NETNS, -1 for none. DEL goes on without it: the namespace may be gone already, the rest must go all the same.
+func openNetns(r wire.Request) (int, error) {
 	if r.Netns == "" || r.Command == "STATUS" || r.Command == "GC" {
-		return nil, nil
+		return -1, nil
 	}
-	f, err := os.OpenFile(r.Netns, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold the call
-	if err != nil && r.Command == "DEL" {
-		return nil, nil
+	fd, err := syscall.Open(r.Netns, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0) // a FIFO must not hold the call
+	switch {
+	case err == nil:
+		return fd, nil
+	case r.Command == "DEL":
+		return -1, nil
 	}
-	return f, err
+	return -1, &os.PathError{Op: "open", Path: r.Netns, Err: err}
 }
 
 func statusWhenAway(socket string, away error) *types.Error {
