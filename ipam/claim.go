@@ -277,11 +277,9 @@ func (k *Keeper) goneBack() error {
 	if !k.api.back.Load() {
 		return nil
 	}
-	if err := k.suspect("a new object has an old version"); err != nil {
+	if err := k.suspectAnew("a new object has an old version"); err != nil {
 		return err
 	}
-	k.api.back.Store(false)
-	k.api.seen.Store(0)
 	return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)
 }
 

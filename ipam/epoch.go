@@ -23,15 +23,16 @@ type verdict struct {
 	lost    bool  // the journal does not tell what was given out
 	suspect bool  // the API does not know what it knew before
 	fenced  bool  // blocks may have been freed by the controller: one that is missing is no surprise
+	foreign bool  // the journal is another machine's, or another node's: what it says of lease and API is not this node's
 }
 
 // judgeStart compares what journal and API say of the node. lease is nil if there is none.
 func judgeStart(m Meta, node, identity string, lease *coordinationv1.Lease) verdict {
 	v := verdict{raise: max(m.Epoch, m.Raising) + 1}
-	elsewhere := m.Identity != "" && (machineOf(m.Identity) != machineOf(identity) || m.Node != node)
-	renamed := m.Identity != "" && m.Identity != identity && !elsewhere // the Node object was made anew
+	v.foreign = m.Identity != "" && (machineOf(m.Identity) != machineOf(identity) || m.Node != node)
+	renamed := m.Identity != "" && m.Identity != identity && !v.foreign // the Node object was made anew
 	if lease == nil {
-		v.lost, v.suspect = elsewhere, m.Epoch > 0 && m.Identity == identity
+		v.lost, v.suspect = v.foreign, m.Epoch > 0 && m.Identity == identity
 		v.fenced = !v.suspect
 		return v
 	}
@@ -39,7 +40,7 @@ func judgeStart(m Meta, node, identity string, lease *coordinationv1.Lease) verd
 	v.raise = max(v.raise, told+1)
 	v.fenced = renamed || lease.Annotations[AnnotationOff] == m.Identity && m.Identity != ""
 	switch {
-	case elsewhere:
+	case v.foreign:
 		v.lost = true
 	case told > m.Epoch && told != m.Raising:
 		v.lost = true
@@ -124,17 +125,30 @@ func (k *Keeper) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if v.foreign { // it may have been another API's
+		k.api.forget()
+	}
 	err = k.change(func(e *edit) error {
 		e.meta(func(m *Meta) {
 			m.Node, m.Identity, m.Raising = k.o.Node, identity, v.raise
+			if v.foreign {
+				m.Suspect, m.Version = "", 0
+			}
+			if v.lost {
+				m.Epoch = 0 // the loss stands until this life's lease is written: until then every start is one without memory
+			}
 			if v.suspect && m.Suspect == "" {
-				m.Suspect = nonce()
+				m.Suspect, m.Version = nonce(), 0
 			}
 		})
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	forgetful := k.Meta().LostSince != 0 && k.Meta().Epoch == 0
+	if v.suspect {
+		k.api.forget()
 	}
 	sent, err := k.putLease(ctx, lease, identity, v.raise)
 	if err != nil {
@@ -149,7 +163,7 @@ func (k *Keeper) start(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.started, k.until = true, sent+k.o.BlockLease/2
-	if v.lost {
+	if forgetful {
 		k.claimsAt = sent + newJournalWaits
 	}
 	return nil
@@ -169,7 +183,7 @@ func nonce() string {
 const (
 	AnnotationSuspect = "danm.io/ipam-suspect" // the node waits since an etcd restore
 	AnnotationChecked = "danm.io/ipam-checked" // the value above, by `danmctl ipam check --accept`
-	// AnnotationSuspectFrom is the API's version when the node began to wait: leases with a later one were written since the restore.
+	// AnnotationSuspectFrom is the lease's version when the node began to wait: leases with a later one were written since the restore.
 	AnnotationSuspectFrom = "danm.io/ipam-suspect-from"
 	AnnotationOff         = "danm.io/powered-off" // the identity that a person says is off
 )
@@ -212,20 +226,22 @@ func (k *Keeper) putLease(ctx context.Context, old *coordinationv1.Lease, identi
 		return 0, err
 	}
 	next := leaseWith(old, k.o.Node, identity, epoch, wall, k.o.BlockLease, k.Meta().Suspect)
-	if s := next.Annotations[AnnotationSuspect]; s != "" && (old == nil || old.Annotations[AnnotationSuspect] != s) {
-		if _, next.Annotations[AnnotationSuspectFrom], err = k.api.Blocks(ctx, map[string]string{v1alpha1.LabelOwner: v1alpha1.LabelValue(k.o.Node)}); err != nil {
-			return 0, fmt.Errorf("ask the API server for its version: %w", err)
-		}
+	begins := beginsToWait(old, next)
+	if begins { // what the version is by now only an answer tells
+		delete(next.Annotations, AnnotationSuspectFrom)
 	}
 	got, err := k.api.PutLease(ctx, next)
+	if err == nil && begins {
+		got.Annotations[AnnotationSuspectFrom] = got.ResourceVersion
+		got, err = k.api.PutLease(ctx, got)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("write the lease of node %s: %w", k.o.Node, err)
 	}
-	version := versionOf(got.ResourceVersion)
 	err = k.change(func(e *edit) error {
 		e.meta(func(m *Meta) {
 			m.Renewed = wall.UnixNano()
-			m.Version = max(m.Version, version)
+			m.Version = max(m.Version, k.api.seen.Load())
 		})
 		return nil
 	})
@@ -237,6 +253,12 @@ func (k *Keeper) putLease(ctx context.Context, old *coordinationv1.Lease, identi
 	k.lease, k.renewAt, k.leaseSeen = got, before+k.o.BlockLease/72, before
 	k.stats.Renewals++
 	return before, nil
+}
+
+// beginsToWait says whether the node waits for a check that the lease does not tell of, or not since when.
+func beginsToWait(old, next *coordinationv1.Lease) bool {
+	s := next.Annotations[AnnotationSuspect]
+	return s != "" && (old == nil || old.Annotations[AnnotationSuspect] != s || old.Annotations[AnnotationSuspectFrom] == "")
 }
 
 // renew writes a sign of life. A lease that another life has written ends this one (R12).
@@ -258,7 +280,7 @@ func (k *Keeper) renew(ctx context.Context) error {
 	k.mu.Unlock()
 	switch {
 	case lease == nil || int64(deref(lease.Spec.LeaseTransitions)) < m.Epoch || older(lease, mine):
-		if err := k.suspect("its lease is older than what this node wrote"); err != nil {
+		if err := k.suspectAnew("its lease is older than what this node wrote"); err != nil {
 			return err
 		}
 		return k.startAnew(ctx)
@@ -270,7 +292,7 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if m.Suspect != "" && lease.Annotations[AnnotationChecked] == m.Suspect {
 		err := k.change(func(e *edit) error {
 			e.meta(func(m *Meta) {
-				m.Suspect, m.Version = "", 0
+				m.Suspect = ""
 				if m.LostSince != 0 { // what others had of the frozen blocks until the check is cooling
 					m.LostSince = e.now
 				}
@@ -280,8 +302,6 @@ func (k *Keeper) renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		k.api.back.Store(false)
-		k.api.seen.Store(0) // versions begin anew with what is seen now
 		k.o.Log.Info("checked: claims go on")
 	}
 	sent, err := k.putLease(ctx, lease, identity, m.Epoch)
@@ -330,7 +350,7 @@ func (k *Keeper) leaseStands(ctx context.Context) error {
 		return fmt.Errorf("the lease of node %s is gone: %w", k.o.Node, ErrLease)
 	}
 	if deref(lease.Spec.LeaseTransitions) < deref(mine.Spec.LeaseTransitions) || older(lease, mine) {
-		if err := k.suspect("its lease is older than what this node wrote"); err != nil {
+		if err := k.suspectAnew("its lease is older than what this node wrote"); err != nil {
 			return err
 		}
 		return fmt.Errorf("this node claims nothing until `danmctl ipam check --accept`: %w", ErrSuspect)

@@ -6,16 +6,23 @@ import (
 	"slices"
 )
 
-// suspect makes claims wait until somebody has checked (R18).
+// suspect makes claims wait until somebody has checked (R18), unless they wait already.
 func (k *Keeper) suspect(why string) error {
 	if k.Meta().Suspect != "" {
 		return nil
 	}
+	return k.suspectAnew(why)
+}
+
+// suspectAnew is suspect for what shows that the API went back just now. Where claims wait already it did so again, and what
+// anybody has checked since the first time says nothing of the second. Versions begin anew with what is seen from now on.
+func (k *Keeper) suspectAnew(why string) error {
 	k.o.Log.Error("the API server went back in time; no claims until `danmctl ipam check --accept`", "reason", why)
 	k.mu.Lock()
 	k.renewAt = 0 // the lease is to tell of it
 	k.mu.Unlock()
-	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.Suspect = nonce() }); return nil })
+	k.api.forget()
+	return k.change(func(e *edit) error { e.meta(func(m *Meta) { m.Suspect, m.Version = nonce(), 0 }); return nil })
 }
 
 // freezeAll remembers what lives on the machine and freezes every block (R6).

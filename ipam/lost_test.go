@@ -402,3 +402,47 @@ func TestABlockFromAheadOfTimeGoesBack(t *testing.T) {
 		t.Fatal(left)
 	}
 }
+
+// A start that finds the journal to be another's, and cannot write its lease, finds the same at its next try: in one process, and
+// in the next. The API of the clone may be another cluster's, with lower versions.
+func TestALossIsNotForgottenBeforeTheLeaseIsWritten(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		c, _, n, ms := world(t, "10.0.0.0/26", 28, "a")
+		a := ms[0]
+		live, _ := a.mustPod(n, dynamic)
+		for range 5 {
+			c.advance(DefaultBlockLease / 72)
+			a.mustRound()
+		}
+		a.kill()
+		other := newFakeAPI(c)
+		other.version = 5
+		openSpace(other, n, 28)
+		b := &machine{t: t, clock: c, api: other, name: "b", dir: a.dir, sandboxes: []string{live}}
+		other.ids["b"] = "machine-b/uid-1"
+		b.boot()
+		other.before = func(call, _ string) error {
+			if call == "put" {
+				return errors.New("connection refused")
+			}
+			return nil
+		}
+		if b.round() == nil {
+			t.Fatal("the lease was written")
+		}
+		if restart {
+			b.kill()
+			b.boot()
+		}
+		other.before = nil
+		b.mustRound()
+		if m := b.k.Meta(); m.Suspect != "" || m.LostSince == 0 || !slices.Contains(m.Lost, live) {
+			t.Fatalf("restart %v: %+v", restart, m)
+		}
+		if _, _, err := b.pod(n, dynamic); !errors.Is(err, ErrFrozen) {
+			t.Fatalf("restart %v: claims at once: %v", restart, err)
+		}
+		c.advance(newJournalWaits)
+		b.mustPod(n, dynamic)
+	}
+}

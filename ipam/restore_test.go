@@ -222,3 +222,63 @@ func TestAMadeAgainSingleIsAskedForUntilItIsListed(t *testing.T) {
 		t.Fatalf("%+v", u)
 	}
 }
+
+// R18: etcd is restored once more while nodes wait. What was checked in between says nothing of the second time.
+func TestASecondRestoreIsAnotherCheck(t *testing.T) {
+	t.Run("of the same backup", func(t *testing.T) { secondRestore(t, false) })
+	t.Run("of one from the wait, with versions that jump", func(t *testing.T) { secondRestore(t, true) })
+}
+
+func secondRestore(t *testing.T, ofTheWait bool) {
+	c, api, _, ms := world(t, "10.0.0.0/26", 28, "a")
+	a := ms[0]
+	backup, version := api.leases["a"].DeepCopy(), api.version
+	on := func(rounds int) {
+		for range rounds {
+			c.advance(DefaultBlockLease / 72)
+			a.mustRound()
+		}
+	}
+	told := func() (nonce, from string) {
+		l := must(apiOf{api, "a"}.Lease(ctx))
+		return l.Annotations[AnnotationSuspect], l.Annotations[AnnotationSuspectFrom]
+	}
+	on(20)
+	api.leases["a"], api.version = backup.DeepCopy(), version
+	on(3)
+	first, from := told()
+	if first == "" || from == "" {
+		t.Fatal("suspects nothing")
+	}
+	if ofTheWait {
+		backup = api.leases["a"].DeepCopy()
+	}
+	on(3)
+	if again, since := told(); again != first || since != from {
+		t.Fatalf("without a second restore: %s since %s, then %s since %s", first, from, again, since)
+	}
+	api.leases["a"] = backup.DeepCopy()
+	if !ofTheWait {
+		api.version = version
+	}
+	on(2)
+	second, since := told()
+	if second == "" || second == first || ofTheWait && since == from {
+		t.Fatalf("%q since %q and then %q since %q", first, from, second, since)
+	}
+	if own := must(apiOf{api, "a"}.Lease(ctx)).ResourceVersion; versionOf(since) >= versionOf(own) {
+		t.Fatalf("since %s, and its own lease of later is %s", since, own)
+	}
+	l := must(apiOf{api, "a"}.Lease(ctx))
+	l.Annotations[AnnotationChecked] = first // the administrator looked before
+	must(apiOf{api, "a"}.PutLease(ctx, l))
+	on(2)
+	if a.k.Meta().Suspect != second {
+		t.Fatal("a check from before the second restore is taken for one from after")
+	}
+	a.accepted()
+	on(2)
+	if a.k.Meta().Suspect != "" {
+		t.Fatal("waits for ever")
+	}
+}

@@ -20,7 +20,7 @@ func (k *Keeper) resync(ctx context.Context, v verdict) error {
 		return fmt.Errorf("list the blocks of node %s: %w", k.o.Node, err)
 	}
 	if told := versionOf(version); told != 0 && told < k.Meta().Version {
-		if err := k.suspect(fmt.Sprintf("it is at version %d, and has been at %d", told, k.Meta().Version)); err != nil {
+		if err := k.suspectAnew(fmt.Sprintf("it is at version %d, and has been at %d", told, k.Meta().Version)); err != nil {
 			return err
 		}
 	}

@@ -4,18 +4,23 @@ import (
 	"context"
 	"sync/atomic"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
-
 	"danm.io/danm/spec/api/v1alpha1"
 )
 
-// versions is an API whose answers tell whether it went back in time (R18): what was just written must be newer than all
-// that was ever seen. Kubernetes lets versions be compared as numbers since 1.35.
+// versions is an API whose answers tell whether it went back in time (R18): an IPBlock that was just written must be newer than all
+// that were ever seen. Kubernetes lets versions of one kind be compared as numbers since 1.35; those of Leases may be another
+// etcd's (kube-apiserver, --etcd-servers-overrides).
 type versions struct {
 	API
 
 	seen atomic.Uint64
 	back atomic.Bool
+}
+
+// forget has versions begin anew with what is seen from now on.
+func (v *versions) forget() {
+	v.back.Store(false)
+	v.seen.Store(0)
 }
 
 func (v *versions) note(version string) {
@@ -67,14 +72,4 @@ func (v *versions) Update(ctx context.Context, b *v1alpha1.IPBlock) (*v1alpha1.I
 		v.note(b.ResourceVersion)
 	}
 	return b, err
-}
-
-// PutLease is API's.
-func (v *versions) PutLease(ctx context.Context, l *coordinationv1.Lease) (*coordinationv1.Lease, error) {
-	before := v.seen.Load()
-	l, err := v.API.PutLease(ctx, l)
-	if err == nil {
-		v.wrote(l.ResourceVersion, before)
-	}
-	return l, err
 }
