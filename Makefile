@@ -71,6 +71,7 @@ test-ipam: ## address management alone, longer
 	@DANM_IPAMSIM_OPS=$${DANM_IPAMSIM_OPS:-1000000} $(RUNNER) $(TEST_FLAGS) -count 1 -timeout 40m -run '^TestLocalHome' ./test/ipamsim
 	@DANM_IPAMSIM_OPS=$${DANM_IPAMSIM_OPS:-1000000} $(RUNNER) $(TEST_FLAGS) -count 1 -timeout 80m -run '^TestClusterHome' ./test/ipamsim
 	@DANM_IPAMSIM_KILL=$${DANM_IPAMSIM_KILL:-60s} $(RUNNER) $(TEST_FLAGS) -count 1 ./test/ipamsim/kill
+	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed DANM_IPAMSIM_STORM=$${DANM_IPAMSIM_STORM:-100000} $(RUNNER) $(TEST_FLAGS) -count 1 -timeout 60m -run '^TestClusterStorm' ./test/cluster/blocks
 
 .PHONY: bench
 bench: build ## measure the budgets beside peers and floors; exits 1 on OVER

@@ -94,7 +94,7 @@ func (k *Keeper) settleClaims(ctx context.Context) error {
 		switch {
 		case b.State == Claiming:
 			failed = append(failed, k.settle(ctx, b))
-		case b.State == Asked && time.Duration(k.now()-sinceOf(b, k.now())) > 2*k.o.AskWait+time.Minute: // by a call that is no more
+		case b.State == Asked && k.abandoned(b):
 			failed = append(failed, k.change(func(e *edit) error {
 				now, ok := e.block(b.Space, b.CIDR)
 				if !ok || now.State != Asked || now.UID != b.UID {
@@ -106,6 +106,13 @@ func (k *Keeper) settleClaims(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// abandoned says whether the call that asked for a Single is no more.
+func (k *Keeper) abandoned(b Block) bool {
+	now := k.now()
+	since := sinceOf(b, now)
+	return since < k.born || time.Duration(now-since) > 2*k.o.AskWait+time.Minute
 }
 
 // settle looks for the object of a claim. As long as a creation may still land, "not there" is no answer.
@@ -140,7 +147,7 @@ func (k *Keeper) settle(ctx context.Context, b Block) error {
 			e.drop(b.Space, b.CIDR)
 			return nil
 		}
-		next, _ := adopted(now, true, at, *o, e.s.st.meta)
+		next, _ := k.adopt(now, true, at, *o, e.s.st.meta)
 		return e.set(next)
 	})
 }

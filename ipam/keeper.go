@@ -90,8 +90,9 @@ func (o *KeeperOptions) defaults() {
 type Keeper struct {
 	*Service
 
-	o   KeeperOptions
-	api *versions
+	o    KeeperOptions
+	api  *versions
+	born int64 // when this life began: what an earlier one asked for, nobody waits for any more
 
 	mu        sync.Mutex // guards what follows
 	started   bool       // this life's epoch stands in the API
@@ -155,6 +156,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 		Service: o.Service, o: o, api: &versions{API: o.API}, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{},
 		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1), answering: make(chan struct{}, 1),
 	}
+	k.born = k.now()
 	k.api.seen.Store(k.Meta().Version)
 	if m := k.Meta(); m.Node == o.Node && (o.Machine == "" || o.Machine == machineOf(m.Identity)) { // not a clone's
 		k.until = k.o.Boottime() + leaseLeft(m, k.now(), k.latest, k.o.BlockLease/2)

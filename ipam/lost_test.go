@@ -446,3 +446,43 @@ func TestALossIsNotForgottenBeforeTheLeaseIsWritten(t *testing.T) {
 		b.mustPod(n, dynamic)
 	}
 }
+
+// What an agent asked for when it was killed goes back with the next one's first rounds: whether it had heard of its object or not.
+func TestWhatADeadCallAskedForGoesBack(t *testing.T) {
+	for _, heard := range []bool{true, false} {
+		c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+		a, b := ms[0], ms[1]
+		_, addr := a.mustPod(n, dynamic)
+		theirs := netip.MustParseAddr(addr).Next()
+		api.after = func(call, name string) error {
+			if call == "create" && !heard {
+				return errors.New("connection lost")
+			}
+			return nil
+		}
+		if _, _, err := b.pod(n, static(theirs.String())); err == nil { // a does not answer in time
+			t.Fatal("nobody was asked")
+		}
+		api.after = nil
+		if heard { // as if it had been killed before it gave up
+			err := b.k.change(func(e *edit) error {
+				now, ok := e.block(spaceOfNetwork(n), singlePrefix(theirs))
+				if !ok {
+					t.Error("the journal does not know what was asked for")
+				}
+				now.State = Asked
+				return e.set(now)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.kill()
+		c.advance(time.Second)
+		b.boot()
+		b.mustRound()
+		if len(b.k.Blocks()) != 0 || len(api.blocks) != 2 {
+			t.Fatalf("heard %v: left %v, and %d objects", heard, b.k.Blocks(), len(api.blocks))
+		}
+	}
+}

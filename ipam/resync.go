@@ -125,7 +125,7 @@ func (k *Keeper) adoptUnknown(ctx context.Context, there map[placed]v1alpha1.IPB
 		for _, key := range slices.SortedFunc(maps.Keys(there), placed.compare) {
 			o := there[key]
 			b, ok := e.block(key.space, key.cidr)
-			next, freeze := adopted(b, ok, key, o, e.s.st.meta)
+			next, freeze := k.adopt(b, ok, key, o, e.s.st.meta)
 			if lost = lost || freeze; freeze {
 				k.o.Log.Warn("a block of this node that its journal does not know is frozen", "block", o.Name)
 			}
@@ -148,6 +148,15 @@ func sameBlock(a, b Block) bool {
 	a.Ceded, b.Ceded = nil, nil
 	return ceded && a.Space == b.Space && a.CIDR == b.CIDR && a.State == b.State && a.Single == b.Single && a.Borrowed == b.Borrowed && a.Foreign == b.Foreign &&
 		a.Reservation == b.Reservation && a.UID == b.UID && a.Since == b.Since
+}
+
+// adopt is adopted, and lets go of a Single that a call of an earlier life asked for.
+func (k *Keeper) adopt(b Block, known bool, at placed, o v1alpha1.IPBlock, m Meta) (next Block, freeze bool) {
+	next, freeze = adopted(b, known, at, o, m)
+	if known && b.State == Claiming && next.State == Asked && k.abandoned(b) {
+		next.State = Releasing
+	}
+	return next, freeze
 }
 
 // adopted is what the journal says after it has seen an object of this node. It is pure.

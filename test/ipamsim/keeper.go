@@ -77,6 +77,9 @@ func (h *Cluster) wake(w *world.World, node string) <-chan struct{} {
 	return h.wakes[node]
 }
 
+// Watch has the controller look when the world changes, where no node of this process does.
+func (h *Cluster) Watch(w *world.World) { h.wake(w, "") }
+
 func (h *Cluster) changed(w *world.World, name string) {
 	o, err := w.Get(world.IPBlock, "", name)
 	h.mu.Lock()
@@ -131,11 +134,8 @@ func (h *Cluster) Start(ctx context.Context, e Env) (Stack, error) {
 	h.mu.Lock()
 	h.keepers[e.Node] = k
 	h.mu.Unlock()
-	n := &keeperNode{localNode: localNode{env: e, s: s, give: k, claimed: true}, k: k}
-	life, end := context.WithCancel(ctx)
-	n.end = end
-	n.running.Go(func() { k.Run(life) })
-	n.running.Go(func() { n.report(context.WithValue(life, caller{}, "report"), client) })
+	n := newKeeperNode(e, s, k)
+	n.run(ctx, reporter{store: client, node: e.Node, every: 30 * time.Second, sleep: client.Sleep})
 	return n, n.clean(ctx)
 }
 
@@ -163,26 +163,46 @@ type keeperNode struct {
 	running sync.WaitGroup
 }
 
+func newKeeperNode(e Env, s *ipam.Service, k *ipam.Keeper) *keeperNode {
+	return &keeperNode{localNode: localNode{env: e, s: s, give: k, claimed: true}, k: k}
+}
+
+// run lets the Keeper and its reporter run until ctx ends, or Kill.
+func (n *keeperNode) run(ctx context.Context, r reporter) {
+	life, end := context.WithCancel(ctx)
+	n.end = end
+	n.running.Go(func() { n.k.Run(life) })
+	n.running.Go(func() { r.report(context.WithValue(life, caller{}, "report"), n.k.Usage) })
+}
+
 // Kill ends the Keeper's goroutines without waiting: they find everything dead.
 func (n *keeperNode) Kill() {
 	n.end()
 	n.localNode.Kill()
 }
 
-// report writes how addresses are used into the node's NodePlan, where that says something else, as the mirror does.
-func (n *keeperNode) report(ctx context.Context, c *world.Client) {
+// reporter tells how addresses are used.
+type reporter struct {
+	store world.Store
+	node  string
+	every time.Duration
+	sleep func(ctx context.Context, d time.Duration) error
+}
+
+// report writes it into the node's NodePlan, where that says something else, as the mirror does.
+func (r reporter) report(ctx context.Context, usage func() []v1alpha1.AddressUse) {
 	var said []v1alpha1.AddressUse
 	for round := 0; ctx.Err() == nil; round++ {
-		if c.Sleep(ctx, 30*time.Second) != nil {
+		if r.sleep(ctx, r.every) != nil {
 			return
 		}
-		use := n.k.Usage()
+		use := usage()
 		if round%4 != 0 && sameUse(use, said) { // it may have been set back with etcd
 			continue
 		}
-		o, err := c.Get(ctx, world.NodePlan, "", n.env.Node)
+		o, err := r.store.Get(ctx, world.NodePlan, "", r.node)
 		if apierrors.IsNotFound(err) {
-			o, err = c.Create(ctx, &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: n.env.Node}})
+			o, err = r.store.Create(ctx, &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: r.node}})
 		}
 		if err != nil {
 			continue
@@ -192,7 +212,7 @@ func (n *keeperNode) report(ctx context.Context, c *world.Client) {
 			continue
 		}
 		p.Status.Addresses = use
-		if _, err := c.UpdateStatus(ctx, p); err == nil {
+		if _, err := r.store.UpdateStatus(ctx, p); err == nil {
 			said = use
 		}
 	}

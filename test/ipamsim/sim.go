@@ -299,12 +299,13 @@ func (s *Sim) books() history.Books {
 	}
 	blocks, _ := s.world.List(world.IPBlock, nil)
 	for _, o := range blocks {
-		b.Blocks = append(b.Blocks, blockOf(o.(*v1alpha1.IPBlock)))
+		b.Blocks = append(b.Blocks, BlockOf(o.(*v1alpha1.IPBlock)))
 	}
 	return b
 }
 
-func blockOf(o *v1alpha1.IPBlock) history.Block {
+// BlockOf is an object as the checker is told of it.
+func BlockOf(o *v1alpha1.IPBlock) history.Block {
 	x := history.Block{Name: o.Name, UID: string(o.UID), Root: o.Spec.Role == v1alpha1.RoleRoot, Single: o.Spec.Role == v1alpha1.RoleSingle,
 		Owner: o.Spec.Owner, Identity: o.Spec.Identity, Deleting: o.DeletionTimestamp != nil, Held: len(o.Spec.Held), Kept: o.Spec.Reservation != nil}
 	for _, c := range o.Spec.Ceded {

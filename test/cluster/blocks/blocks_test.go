@@ -28,9 +28,11 @@ import (
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
 	"danm.io/danm/test/cluster/bed"
+	"danm.io/danm/test/ipamsim/kill"
 )
 
 func TestMain(m *testing.M) {
+	kill.Child()
 	ctrl.SetLogger(logr.Discard())
 	bed.Main(m)
 }
@@ -94,8 +96,8 @@ func (s *site) until(what string, within time.Duration, ok func() bool) time.Dur
 	return time.Since(start)
 }
 
-// start runs a controller with the rights of its service account.
-func (s *site) start() {
+// start runs a controller with the rights of its service account, and with a block lease.
+func (s *site) start(lease time.Duration) {
 	s.t.Helper()
 	token := s.kubectl("create", "token", "-n", system, "danm-controller")
 	m, err := controller.New(s.api.Config(token), controller.Options{
@@ -118,7 +120,13 @@ func (s *site) start() {
 func (s *site) node(name string) client.Client {
 	s.t.Helper()
 	s.must(client.IgnoreAlreadyExists(s.c.Create(s.t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})))
-	return s.client(s.api.Config(s.kubectl("create", "token", "-n", system, "danm-node", "--bound-object-kind", "Node", "--bound-object-name", name)))
+	return s.client(s.api.Config(s.token(name)))
+}
+
+// token is what the agent of a node shows.
+func (s *site) token(node string) string {
+	s.t.Helper()
+	return s.kubectl("create", "token", "-n", system, "danm-node", "--bound-object-kind", "Node", "--bound-object-name", node)
 }
 
 // report changes what a node says in its plan's status.
@@ -211,8 +219,8 @@ func TestClusterAddresses(t *testing.T) {
 	s := newSite(t)
 	s.before()
 	n1, n2 := s.node("n1"), s.node("n2")
-	s.start()
-	s.start()
+	s.start(lease)
+	s.start(lease)
 	for _, n := range []string{"n1", "n2"} {
 		s.report(n, func(st *v1alpha1.NodePlanStatus) { st.Hardware = []v1alpha1.NIC{{Name: "eth8"}} })
 	}

@@ -19,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -60,45 +59,21 @@ func (m memory) list(labels map[string]string) ([]world.Object, string, error) {
 	return list, version, nil
 }
 
-type real struct{ c client.Client }
+type real struct{ s world.Server }
 
 var ctx = context.Background()
 
 func (r real) get(o world.Object) (world.Object, error) {
-	out := o.DeepCopyObject().(world.Object)
-	err := r.c.Get(ctx, client.ObjectKeyFromObject(o), out)
-	return out, err
+	return r.s.Get(ctx, kindOf(o), o.GetNamespace(), o.GetName())
 }
-func (r real) create(o world.Object) (world.Object, error) {
-	out := o.DeepCopyObject().(world.Object)
-	return out, r.c.Create(ctx, out)
-}
-func (r real) update(o world.Object) (world.Object, error) {
-	out := o.DeepCopyObject().(world.Object)
-	return out, r.c.Update(ctx, out)
-}
-func (r real) updateStatus(o world.Object) (world.Object, error) {
-	out := o.DeepCopyObject().(world.Object)
-	return out, r.c.Status().Update(ctx, out)
-}
+func (r real) create(o world.Object) (world.Object, error)       { return r.s.Create(ctx, o) }
+func (r real) update(o world.Object) (world.Object, error)       { return r.s.Update(ctx, o) }
+func (r real) updateStatus(o world.Object) (world.Object, error) { return r.s.UpdateStatus(ctx, o) }
 func (r real) remove(o world.Object, uid, rv string) error {
-	p := client.Preconditions{}
-	if uid != "" {
-		p.UID = ptr.To(types.UID(uid))
-	}
-	if rv != "" {
-		p.ResourceVersion = &rv
-	}
-	return r.c.Delete(ctx, o, p)
+	return r.s.Delete(ctx, kindOf(o), o.GetNamespace(), o.GetName(), world.Preconditions{UID: uid, ResourceVersion: rv})
 }
 func (r real) list(labels map[string]string) ([]world.Object, string, error) {
-	l := v1alpha1.IPBlockList{}
-	err := r.c.List(ctx, &l, client.MatchingLabels(labels))
-	var out []world.Object
-	for i := range l.Items {
-		out = append(out, &l.Items[i])
-	}
-	return out, l.ResourceVersion, err
+	return r.s.List(ctx, world.IPBlock, labels)
 }
 
 // side plays on one server. Both sides draw the same random numbers, and each knows the objects that its own server gave.
@@ -327,7 +302,7 @@ func TestClusterConformance(t *testing.T) {
 		seed = v
 	}
 	mem := &side{server: memory{world.New(time.Now)}, seen: map[string][]world.Object{}, versions: map[string]int{}}
-	api2 := &side{server: real{c}, seen: map[string][]world.Object{}, versions: map[string]int{}}
+	api2 := &side{server: real{world.Server{Client: c}}, seen: map[string][]world.Object{}, versions: map[string]int{}}
 	outcomes := map[string]int{}
 	for n := range steps {
 		for _, s := range []*side{mem, api2} {

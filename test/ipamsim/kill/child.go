@@ -14,7 +14,15 @@ import (
 	"path/filepath"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"danm.io/danm/ipam"
+	"danm.io/danm/ipam/kube"
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/test/ipamsim"
 	"danm.io/danm/test/ipamsim/history"
 	"danm.io/danm/test/ipamsim/world"
@@ -27,6 +35,14 @@ type spec struct {
 	Index      int
 	Generation int // of this process
 	Boot       time.Time
+	Slots      int           // of the local home; 0: the cluster home
+	Cooldown   time.Duration // of addresses
+	Server     *Server       // the cluster home's API; nil: the parent
+}
+
+// Server is a real API server, and the token of a node for it.
+type Server struct {
+	Host, Token string
 }
 
 const specVar = "DANM_IPAMSIM_CHILD"
@@ -129,7 +145,7 @@ func (k remoteKernel) Sandboxes() []string {
 }
 
 // Child is one node's process, if this process is one: then it never returns. It ends with its standard input.
-func Child(home func(nodes int) ipamsim.Home, nodes int) {
+func Child() {
 	text := os.Getenv(specVar)
 	if text == "" {
 		return
@@ -139,7 +155,7 @@ func Child(home func(nodes int) ipamsim.Home, nodes int) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	if err := s.run(home(nodes)); err != nil {
+	if err := s.run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -147,15 +163,75 @@ func Child(home func(nodes int) ipamsim.Home, nodes int) {
 	os.Exit(0)
 }
 
-func (s spec) run(home ipamsim.Home) error {
-	parent := unixClient(filepath.Join(s.Dir, "parent"))
+// The cluster home, faster than it would be.
+const (
+	blockLease = 30 * time.Second
+	idleBlock  = 500 * time.Millisecond
+)
+
+func machineOf(node string) string { return "machine-" + node }
+
+// home is how the node gives addresses, and the API that it has for that.
+func (s spec) home() (ipamsim.Home, ipam.API, error) {
+	if s.Slots > 0 {
+		return ipamsim.Local{Slots: s.Slots, Cooldown: s.Cooldown}, nil, nil
+	}
+	wake := make(chan struct{}, 1)
+	home := ipamsim.Processes{Cooldown: s.Cooldown, Lease: blockLease, Idle: idleBlock, Wake: wake}
+	if s.Server == nil {
+		store := &world.Remote{HTTP: unixClient(filepath.Join(s.Dir, "parent")), URL: "http://unix/api"}
+		home.Store = store
+		go func() { // nobody watches this world
+			for range time.Tick(20 * time.Millisecond) {
+				select {
+				case wake <- struct{}{}:
+				default:
+				}
+			}
+		}()
+		return home, &world.NodeAPI{Client: store, Node: s.Node, Machine: machineOf(s.Node)}, nil
+	}
+	store, err := s.Server.store()
+	if err != nil {
+		return nil, nil, err
+	}
+	home.Store = store
+	api, err := kube.New(s.Server.config(), s.Node, world.LeaseNamespace, machineOf(s.Node))
+	if err != nil {
+		return nil, nil, err
+	}
+	go api.Watch(context.Background(), wake, func() {})
+	return home, api, nil
+}
+
+func (s *Server) config() *rest.Config {
+	return &rest.Config{Host: s.Host, BearerToken: s.Token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 1000, Burst: 2000}
+}
+
+func (s *Server) store() (world.Server, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, coordinationv1.AddToScheme, corev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return world.Server{}, err
+		}
+	}
+	c, err := client.New(s.config(), client.Options{Scheme: scheme})
+	return world.Server{Client: c}, err
+}
+
+func (s spec) run() error {
+	home, api, err := s.home()
+	if err != nil {
+		return err
+	}
 	start := time.Now()
 	env := ipamsim.Env{
-		Node: s.Node, Index: s.Index, MachineID: "machine-" + s.Node, BootID: "boot", Dir: filepath.Join(s.Dir, "journal-"+s.Node),
-		Kernel: remoteKernel{s, parent}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		API:      &world.NodeAPI{Client: &world.Remote{HTTP: parent, URL: "http://unix/api"}, Node: s.Node, Machine: "machine-" + s.Node},
+		Node: s.Node, Index: s.Index, MachineID: machineOf(s.Node), BootID: "boot", Dir: filepath.Join(s.Dir, "journal-"+s.Node),
+		Kernel: remoteKernel{s, unixClient(filepath.Join(s.Dir, "parent"))}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		API:      api,
 		Wall:     time.Now,
 		Boottime: func() time.Duration { return start.Sub(s.Boot) + time.Since(start) },
+		BootWall: s.Boot,
 	}
 	stack, err := home.Start(context.Background(), env)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"danm.io/danm/ipam"
+	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/model"
 	"danm.io/danm/test/ipamsim"
 	"danm.io/danm/test/ipamsim/history"
@@ -25,8 +26,24 @@ import (
 // patience is how long a DEL is repeated: longer than any restart takes on a busy machine.
 const patience = 30 * time.Second
 
+// Config of a run.
+type Config struct {
+	Nodes    []string
+	Networks []model.Network // of IPv4; the first one is filled to its last address in the end
+	Cooldown time.Duration
+	Claimed  bool                          // the cluster home; else the local one
+	Server   func(node string) *Server     // of the cluster home; nil: a world in memory, and a controller on it
+	API      world.Store                   // what that server says, to an administrator
+	For      time.Duration                 // how long Pods come and go
+	Lives    time.Duration                 // how long a process lives at most
+	Calls    int                           // ADDs and DELs after which they stop earlier; 0 = none
+	Progress func(format string, a ...any) // nil: nobody is told
+}
+
 // run is one parent with its nodes.
 type run struct {
+	cfg    Config
+	api    world.Store
 	dir    string
 	boot   time.Time
 	world  *world.World
@@ -53,10 +70,12 @@ type node struct {
 	stdin      interface{ Close() error }
 }
 
-func newRun(dir string, nodes int) (*run, error) {
-	r := &run{dir: dir, boot: time.Now(), world: world.New(time.Now), broken: make(chan struct{}), check: history.New(), stats: map[string]int{}}
-	for i := range nodes {
-		name := fmt.Sprint("n", i)
+func newRun(dir string, cfg Config) (*run, error) {
+	r := &run{cfg: cfg, api: cfg.API, dir: dir, boot: time.Now(), world: world.New(time.Now), broken: make(chan struct{}), check: history.New(), stats: map[string]int{}}
+	if r.api == nil {
+		r.api = &world.Client{World: r.world, Name: "test"}
+	}
+	for i, name := range cfg.Nodes {
 		r.nodes = append(r.nodes, &node{r: r, name: name, index: i, http: unixClient(filepath.Join(dir, name)), sandboxes: map[string]string{}})
 	}
 	mux := http.NewServeMux()
@@ -104,7 +123,12 @@ func (n *node) start() error {
 	n.r.mu.Lock()
 	n.started++
 	n.generation = n.started
-	s := spec{Dir: n.r.dir, Node: n.name, Index: n.index, Generation: n.generation, Boot: n.r.boot}
+	s := spec{Dir: n.r.dir, Node: n.name, Index: n.index, Generation: n.generation, Boot: n.r.boot, Cooldown: n.r.cfg.Cooldown}
+	if !n.r.cfg.Claimed {
+		s.Slots = len(n.r.cfg.Nodes)
+	} else if n.r.cfg.Server != nil {
+		s.Server = n.r.cfg.Server(n.name)
+	}
 	n.r.mu.Unlock()
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -233,12 +257,37 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// books asks every node for its journal.
+// books asks every node for its journal, and the API for its blocks.
 func (r *run) books() (b history.Books, err error) {
 	for _, n := range r.nodes {
 		out, cerr := n.call(context.Background(), nodeCall{})
 		err = errors.Join(err, cerr)
 		b.Entries = append(b.Entries, out.Entries...)
 	}
-	return b, err
+	if !r.cfg.Claimed {
+		return b, err
+	}
+	ctx := context.Background()
+	spaces := map[string]bool{}
+	for _, n := range r.cfg.Networks {
+		spaces[spaceOf(n).Hash()] = true
+	}
+	b.Nodes = map[string]string{}
+	for _, n := range r.nodes {
+		api := world.NodeAPI{Client: r.api, Node: n.name, Machine: machineOf(n.name)}
+		id, ierr := api.Identity(ctx)
+		err = errors.Join(err, ierr)
+		b.Nodes[n.name] = id
+	}
+	list, _, lerr := r.api.List(ctx, world.IPBlock, nil)
+	for _, o := range list {
+		if x, ok := o.(*v1alpha1.IPBlock); ok && spaces[x.Spec.Space.Hash()] {
+			b.Blocks = append(b.Blocks, ipamsim.BlockOf(x))
+		}
+	}
+	return b, errors.Join(err, lerr)
+}
+
+func spaceOf(n model.Network) v1alpha1.IPSpace {
+	return v1alpha1.IPSpace{Domain: n.SpaceDomain, ID: int64(n.ID()), VXLAN: n.VXLAN, CIDR: n.IPv4.CIDR.String()}
 }
