@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -17,12 +18,13 @@ import (
 )
 
 const (
-	rootFresh   = time.Hour       // after which the root is read again before a claim (R16)
-	claimsAside = 8               // claims of one space under way at once
-	blindTries  = 8               // blocks tried before the root is asked where there are free ones
-	claimTries  = 64              // blocks tried in a walk
-	offersTried = 4               // offered addresses asked for before a caller is told that there is none
-	hintsFresh  = 2 * time.Second // after which the root's hints are read again
+	rootFresh   = time.Hour        // after which the root is read again before a claim (R16)
+	claimsAside = 8                // claims of one space under way at once
+	blindTries  = 8                // blocks tried before the root is asked where there are free ones
+	claimTries  = 64               // blocks tried in a walk
+	offersTried = 4                // offered addresses asked for before a caller is told that there is none
+	hintsFresh  = 2 * time.Second  // after which the root's hints are read again
+	takenFor    = 10 * time.Second // a block that was another's is not tried again before, unless the controller says that it is free
 )
 
 // rootSeen is a root as it was read.
@@ -210,7 +212,7 @@ func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen,
 		if passed++; tries == most {
 			return false, nil
 		}
-		if _, known := k.blockAt(placed{need.Space, p}); known {
+		if _, known := k.blockAt(placed{need.Space, p}); known || within == nil && k.isTaken(placed{need.Space, p}) {
 			continue
 		}
 		tries++
@@ -228,6 +230,35 @@ func (k *Keeper) claimAlong(ctx context.Context, need *NeedError, root rootSeen,
 		}
 	}
 	return false, nil
+}
+
+func (k *Keeper) isTaken(p placed) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, ok := k.taken[p]
+	return ok && k.o.Boottime()-at < takenFor
+}
+
+// forgetOld drops what was noted of blocks and spaces that no Pod is on any more.
+func (k *Keeper) forgetOld() {
+	k.Service.mu.Lock()
+	used := map[Space]bool{}
+	for s, ss := range k.st.spaces {
+		used[s] = len(ss.blocks) > 0 || ss.space.Held() > 0
+	}
+	k.Service.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.o.Boottime()
+	maps.DeleteFunc(k.taken, func(_ placed, at time.Duration) bool { return now-at >= takenFor })
+	maps.DeleteFunc(k.roots, func(s Space, seen rootSeen) bool { return !used[s] && now-seen.at >= rootFresh })
+	maps.DeleteFunc(k.demands, func(s Space, d *demand) bool { return !used[s] && d.waiting == 0 })
+	for _, gone := range slices.Collect(maps.Keys(k.places)) {
+		if _, read := k.roots[gone]; !read && !used[gone] {
+			delete(k.places, gone)
+		}
+	}
+	maps.DeleteFunc(k.wanted, func(s Space, _ subnetSeen) bool { return !used[s] })
 }
 
 // placeOfNode spreads nodes over a space.
@@ -304,6 +335,9 @@ func (k *Keeper) claimOfOld(ctx context.Context, b Block) (bool, error) {
 		k.Poke()
 		return false, fmt.Errorf("read block %s: %w", b.CIDR, err)
 	case o.Spec.Owner != k.o.Node:
+		k.mu.Lock()
+		k.taken[placed{b.Space, b.CIDR}] = k.o.Boottime()
+		k.mu.Unlock()
 		return false, k.change(func(e *edit) error { e.drop(b.Space, b.CIDR); return nil })
 	case o.Spec.Identity != k.Meta().Identity || o.Spec.Epoch != k.Meta().Epoch:
 		// An object of an earlier life that no list showed: what was given out of it is not known.

@@ -59,11 +59,11 @@ func (k *Keeper) blockOf(o v1alpha1.IPBlock) (Block, bool) {
 	return k.blockAt(p)
 }
 
-func (k *Keeper) hasReserved() bool {
+func (k *Keeper) hasSingles() bool {
 	k.Service.mu.Lock()
 	defer k.Service.mu.Unlock()
 	for _, ss := range k.st.spaces {
-		if len(ss.reserved) > 0 {
+		if ss.lengths[ss.key.CIDR.Addr().BitLen()] > 0 {
 			return true
 		}
 	}
@@ -79,8 +79,13 @@ func (k *Keeper) pending() bool {
 	}
 	for _, ss := range k.st.spaces {
 		for _, b := range ss.blocks {
-			if b.State != Owned && b.State != Frozen || b.Single {
+			if b.State != Owned && b.State != Frozen {
 				return true
+			}
+			if b.Single {
+				if _, held := ss.space.Holder(b.CIDR.Addr()); !held {
+					return true
+				}
 			}
 		}
 	}
@@ -254,17 +259,32 @@ func (k *Keeper) busy(b Block) (held, cooling int) {
 	return ss.space.Busy(b.CIDR, k.now()-int64(k.opts.Cooldown))
 }
 
+// finishMost is how many blocks a round lets go: others wait for answers meanwhile.
+const finishMost = 64
+
 // finish tells the API of what is being let go, until it is seen gone.
 func (k *Keeper) finish(ctx context.Context) error {
+	going := slices.DeleteFunc(k.allBlocks(), func(b Block) bool { return b.State != Releasing && b.State != Parking })
+	if len(going) > finishMost { // in turns: some may be held by a finalizer of others
+		k.finishFrom %= len(going)
+		going = slices.Concat(going[k.finishFrom:], going[:k.finishFrom])[:finishMost]
+		k.finishFrom += finishMost
+	}
 	var failed []error
-	for _, b := range k.allBlocks() {
-		switch b.State {
-		case Releasing:
-			failed = append(failed, k.release(ctx, b))
-		case Parking:
-			failed = append(failed, k.park(ctx, b))
-		case Claiming, Asked, Owned, Frozen:
+	gone := 0
+	for _, b := range going {
+		letGo := k.release
+		if b.State == Parking {
+			letGo = k.park
 		}
+		err := letGo(ctx, b)
+		failed = append(failed, err)
+		if _, left := k.blockAt(placed{b.Space, b.CIDR}); !left {
+			gone++
+		}
+	}
+	if gone > 0 && len(going) == finishMost { // the rest comes next
+		k.Poke()
 	}
 	return errors.Join(failed...)
 }

@@ -107,11 +107,14 @@ type Keeper struct {
 	roots     map[Space]rootSeen
 	places    map[Space]uint64 // where the last claim was made
 	demands   map[Space]*demand
+	taken     map[placed]time.Duration // when a block was last found to be another's
 	busyAt    map[placed]int64 // when a block was seen in use last
 	wanted    map[Space]subnetSeen
 	unlisted  map[placed]bool          // Singles that were made again, and that no block lists yet
 	unsure    map[placed]time.Duration // since when a claim's object is not to be seen
 	stats     KeeperStats
+
+	finishFrom int // which of many blocks that go comes next; of Round alone
 
 	poke      chan struct{}
 	answering chan struct{} // holds one while somebody answers what this node is asked for
@@ -153,7 +156,7 @@ type KeeperStats struct {
 func NewKeeper(o KeeperOptions) *Keeper {
 	o.defaults()
 	k := &Keeper{
-		Service: o.Service, o: o, api: &versions{API: o.API}, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{},
+		Service: o.Service, o: o, api: &versions{API: o.API}, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{}, taken: map[placed]time.Duration{},
 		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1), answering: make(chan struct{}, 1),
 	}
 	k.born = k.now()
@@ -254,10 +257,10 @@ func (k *Keeper) remember(in Intent) {
 	}
 }
 
-// Release is the Service's. What was kept for a Pod of a StatefulSet is handed on at once.
+// Release is the Service's. What was kept for a Pod of a StatefulSet is handed on at once, and what was borrowed goes back.
 func (k *Keeper) Release(ctx context.Context, sandbox string) error {
 	err := k.Service.Release(ctx, sandbox)
-	if err == nil && k.hasReserved() {
+	if err == nil && k.hasSingles() {
 		k.Poke()
 	}
 	return err
@@ -370,6 +373,7 @@ func (k *Keeper) Round(ctx context.Context) (time.Duration, error) {
 		_, err := k.Recheck(ctx, k.o.Sandboxes)
 		work = append(work, err)
 	}
+	k.forgetOld()
 	pause := k.o.Poll
 	if k.pending() {
 		pause = min(pause, 10*time.Second)
