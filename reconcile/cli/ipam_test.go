@@ -271,6 +271,49 @@ func TestIPAMCheckCluster(t *testing.T) {
 	}
 }
 
+// between calls f when --accept has looked once.
+type between struct {
+	bytes.Buffer
+	f func()
+}
+
+func (b *between) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "looking again") {
+		b.f()
+	}
+	return b.Buffer.Write(p)
+}
+
+// What only the second look of --accept shows stands in the way, and so does another restore.
+func TestIPAMAcceptLooksTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*objects)
+		code   int
+		want   string
+	}{
+		"nothing": {func(*objects) {}, OK, "node a may go on"},
+		"a stray": {func(o *objects) {
+			o.plans[0].Status.Addresses = []v1alpha1.AddressUse{{Space: "s", Held: 1, Stray: 1, Strays: []string{"10.9.0.1"}}}
+		}, Differences, "nothing is accepted: 1 difference in the way"},
+		"a double":                            {func(o *objects) { o.endpoints[0].Spec.Host = "c" }, Differences, "nothing is accepted"},
+		"a node that noticed another restore": {func(o *objects) { o.leases[0].Annotations[ipam.AnnotationSuspect] = "another" }, Failed, "went back in time again, as node a noticed"},
+		"what could not be read":              {func(o *objects) { o.refuse = map[string]int{"danmeps": 403} }, Failed, "nothing is accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, now := addressed(t), metav1.NewMicroTime(time.Now())
+			o.leases[0].Spec.RenewTime = &now
+			l := o.serve(t)
+			var out bytes.Buffer
+			looked := false
+			errs := &between{f: func() { looked = true; c.change(o) }}
+			code := IPAMCheck(t.Context(), IPAMOptions{Live: l, Output: "text", Accept: true}, IO{Out: &out, Err: errs})
+			if code != c.code || !looked || !strings.Contains(out.String()+errs.String(), c.want) || (len(*o.writes) == 1) != (c.code == OK) {
+				t.Errorf("exit %d\n%s%s%v", code, out.String(), errs, *o.writes)
+			}
+		})
+	}
+}
+
 func TestIPAMRelease(t *testing.T) {
 	held, kept := "10.0.0.18", "10.0.0.33"
 	for _, c := range []struct {

@@ -38,8 +38,12 @@ func IPAMCheck(ctx context.Context, o IPAMOptions, io IO) int {
 			break
 		}
 		fmt.Fprintf(io.Err, "nothing is in the way yet; looking again in %s: nodes take so long to tell what their Pods have out of their blocks\n", acceptAgain*o.Again)
+		first := seen
 		if err = wait(ctx, acceptAgain*o.Again); err == nil {
 			seen, err = look(ctx)
+		}
+		if err == nil {
+			err = seen.restoredSince(first)
 		}
 	case len(seen.findings) > 0:
 		first := seen.findings
@@ -100,6 +104,17 @@ func (c checked) accept(ctx context.Context, waiting []string) (told []string, e
 		told = append(told, "node "+node+" may go on: it claims again within ten minutes")
 	}
 	return told, errors.Join(failed...)
+}
+
+// restoredSince is an error if a node waits for another check than at an earlier look: what was seen then says nothing of now.
+func (c checked) restoredSince(first checked) error {
+	for _, node := range slices.Sorted(maps.Keys(c.api.Leases)) {
+		before, now := first.api.Leases[node].Annotations[ipam.AnnotationSuspect], c.api.Leases[node].Annotations[ipam.AnnotationSuspect]
+		if before != "" && now != "" && before != now {
+			return fmt.Errorf("the API server went back in time again, as node %s noticed, so nothing is accepted: run the check once more", node)
+		}
+	}
+	return nil
 }
 
 func (c checked) waiting() []string {

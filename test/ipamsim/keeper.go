@@ -39,7 +39,8 @@ type Cluster struct {
 	evict   func(node, spaceHash string, p netip.Prefix) // deletes the Pod
 	dirty   bool                                         // something that the controller looks at has changed
 	noSets  bool                                         // the StatefulSets were deleted
-	clean   time.Time                                    // since when nothing was in the administrator\'s way; zero: something is
+	clean   time.Time                                    // since when nothing was in the administrator's way; zero: something is
+	nonces  map[string]string                            // what nodes waited for when the administrator looked last
 }
 
 // Faults are all.
@@ -269,6 +270,14 @@ func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
 			waiting = append(waiting, l)
 		}
 	}
+	nonces := map[string]string{}
+	for _, l := range waiting {
+		nonces[l.Name] = l.Annotations[ipam.AnnotationSuspect]
+		if was := h.nonces[l.Name]; was != "" && was != nonces[l.Name] { // etcd was restored once more
+			h.clean = time.Time{}
+		}
+	}
+	h.nonces = nonces
 	if len(waiting) == 0 {
 		h.clean = time.Time{}
 		return
