@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -94,7 +93,7 @@ func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (
 	case "STATUS":
 		return nil, s.status(c)
 	case "GC":
-		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, errors.New("GC is not supported by this version"))
+		return nil, s.gc(ctx, c)
 	case "ADD", "CHECK", "DEL":
 	default:
 		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("unknown command %q", clip(req.Command)))
@@ -128,13 +127,33 @@ func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (
 // status fails only until the agent was ready for the first time: what a runtime makes of a failure is a node that is
 // NotReady, and evicted Pods.
 func (s *Server) status(c call) error {
-	if ok, err := version.GreaterThanOrEqualTo(c.conf.CNIVersion, "1.1.0"); err != nil || !ok {
-		return fail(types.ErrIncompatibleCNIVersion, diag.ConfInvalid, errors.New("STATUS needs cniVersion 1.1.0"))
+	if err := since11(c); err != nil {
+		return err
 	}
 	if !s.ready() {
 		return fail(types.ErrPluginNotAvailable, diag.AgentNotReady, errNotReady)
 	}
 	return nil
+}
+
+// since11 refuses verbs that a configuration's version does not have.
+func since11(c call) error {
+	if ok, err := version.GreaterThanOrEqualTo(c.conf.CNIVersion, "1.1.0"); err != nil || !ok {
+		return fail(types.ErrIncompatibleCNIVersion, diag.ConfInvalid, fmt.Errorf("%s needs cniVersion 1.1.0", c.Command))
+	}
+	return nil
+}
+
+// gc frees what the runtime does not list any more.
+func (s *Server) gc(ctx context.Context, c call) error {
+	if err := since11(c); err != nil {
+		return err
+	}
+	valid, err := c.conf.validContainers()
+	if err != nil {
+		return err
+	}
+	return s.GC(ctx, c.conf.Name, valid)
 }
 
 func clip(s string) string {

@@ -35,6 +35,9 @@ type netConf struct {
 	Interfaces   json.RawMessage `json:"interfaces"`
 	IPAM         json.RawMessage `json:"ipam"`
 	PrevResult   json.RawMessage `json:"prevResult"`
+	// Valid is what a GC leaves alone; its first name was another one (CNI specification 1.1.0, section 2, "GC").
+	Valid    json.RawMessage `json:"cni.dev/valid-attachments"`
+	OldValid json.RawMessage `json:"cni.dev/attachments"`
 
 	requests []model.InterfaceRequest // of Interfaces
 	ipam     *annotation.IPAM         // of IPAM, if the call is one for addresses alone; then Interfaces are the other plugin's
@@ -70,6 +73,29 @@ func parseConf(stdin []byte) (c netConf, err error) {
 	}
 	c.requests = requests
 	return c, nil
+}
+
+// validContainers are those whose attachments a GC leaves alone. null is nobody; without the key the runtime has not said who lives.
+func (c netConf) validContainers() ([]string, error) {
+	text := c.Valid
+	if text == nil {
+		text = c.OldValid
+	}
+	if text == nil {
+		return nil, fail(types.ErrInvalidNetworkConfig, diag.ConfInvalid, errors.New("GC without cni.dev/valid-attachments"))
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fail(types.ErrDecodingFailure, diag.ConfInvalid, fmt.Errorf("decode cni.dev/valid-attachments: %w", err))
+	}
+	var out []string
+	for i, a := range list {
+		if a.ContainerID == "" {
+			return nil, fail(types.ErrInvalidNetworkConfig, diag.ConfInvalid, fmt.Errorf("cni.dev/valid-attachments[%d] names no container", i))
+		}
+		out = append(out, a.ContainerID)
+	}
+	return out, nil
 }
 
 // forIPAM says whether another plugin, whose configuration this is, has called us as its IPAM plugin: it hands on what it was

@@ -5,5 +5,5 @@
 // and CHECK need nothing but the record. One call a sandbox runs at a time, and one ADD a Pod. Every call has a deadline.
 //
 // Links are made by an Attacher (cni/attach) and addresses given by an IPAM (ipam); this package touches neither kernel
-// nor disk itself, except for its socket. GC is refused for now.
+// nor disk itself, except for its socket.
 package server

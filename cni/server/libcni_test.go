@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,8 +146,38 @@ func TestKernelLibcni(t *testing.T) {
 	if err != nil || strings.Join(info.SupportedVersions(), " ") != "0.3.1 0.4.0 1.0.0 1.1.0" {
 		t.Errorf("VERSION: %v %v", info, err)
 	}
-	if err := n.cni.GCNetworkList(t.Context(), n.conf("1.1.0", "[]"), &libcni.GCArgs{}); err == nil || !strings.Contains(err.Error(), "GC is not supported") {
-		t.Errorf("GC: %v", err)
+}
+
+// A runtime's GC, by the CNI project's library: what its cache does not know any more goes, links and addresses, and nothing else.
+func TestRuntimeGC(t *testing.T) {
+	n := newRuntimeNode(t)
+	conf := n.conf("1.1.0", oneData)
+	rts := map[string]*libcni.RuntimeConf{}
+	for _, name := range []string{"a", "b", "c"} {
+		_, rts[name] = n.pod(name)
+		_, err := n.cni.AddNetworkList(t.Context(), conf, rts[name])
+		must(t, err)
+	}
+	valid := func(names ...string) *libcni.GCArgs {
+		args := &libcni.GCArgs{}
+		for _, name := range names {
+			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: rts[name].ContainerID, IfName: rts[name].IfName})
+		}
+		return args
+	}
+	forgetful := libcni.NewCNIConfigWithCacheDir(n.cni.Path, t.TempDir(), nil) // a DEL of its own would hide what GC does
+	must(t, forgetful.GCNetworkList(t.Context(), conf, valid("a", "b")))
+	if got := n.records(); len(got) != 2 || slices.Contains(got, rts["c"].ContainerID) {
+		t.Errorf("records %v", got)
+	}
+	for name, there := range map[string]bool{"a": true, "b": true, "c": false} {
+		if err := n.cni.CheckNetworkList(t.Context(), conf, rts[name]); (err == nil) != there {
+			t.Errorf("CHECK of %s: %v", name, err)
+		}
+	}
+	must(t, forgetful.GCNetworkList(t.Context(), conf, valid()))
+	if got := n.records(); len(got) != 0 {
+		t.Errorf("records %v", got)
 	}
 }
 

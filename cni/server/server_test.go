@@ -93,6 +93,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	}
 	conf := func(s string) wire.Request { return with(func(r *wire.Request) { r.Stdin = []byte(s) }) }
 	add := func(interfaces string) wire.Request { return request("ADD", "c", "acme", "u", interfaces) }
+	gc := func(text string) wire.Request { return wire.Request{Command: "GC", Stdin: []byte(text)} }
 	rows := []struct {
 		name string
 		req  wire.Request
@@ -125,7 +126,10 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"bad container", with(func(r *wire.Request) { r.ContainerID = "../x" }), types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, "invalid characters"},
 		{"bad ifname", with(func(r *wire.Request) { r.IfName = "a/b" }), types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, "interface name"},
 		{"unknown command", with(func(r *wire.Request) { r.Command = "UPDATE" }), types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, "UPDATE"},
-		{"GC", with(func(r *wire.Request) { r.Command = "GC" }), types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, "not supported"},
+		{"GC below 1.1.0", gc(`{"cniVersion":"1.0.0","name":"danm","cni.dev/valid-attachments":[]}`), types.ErrIncompatibleCNIVersion, diag.ConfInvalid, "GC needs cniVersion 1.1.0"},
+		{"GC that does not say who lives", gc(`{"cniVersion":"1.1.0","name":"danm"}`), types.ErrInvalidNetworkConfig, diag.ConfInvalid, "without cni.dev/valid-attachments"},
+		{"GC of something else", gc(`{"cniVersion":"1.1.0","name":"danm","cni.dev/valid-attachments":{"holder":"eth0"}}`), types.ErrDecodingFailure, diag.ConfInvalid, "decode cni.dev/valid-attachments"},
+		{"GC with nobody's attachment", gc(`{"cniVersion":"1.1.0","name":"danm","cni.dev/valid-attachments":[{"containerID":"holder","ifname":"eth0"},{"ifname":"eth0"}]}`), types.ErrInvalidNetworkConfig, diag.ConfInvalid, "[1] names no container"},
 		{"STATUS below 1.1.0", with(func(r *wire.Request) { r.Command, r.Stdin = "STATUS", []byte(`{"cniVersion":"1.0.0","name":"n"}`) }), types.ErrIncompatibleCNIVersion, diag.ConfInvalid, "1.1.0"},
 		{"another ifname", func() wire.Request { r := request("ADD", "holder", "acme", "uh", oneData); r.IfName = "net9"; return r }(), CodeAlreadyAttached, diag.PodAlreadyAttached, "eth0"},
 	}
