@@ -132,7 +132,10 @@ func (k *Keeper) start(ctx context.Context) error {
 		e.meta(func(m *Meta) {
 			m.Node, m.Identity, m.Raising = k.o.Node, identity, v.raise
 			if v.foreign {
-				m.Suspect, m.Version = "", 0
+				m.Version = 0
+			}
+			if m.Suspect == "" { // a journal that was lost while the node waited
+				m.Suspect = waitsFor(lease)
 			}
 			if v.lost {
 				m.Epoch = 0 // the loss stands until this life's lease is written: until then every start is one without memory
@@ -253,6 +256,14 @@ func (k *Keeper) putLease(ctx context.Context, old *coordinationv1.Lease, identi
 	k.lease, k.renewAt, k.leaseSeen = got, before+k.o.BlockLease/72, before
 	k.stats.Renewals++
 	return before, nil
+}
+
+// waitsFor is the check that a node's lease says it waits for, "" if it does not, or was let go on.
+func waitsFor(l *coordinationv1.Lease) string {
+	if l == nil || l.Annotations[AnnotationSuspect] == l.Annotations[AnnotationChecked] {
+		return ""
+	}
+	return l.Annotations[AnnotationSuspect]
 }
 
 // beginsToWait says whether the node waits for a check that the lease does not tell of, or not since when.

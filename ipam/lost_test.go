@@ -447,6 +447,36 @@ func TestALossIsNotForgottenBeforeTheLeaseIsWritten(t *testing.T) {
 	}
 }
 
+// A node that waits for a check, and loses its journal, waits on: its lease tells. So does a clone of one that waits.
+func TestALostJournalDoesNotEndTheWait(t *testing.T) {
+	for _, clone := range []bool{false, true} {
+		c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
+		a := ms[0]
+		if err := a.k.suspect("a test says so"); err != nil {
+			t.Fatal(err)
+		}
+		a.mustRound()
+		nonce := a.k.Meta().Suspect
+		a.kill()
+		b := &machine{t: t, clock: c, api: api, name: "a", dir: t.TempDir()}
+		if clone {
+			b.name, b.dir = "b", a.dir
+			api.ids["b"] = "machine-b/uid-1"
+		}
+		b.boot()
+		b.mustRound()
+		c.advance(time.Hour)
+		if _, _, err := b.pod(n, dynamic); !errors.Is(err, ErrSuspect) || b.k.Meta().Suspect != nonce {
+			t.Fatalf("clone %v: claims: %v", clone, err)
+		}
+		b.mustRound()
+		b.accepted()
+		c.advance(DefaultBlockLease / 72)
+		b.mustRound()
+		b.mustPod(n, dynamic)
+	}
+}
+
 // What an agent asked for when it was killed goes back with the next one's first rounds: whether it had heard of its object or not.
 func TestWhatADeadCallAskedForGoesBack(t *testing.T) {
 	for _, heard := range []bool{true, false} {
