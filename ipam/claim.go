@@ -371,8 +371,16 @@ func (k *Keeper) owned(b Block, uid string) error {
 			return nil // a round was faster
 		}
 		now.State, now.UID = Owned, uid
+		k.noteVersion(e)
 		return e.set(now)
 	})
+}
+
+// noteVersion writes down, with what is written anyway, how far the API has come: a start after this one compares.
+func (k *Keeper) noteVersion(e *edit) {
+	if seen := k.api.seen.Load(); seen > e.s.st.meta.Version {
+		e.meta(func(m *Meta) { m.Version = seen })
+	}
 }
 
 // certain says of a failed write whether it is certain that it was not done, and will not be.

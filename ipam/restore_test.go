@@ -115,6 +115,29 @@ func TestVersionsThatRunBackwardsAreSeen(t *testing.T) {
 	}
 }
 
+// R18: what a node claimed last tells its next life how far the API had come, though its lease was written long before.
+func TestAClaimRemembersTheVersion(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	backup := map[string]*v1alpha1.IPBlock{}
+	version := api.version
+	for name, o := range api.blocks {
+		backup[name] = o.DeepCopy()
+	}
+	b.mustPod(n, dynamic)
+	a.mustPod(n, dynamic) // after the backup, as b's
+	a.kill()
+	mine := nameOf(a.k.Blocks()[0])
+	backup[mine] = api.blocks[mine].DeepCopy() // not missing: the version alone shows it
+	api.blocks, api.version = backup, version
+	c.advance(time.Second)
+	a.boot()
+	a.mustRound()
+	if a.k.Meta().Suspect == "" {
+		t.Fatal("suspects nothing")
+	}
+}
+
 // A check that was accepted is not forgotten at the next claim.
 func TestAfterTheCheckClaimsGoOn(t *testing.T) {
 	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")

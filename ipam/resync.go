@@ -15,12 +15,13 @@ import (
 
 // resync compares the journal's blocks with the API's, and brings the journal to what may be relied on.
 func (k *Keeper) resync(ctx context.Context, v verdict) error {
+	known := k.Meta().Version // claims under way raise it
 	list, version, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelOwner: v1alpha1.LabelValue(k.o.Node)})
 	if err != nil {
 		return fmt.Errorf("list the blocks of node %s: %w", k.o.Node, err)
 	}
-	if told := versionOf(version); told != 0 && told < k.Meta().Version {
-		if err := k.suspectAnew(fmt.Sprintf("it is at version %d, and has been at %d", told, k.Meta().Version)); err != nil {
+	if told := versionOf(version); told != 0 && told < known {
+		if err := k.suspectAnew(fmt.Sprintf("it is at version %d, and has been at %d", told, known)); err != nil {
 			return err
 		}
 	}
@@ -80,29 +81,14 @@ func (k *Keeper) askOnceMore(ctx context.Context, b Block, o v1alpha1.IPBlock) e
 	return nil
 }
 
-// placeOf is where an object's block is.
+// placeOf is where an object's block is; an error says that the object means nothing.
 func placeOf(o v1alpha1.IPBlock) (placed, error) {
-	p, err := netip.ParsePrefix(o.Spec.CIDR)
-	if err != nil {
-		return placed{}, fmt.Errorf("IPBlock %s: %w", o.Name, err)
-	}
-	s, err := spaceOf(o.Spec.Space)
+	space, r, err := o.Range()
 	if err != nil {
 		return placed{}, err
 	}
-	at := placed{s, p.Masked()}
-	if !s.CIDR.Contains(at.cidr.Addr()) || at.cidr.Bits() < s.CIDR.Bits() || o.Spec.Role == v1alpha1.RoleSingle && !at.cidr.IsSingleIP() {
-		return placed{}, fmt.Errorf("IPBlock %s: %s is no %s of space %s", o.Name, p, o.Spec.Role, o.Spec.Space)
-	}
-	return at, nil
-}
-
-func spaceOf(s v1alpha1.IPSpace) (Space, error) {
-	p, err := netip.ParsePrefix(s.CIDR)
-	if err != nil {
-		return Space{}, fmt.Errorf("space %s: %w", s, err)
-	}
-	return Space{Domain: s.Domain, ID: uint32(s.ID), VXLAN: s.VXLAN, CIDR: p.Masked()}, nil
+	s := o.Spec.Space
+	return placed{Space{Domain: s.Domain, ID: uint32(s.ID), VXLAN: s.VXLAN, CIDR: space}, r}, nil
 }
 
 // adoptUnknown takes what the API says into the journal: claims of this node that succeeded, cessions; and what the journal

@@ -88,6 +88,7 @@ func (k *Keeper) create(ctx context.Context, b Block, o *v1alpha1.IPBlock) (uid 
 			return nil
 		}
 		now.State, now.UID = Asked, string(got.UID)
+		k.noteVersion(e)
 		return e.set(now)
 	})
 }
@@ -137,26 +138,60 @@ func (k *Keeper) obtainSticky(ctx context.Context, need *NeedError, root rootSee
 		if err != nil {
 			return fmt.Errorf("look for the address kept for Pod %d of StatefulSet %s/%s: %w", need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, err)
 		}
-		list = slices.DeleteFunc(list, func(o v1alpha1.IPBlock) bool { return o.Spec.Space != s || o.DeletionTimestamp != nil })
+		list = slices.DeleteFunc(list, func(o v1alpha1.IPBlock) bool { return o.DeletionTimestamp != nil || !keptFor(o, need, hash) })
 		if len(list) == 0 {
 			return k.keepNew(ctx, need, root)
 		}
 		slices.SortFunc(list, func(a, b v1alpha1.IPBlock) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-		o := list[0]
+		o, listed, err := k.listedOne(ctx, root, list)
+		if err != nil {
+			return err
+		}
 		b, known := k.blockOf(o)
 		switch {
 		case known && b.State == Owned && o.Spec.Owner == k.o.Node:
 			return nil
 		case known:
 			k.Poke() // on its way to nobody, or from there: wait for it
-		case o.Spec.Owner == "":
+		case o.Spec.Owner == "" && listed:
 			return k.takeParked(ctx, o)
 		}
 		if k.o.Sleep(wait, pause) != nil {
-			return fmt.Errorf("address %s is kept for Pod %d of StatefulSet %s/%s, and node %s still has it: %w",
-				o.Spec.CIDR, need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, o.Spec.Owner, errors.Join(ErrOwner, ctx.Err()))
+			why := fmt.Sprintf("node %s still has it", o.Spec.Owner)
+			if o.Spec.Owner == "" {
+				why = "the block around it does not list it"
+			}
+			return fmt.Errorf("address %s is kept for Pod %d of StatefulSet %s/%s, and %s: %w",
+				o.Spec.CIDR, need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, why, errors.Join(ErrOwner, ctx.Err()))
 		}
 	}
+}
+
+// keptFor says whether an object is an address kept for that Pod, on an address that Pods can have. Whoever wrote it may have
+// written anything.
+func keptFor(o v1alpha1.IPBlock, need *NeedError, hash string) bool {
+	at, err := placeOf(o)
+	r := o.Spec.Reservation
+	return err == nil && at.space == need.Space && o.Spec.Role == v1alpha1.RoleSingle && r != nil && r.Hash(o.Spec.Space) == hash &&
+		!alloc.Reserved(at.space.CIDR, at.cidr.Addr()) && at.cidr.Addr() != need.Subnet.Gateway
+}
+
+// listedOne is the first Single that the block around it lists as ceded, or the first of all (R10).
+func (k *Keeper) listedOne(ctx context.Context, root rootSeen, list []v1alpha1.IPBlock) (o v1alpha1.IPBlock, listed bool, err error) {
+	for _, o := range list {
+		at, err := placeOf(o)
+		if err != nil {
+			continue
+		}
+		around, err := k.api.Block(ctx, o.Spec.Space.BlockName(root.cut.Block(at.cidr.Addr())))
+		if err != nil && !apierrors.IsNotFound(err) {
+			return o, false, fmt.Errorf("read the block around %s: %w", at.cidr.Addr(), err)
+		}
+		if err == nil && slices.ContainsFunc(around.Spec.Ceded, func(c v1alpha1.IPCession) bool { return c.UID == string(o.UID) }) {
+			return o, true, nil
+		}
+	}
+	return list[0], false, nil
 }
 
 // keepNew chooses an address of this node's own and keeps it for the Pod from now on.

@@ -45,13 +45,14 @@ func (c Cluster) Heard(leases map[string]coordinationv1.Lease) (out []Finding) {
 	return out
 }
 
-// wentBack is a version that the API server had after it went back and before the first waiting node told so; 0 = not known.
-func wentBack(leases map[string]coordinationv1.Lease) (first uint64) {
+// wentBack is a version of leases that the API server had when the last of the waiting nodes told that it went back; 0 = not known.
+// The first one's would do, but a lie of one node must not make every sign a late one.
+func wentBack(leases map[string]coordinationv1.Lease) (last uint64) {
 	for _, l := range leases {
 		v, err := strconv.ParseUint(l.Annotations[ipam.AnnotationSuspectFrom], 10, 64)
-		if err == nil && v > 0 && (first == 0 || v < first) {
-			first = v
+		if err == nil && l.Annotations[ipam.AnnotationSuspect] != "" {
+			last = max(last, v)
 		}
 	}
-	return first
+	return last
 }

@@ -12,6 +12,7 @@ type decider struct {
 	o        Options
 	d        *Decision
 	all      []*space
+	void     []block             // IPBlocks that mean nothing
 	blind    bool                // a plan names a segment that is not known
 	served   map[string]bool     // networks that nodes are told of, by key
 	spacesOf map[string][]*space // by network
@@ -28,11 +29,18 @@ type decider struct {
 // Decide says what to do, and what has to be read before more can be said. It is pure: equal worlds, equal decisions.
 func Decide(w World) Decision {
 	x := &decider{w: w, o: w.Options.withDefaults(), d: &Decision{Report: Report{Blocks: map[string]int{}}}, lost: map[string]bool{}, freed: map[freed]int{}, acted: map[string]bool{}}
-	x.all, x.served, x.blind = spaces(w)
+	x.all, x.void, x.served, x.blind = spaces(w)
 	x.index()
 	x.reported()
 	for _, s := range x.all {
 		x.space(s)
+	}
+	for _, b := range x.void {
+		if b.Spec.Owner != "" {
+			x.owned(b)
+			continue
+		}
+		x.act(Action{Verb: Remove, Block: b.IPBlock, Why: "void"})
 	}
 	x.tellFreed()
 	x.leases()

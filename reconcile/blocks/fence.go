@@ -58,17 +58,20 @@ func machine(identity string) string {
 	return m
 }
 
-// lastSign is the last renewal: the node's own word, or the time at which the API server took the last write, if that is later.
-// A clock that is behind must not shorten the lease.
+// lastSign is the last renewal: the time at which the API server took the last write or, where it does not tell that, the node's own
+// word. A clock that is behind must not shorten the lease, and one that is ahead, or a lie, not lengthen it.
 func lastSign(l *coordinationv1.Lease) time.Time {
-	last := l.CreationTimestamp.Time
-	if l.Spec.RenewTime != nil && l.Spec.RenewTime.After(last) {
-		last = l.Spec.RenewTime.Time
-	}
+	last, told := l.CreationTimestamp.Time, false
 	for _, f := range l.ManagedFields {
-		if f.Time != nil && f.Time.After(last) {
+		if f.Time == nil {
+			continue
+		}
+		if told = true; f.Time.After(last) {
 			last = f.Time.Time
 		}
+	}
+	if t := l.Spec.RenewTime; !told && t != nil && t.After(last) {
+		last = t.Time
 	}
 	return last
 }
@@ -127,7 +130,7 @@ func (x *decider) owned(b block) {
 // free is R14 and R15: what nobody has addresses of goes; the rest is the controller's until nobody has.
 func (x *decider) free(b block, v verdict) {
 	a := Action{Verb: Remove, Block: b.IPBlock, Why: v.why, Node: b.Spec.Owner, Prompt: true}
-	if b.Spec.Role == v1alpha1.RoleBlock && len(b.Spec.Ceded) > 0 || b.Spec.Reservation != nil {
+	if !b.void && (b.Spec.Role == v1alpha1.RoleBlock && len(b.Spec.Ceded) > 0 || b.Spec.Reservation != nil) {
 		next := b.DeepCopy()
 		next.Spec.Owner, next.Spec.Identity, next.Spec.Epoch = "", "", 0
 		setLabel(next, v1alpha1.LabelOwner, "")

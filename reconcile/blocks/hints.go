@@ -26,6 +26,9 @@ func (s *space) prefixOf(b *v1alpha1.IPBlock) netip.Prefix {
 	return p
 }
 
+// maxUsed is where counts of addresses stop: the largest number that JSON readers keep exact.
+const maxUsed = 1 << 53
+
 // offer is who could cede what in a space.
 type offer struct {
 	node string
@@ -76,7 +79,7 @@ func (x *decider) reported() {
 	for i := range x.w.Plans {
 		p := &x.w.Plans[i]
 		for _, a := range p.Status.Addresses {
-			x.used[a.Space] += a.Held
+			x.used[a.Space] = min(x.used[a.Space]+min(max(a.Held, 0), maxUsed), maxUsed)
 			if len(a.Offers) > 0 {
 				x.offered[a.Space] = append(x.offered[a.Space], offer{p.Name, a.Offers})
 			}

@@ -32,6 +32,7 @@ type block struct {
 	*v1alpha1.IPBlock
 	prefix netip.Prefix
 	stray  bool
+	void   bool // it has no Range: it takes a name, and means nothing
 }
 
 func (s *space) used() bool  { return len(s.subnets) > 0 }
@@ -126,8 +127,9 @@ func (s *space) gateway(a netip.Addr) bool {
 }
 
 // spaces puts networks and IPBlocks together, sorted by name. blind says that a plan names a segment that is not known: networks
-// may be on spaces that seem to have none. served are the networks that nodes are told of, by key, with and without addresses.
-func spaces(w World) (list []*space, served map[string]bool, blind bool) {
+// may be on spaces that seem to have none. served are the networks that nodes are told of, by key, with and without addresses. void
+// are the IPBlocks without a Range.
+func spaces(w World) (list []*space, void []block, served map[string]bool, blind bool) {
 	served = map[string]bool{}
 	all := map[v1alpha1.IPSpace]*space{}
 	at := func(id v1alpha1.IPSpace) *space {
@@ -166,11 +168,12 @@ func spaces(w World) (list []*space, served map[string]bool, blind bool) {
 	}
 	for i := range w.Blocks {
 		b := &w.Blocks[i]
-		s := at(b.Spec.Space)
-		p, err := netip.ParsePrefix(b.Spec.CIDR)
-		if s == nil || err != nil {
+		_, p, err := b.Range()
+		if err != nil {
+			void = append(void, block{IPBlock: b, void: true})
 			continue
 		}
+		s := at(b.Spec.Space)
 		switch b.Spec.Role {
 		case v1alpha1.RoleRoot:
 			s.root = b
@@ -191,7 +194,7 @@ func spaces(w World) (list []*space, served map[string]bool, blind bool) {
 	slices.SortFunc(list, func(a, b *space) int {
 		return cmp.Or(cmp.Compare(a.id.String(), b.id.String()), cmp.Compare(a.id.Hash(), b.id.Hash()))
 	})
-	return list, served, blind
+	return list, void, served, blind
 }
 
 // place puts a network onto its spaces.

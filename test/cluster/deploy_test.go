@@ -182,10 +182,14 @@ func blockName(cidr string) string {
 }
 
 func ipblock(cidr, role, owner, more string) string {
+	labels := `danm.io/owner: "` + owner + `"`
 	if owner != "" {
 		more = ", owner: " + owner + more
 	}
-	return "apiVersion: danm.io/v1alpha1\nkind: IPBlock\nmetadata: {name: " + blockName(cidr) + "}\nspec: {role: " + role + ", cidr: " + cidr + ", space: {domain: d, id: 1, cidr: 10.0.0.0/16}" + more + "}\nstatus: {answer: Ceded}\n"
+	if _, asked, ok := strings.Cut(more, "asked: "); ok {
+		labels += ", danm.io/asked: " + asked
+	}
+	return "apiVersion: danm.io/v1alpha1\nkind: IPBlock\nmetadata: {name: " + blockName(cidr) + ", labels: {" + labels + "}}\nspec: {role: " + role + ", cidr: " + cidr + ", space: {domain: d, id: 1, cidr: 10.0.0.0/16}" + more + "}\nstatus: {answer: Ceded}\n"
 }
 
 // rewrite replaces an IPBlock, or its status, as it stands.
@@ -261,6 +265,9 @@ func TestClusterDeploy(t *testing.T) {
 		{"a node deletes another's block", r.onN1, []string{"delete", "ipblock", blockName("10.0.1.0/26"), "--wait=false"}, byPolicy},
 		{"a node takes a reservation and changes it", r.onN1, r.rewrite("10.0.1.7/32", "Single", "n1", ", reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 1, ifName: eth1}", ""), byPolicy},
 		{"a node takes a reservation", r.onN1, r.rewrite("10.0.1.7/32", "Single", "n1", ", identity: i, reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 0, ifName: eth1}", ""), may},
+		{"a node makes an orphan of its block", r.onN1, r.rewrite("10.0.0.0/26", "Block", "", "", ""), byPolicy},
+		{"a node names Pods from before", r.onN1, create(ipblock("10.0.0.128/26", "Block", "n1", ", held: [{address: 10.0.0.129}]")), byPolicy},
+		{"a node labels a block as another's", r.onN1, create(strings.Replace(ipblock("10.0.0.128/26", "Block", "n1", ""), `owner: "n1"`, `owner: "n2"`, 1)), byPolicy},
 		{"a node takes an orphan", r.onN1, r.rewrite("10.0.1.64/26", "Block", "n1", "", ""), byPolicy},
 		{"a node answers who asked it", r.onN1, r.rewrite("10.0.0.9/32", "Single", "n2", ", asked: n1", "/status"), may},
 		{"a node answers who asked another", r.onN1, r.rewrite("10.0.1.8/32", "Single", "n2", "", "/status"), byPolicy},

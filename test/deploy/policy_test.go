@@ -103,11 +103,16 @@ func TestNodePolicy(t *testing.T) {
 		return "metadata: {name: p, labels: {a: b}, " + meta + "}\nspec: {nodeName: " + node + "}\nstatus: {phase: Running}\n"
 	}
 	ipb := func(role, owner, more string) string {
+		labels := `danm.io/owner: "` + owner + `"`
 		if owner != "" {
 			more = ", owner: " + owner + more
 		}
-		return "{metadata: {name: b}, spec: {role: " + role + ", cidr: 10.0.0.0/26, space: {domain: d, id: 1, cidr: 10.0.0.0/24}" + more + "}}"
+		if _, asked, ok := strings.Cut(more, "asked: "); ok {
+			labels += ", danm.io/asked: " + asked
+		}
+		return "{metadata: {name: b, labels: {" + labels + "}}, spec: {role: " + role + ", cidr: 10.0.0.0/26, space: {domain: d, id: 1, cidr: 10.0.0.0/24}" + more + "}}"
 	}
+	final := func(o string) string { return strings.Replace(o, "metadata: {", "metadata: {finalizers: [danm.io/addresses], ", 1) }
 	const kept = ", reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 0, ifName: eth1}"
 	const status = "k8s.v1.cni.cncf.io/network-status"
 	for _, c := range []struct {
@@ -139,7 +144,21 @@ func TestNodePolicy(t *testing.T) {
 		{"another's block changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n2", ", epoch: 2"), ipb("Block", "n2", ""), "that it owns only"},
 		{"another's block taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", ""), ipb("Block", "n2", ""), "that it owns only"},
 		{"root changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Root", "", ", blockBits: 30"), ipb("Root", "", ", blockBits: 26"), "that it owns only"},
-		{"reservation taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", identity: i, epoch: 3, asked: n2"), ipb("Single", "", kept+", identity: j, asked: n4"), ""},
+		{"reservation taken", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", identity: i, epoch: 3, asked: n4"), ipb("Single", "", kept+", identity: j, asked: n4"), ""},
+		{"reservation taken, another asked", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", asked: n2"), ipb("Single", "", kept+", asked: n4"), "that it owns only"},
+		{"reservation taken in another's place", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", before: x"), ipb("Single", "", kept), "that it owns only"},
+		{"reservation taken without its finalizer", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept), final(ipb("Single", "", kept)), "that it owns only"},
+		{"block given to the controller", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "", ""), ipb("Block", "n1", ""), "that it owns only"},
+		{"single given to the controller", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "", ""), ipb("Single", "n1", ""), "that it owns only"},
+		{"own single parked with another reservation", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "", kept), ipb("Single", "n1", strings.Replace(kept, "web", "other", 1)), "that it owns only"},
+		{"block with Pods from before", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Block", "n1", ", held: [{address: 10.0.0.1}]"), "", "taken for what it is not"},
+		{"Pods from before added", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", ", held: [{address: 10.0.0.1}]"), ipb("Block", "n1", ""), "taken for what it is not"},
+		{"single that cedes", "n1", "CREATE", "danm.io/ipblocks", "", ipb("Single", "n1", ", ceded: [{address: 10.0.0.1, uid: u}]"), "", "taken for what it is not"},
+		{"labelled as another's", "n1", "CREATE", "danm.io/ipblocks", "", strings.Replace(ipb("Block", "n1", ""), `owner: "n1"`, `owner: "n2"`, 1), "", "taken for what it is not"},
+		{"without the owner's label", "n1", "CREATE", "danm.io/ipblocks", "", strings.Replace(ipb("Block", "n1", ""), `danm.io/owner: "n1"`, `x: y`, 1), "", "taken for what it is not"},
+		{"labelled as another's later", "n1", "UPDATE", "danm.io/ipblocks", "", strings.Replace(ipb("Block", "n1", ""), `owner: "n1"`, `owner: "n2"`, 1), ipb("Block", "n1", ""), "taken for what it is not"},
+		{"labelled as asking another", "n1", "CREATE", "danm.io/ipblocks", "", strings.Replace(ipb("Single", "n1", ", asked: n2"), "danm.io/asked: n2", "danm.io/asked: n3", 1), "", "taken for what it is not"},
+		{"labelled as asking", "n1", "CREATE", "danm.io/ipblocks", "", strings.Replace(ipb("Block", "n1", ""), "{danm.io", "{danm.io/asked: n3, danm.io", 1), "", "taken for what it is not"},
 		{"reservation changed", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", strings.Replace(kept, "web", "other", 1)), ipb("Single", "", kept), "that it owns only"},
 		{"reservation taken as a block", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Block", "n1", kept), ipb("Single", "", kept), "that it owns only"},
 		{"reservation taken with a list", "n1", "UPDATE", "danm.io/ipblocks", "", ipb("Single", "n1", kept+", ceded: [{address: 10.0.0.1, uid: u}]"), ipb("Single", "", kept), "that it owns only"},

@@ -72,6 +72,9 @@ const (
 
 // IPBlockSpec is a range of addresses and whose it is.
 //
+// +kubebuilder:validation:XValidation:rule="isCIDR(self.cidr) && isCIDR(self.space.cidr) && cidr(self.cidr).masked() == cidr(self.cidr) && cidr(self.space.cidr).masked() == cidr(self.space.cidr) && cidr(self.space.cidr).containsCIDR(self.cidr)",message="cidr and space.cidr are masked, and cidr lies in the space"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self.cidr) || self.role != 'Single' || cidr(self.cidr).prefixLength() == (cidr(self.cidr).ip().family() == 4 ? 32 : 128)",message="a Single is one address"
+// +kubebuilder:validation:XValidation:rule="self.role != 'Root' || self.cidr == self.space.cidr",message="a Root is the whole space"
 // +kubebuilder:validation:XValidation:rule="self.space == oldSelf.space && self.cidr == oldSelf.cidr && self.role == oldSelf.role",message="space, cidr and role never change"
 type IPBlockSpec struct {
 	// Role is Root, Block or Single.
@@ -275,6 +278,36 @@ func (s IPSpace) BlockName(p netip.Prefix) string {
 
 // RootName is the name of the space's root.
 func (s IPSpace) RootName() string { return s.Hash() + "-root" }
+
+// Range is the object's range and its space's CIDR, if it says what an IPBlock can say: both are masked and of one family, the range
+// lies in the space, a Single is one address and a Root the whole space, cut into blocks that it can have; and its name is that of
+// its space and range. What any other object says means nothing: whoever writes one may be compromised, and by a name that is not
+// its own it could speak of what is another's.
+func (b *IPBlock) Range() (space, r netip.Prefix, err error) {
+	s := b.Spec.Space
+	space, err = netip.ParsePrefix(s.CIDR)
+	if err != nil {
+		return space, r, fmt.Errorf("IPBlock %q: its space: %w", b.Name, err)
+	}
+	if r, err = netip.ParsePrefix(b.Spec.CIDR); err != nil {
+		return space, r, fmt.Errorf("IPBlock %q: %w", b.Name, err)
+	}
+	name, fits := s.BlockName(r), false
+	switch b.Spec.Role {
+	case RoleRoot:
+		bits := int(b.Spec.BlockBits)
+		name, fits = s.RootName(), r == space && bits >= space.Bits() && bits <= space.Addr().BitLen()
+	case RoleBlock:
+		fits = true
+	case RoleSingle:
+		fits = r.IsSingleIP()
+	}
+	canonical := space == space.Masked() && s.CIDR == space.String() && r == r.Masked() && b.Spec.CIDR == r.String()
+	if !fits || !canonical || b.Name != name || r.Bits() < space.Bits() || !space.Contains(r.Addr()) {
+		return space, r, fmt.Errorf("IPBlock %q is not what %s %s of space %q is called, or says", b.Name, b.Spec.Role, r, s)
+	}
+	return space, r, nil
+}
 
 // String is the space for people: "edge vlan 310 10.40.0.0/22".
 func (s IPSpace) String() string {

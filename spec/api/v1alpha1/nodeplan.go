@@ -161,15 +161,23 @@ type AddressUse struct {
 	Space string `json:"space"`
 	// Held by Pods.
 	// +required
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9007199254740992
 	Held int64 `json:"held"`
 	// Cooling: freed a short while ago.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9007199254740992
 	Cooling int64 `json:"cooling,omitempty"`
 	// Frozen: in blocks from before a lost journal, not given out yet.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9007199254740992
 	Frozen int64 `json:"frozen,omitempty"`
 	// Free to be given out by this node, saturating at 2^53.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9007199254740992
 	Free int64 `json:"free,omitempty"`
 	// Offers are free addresses that the node would cede.
 	// +optional
@@ -179,6 +187,8 @@ type AddressUse struct {
 	Offers []string `json:"offers,omitempty"`
 	// Stray counts Strays, which may be more than are listed.
 	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=9007199254740992
 	Stray int64 `json:"stray,omitempty"`
 	// Strays are addresses that Pods have in no block of the node, as after etcd was set back, so that another node may give them
 	// out; and whole blocks that another has and whose addresses Pods may have since before the node's journal was lost.

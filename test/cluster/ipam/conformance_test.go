@@ -118,6 +118,19 @@ func fresh(rng *rand.Rand) world.Object {
 		b.Spec.Role, b.Name = v1alpha1.RoleRoot, space.RootName()
 	case 3:
 		b.ResourceVersion = "1"
+	case 4, 5: // outside, not masked, of the other family, nothing at all, larger than the space
+		b.Spec.CIDR = []string{"10.0.1.0/26", "10.0.0.1/26", "fd00::/64", "x", "10.0.0.0/23"}[rng.IntN(5)]
+		b.Name = space.Hash() + "-" + strings.NewReplacer("/", "-", ":", "x").Replace(b.Spec.CIDR)
+	case 6:
+		b.Spec.Role = v1alpha1.RoleSingle
+		if rng.IntN(2) == 0 {
+			b.Spec.CIDR = "10.0.0.5/32"
+			b.Name = space.BlockName(netip.MustParsePrefix(b.Spec.CIDR))
+		}
+	case 7:
+		b.Spec.Role, b.Name, b.Spec.CIDR = v1alpha1.RoleRoot, space.RootName(), space.CIDR
+	case 8:
+		b.Spec.Space.CIDR = []string{"10.0.0.1/24", "y"}[rng.IntN(2)]
 	}
 	return b
 }

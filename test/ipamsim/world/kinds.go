@@ -2,6 +2,7 @@ package world
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 
@@ -105,6 +106,18 @@ func blockRules(object, old Object) (errs field.ErrorList) {
 	suffix := "-" + strings.NewReplacer("/", "-", ":", "x").Replace(s.CIDR)
 	if s.Role != v1alpha1.RoleRoot && !strings.HasSuffix(o.Name, suffix) {
 		bad("", o.Name, "an IPBlock is named by its space and range")
+	}
+	space, serr := netip.ParsePrefix(s.Space.CIDR)
+	r, rerr := netip.ParsePrefix(s.CIDR)
+	switch {
+	case serr != nil || rerr != nil:
+		bad("spec.cidr", s.CIDR, "cidr and space.cidr are masked, and cidr lies in the space")
+	case space != space.Masked() || r != r.Masked() || r.Bits() < space.Bits() || !space.Contains(r.Addr()):
+		bad("spec.cidr", s.CIDR, "cidr and space.cidr are masked, and cidr lies in the space")
+	case s.Role == v1alpha1.RoleSingle && !r.IsSingleIP():
+		bad("spec.cidr", s.CIDR, "a Single is one address")
+	case s.Role == v1alpha1.RoleRoot && s.CIDR != s.Space.CIDR:
+		bad("spec.cidr", s.CIDR, "a Root is the whole space")
 	}
 	if was, ok := old.(*v1alpha1.IPBlock); ok && (s.Space != was.Spec.Space || s.CIDR != was.Spec.CIDR || s.Role != was.Spec.Role) {
 		bad("spec", s.CIDR, "space, cidr and role never change")
