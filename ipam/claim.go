@@ -69,7 +69,7 @@ func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
 	case !started:
 		return fmt.Errorf("this node has not reached the API server since its agent started: %w", ErrLease)
 	case wait > 0:
-		return fmt.Errorf("this node's journal was lost; it claims blocks again in %s: %w", wait.Round(time.Second), ErrFrozen)
+		return fmt.Errorf("this node claims blocks in %s, if the API server stays: %w", wait.Round(time.Second), ErrBack)
 	}
 	if err := k.leaseStands(ctx); err != nil {
 		return err

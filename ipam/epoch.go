@@ -118,7 +118,7 @@ func (k *Keeper) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := judgeStart(k.Meta(), k.o.Node, identity, lease)
+	v, first := judgeStart(k.Meta(), k.o.Node, identity, lease), k.Meta().Identity == "" && lease == nil
 	if v.lost {
 		k.o.Log.Error("the address journal does not belong to what the API knows of this node: its blocks are frozen until every sandbox of now is gone")
 		if err := k.freezeAll(ctx); err != nil {
@@ -149,7 +149,6 @@ func (k *Keeper) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	forgetful := k.Meta().LostSince != 0 && k.Meta().Epoch == 0
 	if v.suspect {
 		k.api.forget()
 	}
@@ -166,15 +165,20 @@ func (k *Keeper) start(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.started, k.until = true, sent+k.o.BlockLease/2
-	if forgetful {
-		k.claimsAt = sent + newJournalWaits
+	if !first {
+		k.claimsAt = sent + backWaits
 	}
 	return nil
 }
 
-// newJournalWaits is how long a node without memory leaves blocks alone: it cannot know whether the API was restored from a
-// backup just now, and others need a moment to make their blocks again.
-const newJournalWaits = 20 * time.Second
+// backWaits is how long a node leaves unclaimed blocks alone that has just reached the API again, after its start or after the API was
+// away for outage: the API may have been restored from a backup, which this node need not see by what it knows itself, and others
+// need a moment to make their blocks again. Each of them tries every retryMost.
+const (
+	backWaits = 20 * time.Second
+	outage    = 10 * time.Second
+	retryMost = 10 * time.Second
+)
 
 func nonce() string {
 	b := make([]byte, 8)

@@ -26,6 +26,8 @@ var (
 	ErrNotFound      = errors.New("no record")
 	// ErrFrozen: what was given out before the journal was lost is not known, and may be live.
 	ErrFrozen = errors.New("addresses are frozen")
+	// ErrBack: the node has just reached the API again, and leaves unclaimed blocks alone for a moment.
+	ErrBack = errors.New("the API server was out of reach until a moment ago")
 	// ErrLease: the node has not reached the API for so long that its blocks may be another's soon.
 	ErrLease = errors.New("the node's lease of its blocks has run out")
 	// ErrSuspect: the API went back in time, and blocks that look free may be another's.

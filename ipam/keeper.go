@@ -238,7 +238,7 @@ func inObtaining(wish, cause error) error {
 	switch {
 	case errors.Is(cause, ErrExhausted):
 		return fmt.Errorf("%w; %w", wish, cause)
-	case errors.Is(cause, ErrOwner), errors.Is(cause, ErrNoRoot), errors.Is(cause, ErrLease), errors.Is(cause, ErrSuspect), errors.Is(cause, ErrFrozen):
+	case errors.Is(cause, ErrOwner), errors.Is(cause, ErrNoRoot), errors.Is(cause, ErrLease), errors.Is(cause, ErrSuspect), errors.Is(cause, ErrFrozen), errors.Is(cause, ErrBack):
 		return cause
 	}
 	return fmt.Errorf("%w: %w (%v)", ErrClaim, cause, wish) //nolint:errorlint // the wish must not be taken for the cause
@@ -268,9 +268,12 @@ func (k *Keeper) Release(ctx context.Context, sandbox string) error {
 
 // Doubt has the next round, which begins now, compare blocks and lease with the API: it was away, and may have been restored from
 // a backup. A block that it does not know any more is made again before others claim it (R18).
-func (k *Keeper) Doubt() {
+func (k *Keeper) Doubt(away time.Duration) {
 	k.mu.Lock()
 	k.doubt, k.leaseSeen = true, 0
+	if away >= outage {
+		k.claimsAt = k.o.Boottime() + backWaits
+	}
 	k.mu.Unlock()
 	k.Poke()
 }
@@ -353,7 +356,7 @@ func (k *Keeper) rest(ctx context.Context, most time.Duration) {
 const gather = time.Millisecond
 
 func backoff(failures int) time.Duration {
-	return min(time.Second<<min(failures, 5), 30*time.Second)
+	return min(time.Second<<min(failures, 5), retryMost)
 }
 
 // Round does what is to be done now, and says when to look again. An error is of the API; everything it did not hinder was done.

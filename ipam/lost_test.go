@@ -439,10 +439,10 @@ func TestALossIsNotForgottenBeforeTheLeaseIsWritten(t *testing.T) {
 		if m := b.k.Meta(); m.Suspect != "" || m.LostSince == 0 || !slices.Contains(m.Lost, live) {
 			t.Fatalf("restart %v: %+v", restart, m)
 		}
-		if _, _, err := b.pod(n, dynamic); !errors.Is(err, ErrFrozen) {
+		if _, _, err := b.pod(n, dynamic); !errors.Is(err, ErrBack) {
 			t.Fatalf("restart %v: claims at once: %v", restart, err)
 		}
-		c.advance(newJournalWaits)
+		c.advance(backWaits)
 		b.mustPod(n, dynamic)
 	}
 }

@@ -161,11 +161,40 @@ func TestALostJournalWaitsBeforeItClaims(t *testing.T) {
 	a := ms[0]
 	a.mustPod(n, dynamic)
 	wiped(t, a, "x")
-	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrFrozen) {
+	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrBack) {
 		t.Fatal(err)
 	}
-	c.advance(newJournalWaits)
+	c.advance(backWaits)
 	a.mustPod(n, dynamic)
+}
+
+// R18: who was away while etcd was set back need not see it. Its next claim waits until those who do see it have made their blocks
+// again; what it has it gives out at once.
+func TestWhoComesBackWaitsBeforeItClaims(t *testing.T) {
+	for name, back := range map[string]func(*machine){
+		"a start":         func(a *machine) { a.kill(); a.boot(); a.mustRound() },
+		"a long absence":  func(a *machine) { a.k.Doubt(outage); a.mustRound() },
+		"a short absence": func(a *machine) { a.k.Doubt(outage - 1); a.mustRound() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _, n, ms := world(t, "10.0.0.0/26", 28, "a")
+			a := ms[0]
+			a.mustPod(n, dynamic)
+			back(a)
+			a.mustPod(n, dynamic)
+			var err error
+			for range 17 { // more than its block has
+				if _, _, err = a.pod(n, dynamic); err != nil {
+					break
+				}
+			}
+			if waits := name != "a short absence"; errors.Is(err, ErrBack) != waits || !waits && err != nil {
+				t.Fatal(err)
+			}
+			c.advance(backWaits)
+			a.mustPod(n, dynamic)
+		})
+	}
 }
 
 // R6: an object of this node that no list showed yet is not taken for a claim that was just made.

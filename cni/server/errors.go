@@ -49,6 +49,7 @@ var known = []struct {
 	{ipam.ErrLease, types.ErrTryAgainLater, diag.PodLeaseOver},
 	{ipam.ErrSuspect, types.ErrTryAgainLater, diag.PodAPISuspect},
 	{ipam.ErrFrozen, types.ErrTryAgainLater, diag.PodAddressFrozen},
+	{ipam.ErrBack, types.ErrTryAgainLater, diag.PodClaimFailed},
 	{ipam.ErrClaim, types.ErrTryAgainLater, diag.PodClaimFailed},
 	{ipam.ErrOwner, CodeAddressTaken, diag.PodAddressElsewhere},
 	{ipam.ErrTaken, CodeAddressTaken, diag.PodAddressTaken},

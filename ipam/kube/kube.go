@@ -216,16 +216,17 @@ func (c *Client) Identity(ctx context.Context) (string, error) {
 }
 
 // Watch pokes wake when an IPBlock that this node is asked for changes, until ctx ends. It calls returned when the API server
-// answers again after a watch ended that should not have.
-func (c *Client) Watch(ctx context.Context, wake chan<- struct{}, returned func()) {
+// answers again after a watch ended that should not have, with the time that it was away.
+func (c *Client) Watch(ctx context.Context, wake chan<- struct{}, returned func(away time.Duration)) {
 	selector := labels.SelectorFromSet(map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(c.node)}).String()
-	pause, broken := time.Second, false
+	pause, broken, ended := time.Second, false, time.Time{}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := c.watchOnce(ctx, selector, wake, func() {
 			if broken {
-				returned()
+				returned(time.Since(ended))
 			}
+			ended = time.Time{}
 		})
 		if err != nil {
 			pause = min(2*pause, 30*time.Second)
@@ -233,6 +234,9 @@ func (c *Client) Watch(ctx context.Context, wake chan<- struct{}, returned func(
 			pause = time.Second
 		}
 		broken = err != nil || time.Since(began) < watchFor*9/10
+		if ended.IsZero() {
+			ended = time.Now()
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // a pause is no secret

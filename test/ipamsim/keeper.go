@@ -315,7 +315,7 @@ func (h *Cluster) Restored() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, k := range h.keepers {
-		k.Doubt()
+		k.Doubt(time.Minute)
 	}
 }
 

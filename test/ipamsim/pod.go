@@ -21,7 +21,7 @@ var knownErrors = []struct {
 	{ErrKilled, "killed"}, {errNoAgent, "no agent"}, {errOff, "machine off"}, {errNetns, "no netns"}, {errLink, "link"},
 	{ErrFull, "disk full"}, {ipam.ErrFailed, "journal failed"}, {ErrIO, "disk error"}, {ipam.ErrExhausted, "exhausted"}, {ipam.ErrTaken, "taken"}, {ipam.ErrNotOurs, "not ours"},
 	{ipam.ErrReserved, "reserved"}, {ipam.ErrClaim, "no claim"}, {ipam.ErrOwner, "not ceded"}, {ipam.ErrLease, "lease over"},
-	{ipam.ErrSuspect, "suspect"}, {ipam.ErrFrozen, "frozen"}, {ipam.ErrNoRoot, "no root"}, {ipam.ErrOutside, "outside"}, {ipam.ErrCorrupt, "journal damaged"},
+	{ipam.ErrSuspect, "suspect"}, {ipam.ErrFrozen, "frozen"}, {ipam.ErrBack, "just back"}, {ipam.ErrNoRoot, "no root"}, {ipam.ErrOutside, "outside"}, {ipam.ErrCorrupt, "journal damaged"},
 	{ipam.ErrClosed, "closed"}, {context.DeadlineExceeded, "timeout"}, {context.Canceled, "canceled"}, {errAttached, "attached already"},
 }
 

@@ -267,7 +267,9 @@ func TestClusterAddresses(t *testing.T) {
 	// A node that is lost: not before its lease has passed; what others have stays.
 	s.renew(n2, "n2")
 	s.make(n2, v1alpha1.RoleBlock, "10.0.0.32/27", "n2", nil)
-	single := s.make(n1, v1alpha1.RoleSingle, "10.0.0.70/32", "n1", func(b *v1alpha1.IPBlock) { b.Spec.Asked = "n2" })
+	single := s.make(n1, v1alpha1.RoleSingle, "10.0.0.70/32", "n1", func(b *v1alpha1.IPBlock) {
+		b.Spec.Asked, b.Labels[v1alpha1.LabelAsked] = "n2", "n2"
+	})
 	s.make(n2, v1alpha1.RoleBlock, "10.0.0.64/27", "n2", func(b *v1alpha1.IPBlock) {
 		b.Spec.Ceded = []v1alpha1.IPCession{{Address: "10.0.0.70", UID: string(single.UID), Node: "n1"}}
 	})

@@ -200,7 +200,7 @@ func (s spec) home() (ipamsim.Home, ipam.API, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	go api.Watch(context.Background(), wake, func() {})
+	go api.Watch(context.Background(), wake, func(time.Duration) {})
 	return home, api, nil
 }
 
