@@ -108,7 +108,7 @@ type Keeper struct {
 	places    map[Space]uint64 // where the last claim was made
 	demands   map[Space]*demand
 	taken     map[placed]time.Duration // when a block was last found to be another's
-	busyAt    map[placed]int64 // when a block was seen in use last
+	busyAt    map[placed]int64         // when a block was seen in use last
 	wanted    map[Space]subnetSeen
 	unlisted  map[placed]bool          // Singles that were made again, and that no block lists yet
 	unsure    map[placed]time.Duration // since when a claim's object is not to be seen

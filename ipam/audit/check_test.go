@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"danm.io/danm/ipam"
@@ -228,5 +229,33 @@ func TestClusterCheckIsNotQuadratic(t *testing.T) {
 	c.View("")
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("%v", took)
+	}
+}
+
+// A lie about when the API went back makes no node heard that was not.
+func TestHeardSinceTheLastThatTells(t *testing.T) {
+	lease := func(version, suspect, from string) coordinationv1.Lease {
+		now := metav1.NewMicroTime(time.Now())
+		return coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version, Annotations: map[string]string{ipam.AnnotationSuspect: suspect, ipam.AnnotationSuspectFrom: from}},
+			Spec: coordinationv1.LeaseSpec{RenewTime: &now}}
+	}
+	c := Cluster{Now: time.Now()}
+	for _, x := range []struct {
+		name   string
+		leases map[string]coordinationv1.Lease
+		want   string
+	}{
+		{"all heard", map[string]coordinationv1.Lease{"a": lease("120", "n", "100"), "b": lease("130", "", "")}, ""},
+		{"one not heard", map[string]coordinationv1.Lease{"a": lease("120", "n", "100"), "b": lease("90", "", "")}, "node b"},
+		{"a lie", map[string]coordinationv1.Lease{"a": lease("120", "n", "100"), "b": lease("90", "", ""), "evil": lease("125", "n", "1")}, "node b"},
+		{"one that waits no more", map[string]coordinationv1.Lease{"a": lease("120", "n", "100"), "b": lease("110", "", "115")}, ""},
+	} {
+		var got []string
+		for _, f := range c.Heard(x.leases) {
+			got = append(got, f.Where)
+		}
+		if strings.Join(got, ",") != x.want {
+			t.Errorf("%s: %v", x.name, got)
+		}
 	}
 }
