@@ -299,11 +299,11 @@ func (k *Keeper) lookAgain(ctx context.Context) error {
 	return err
 }
 
-// Reached says whether this life has compared its journal with the API.
+// Reached says whether this life has compared its journal with the API, since the API was away last.
 func (k *Keeper) Reached() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.started
+	return k.started && !k.doubt
 }
 
 // Poke makes the next round begin now.

@@ -15,6 +15,9 @@ import (
 func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 	switch o.Kind {
 	case LoseJournal:
+		if s.unheard(m) {
+			return
+		}
 		m.kill()
 		s.mu.Lock()
 		for _, sb := range m.sandboxes {
@@ -48,6 +51,9 @@ func (s *Sim) clusterOp(o Op, m *Machine, long time.Duration) {
 		s.mu.Unlock()
 		if b != nil && !s.forgetful() {
 			s.world.Restore(b, 0) // with versions that jump ahead nobody can tell at once: docs/ipam.md
+			s.mu.Lock()
+			s.restored = true
+			s.mu.Unlock()
 			if h, ok := s.cfg.Home.(interface{ Restored() }); ok {
 				h.Restored()
 			}
@@ -86,6 +92,15 @@ func (s *Sim) forgetful() bool {
 		}
 	}
 	return false
+}
+
+// unheard says that etcd was set back and the machine's journal alone may know what its Pods have: if it is lost now, nobody does.
+// docs/ipam.md has that among the limits.
+func (s *Sim) unheard(m *Machine) bool {
+	h, ok := s.cfg.Home.(interface{ Reached(node string) bool })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ok && s.restored && (m.proc == nil || m.proc.stack == nil || !h.Reached(m.Name))
 }
 
 func (s *Sim) cutAPI(machines []*Machine, d time.Duration) {

@@ -59,6 +59,7 @@ type Sim struct {
 	kept        map[string]netip.Prefix // what Pods of StatefulSets had last, by set and ordinal
 	hashes      map[string]string       // of spaces, by SpaceName
 	backup      *world.Snapshot
+	restored    bool // the API from it, once at least
 	controller  context.CancelFunc // nil: it is away
 	controllers int
 }
