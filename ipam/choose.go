@@ -10,7 +10,7 @@ import (
 
 // choose takes an address for each ask under number ri: given ones first, then those the Pod had before, then new ones,
 // so that no choice of ours stands in the way of a wish of the Pod's own.
-func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int64) ([]ask, error) {
+func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int64, namespace string) ([]ask, error) {
 	out := make([]ask, len(wanted))
 	spaces := make([]*spaceState, len(wanted))
 	for i, a := range wanted {
@@ -25,7 +25,7 @@ func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int6
 		had := a.static.IsValid() && kept[Hold{Space: a.space, IfName: a.ifName, Addr: a.static}]
 		if a.static.IsValid() && !(had && s.keep(ss, a.static, ri)) {
 			if err := s.takeStatic(ss, a, ri); err != nil {
-				return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err))
+				return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err, namespace))
 			}
 		}
 		out[i].got = a.static
@@ -43,7 +43,7 @@ func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int6
 		}
 		got, err := s.takeAny(spaces[i], a, ri, ready)
 		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err))
+			return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err, namespace))
 		}
 		out[i].got = got
 	}
@@ -118,15 +118,16 @@ func (s *Service) mayGive(a ask) error {
 	return nil
 }
 
-// named puts the Pod's name into an error that knows only the number of the holder.
-func (s *Service) named(err error) error {
+// named puts the Pod's name into an error that knows only the number of the holder, for who asks from the same namespace: to others
+// what runs elsewhere is not told.
+func (s *Service) named(err error, namespace string) error {
 	var taken *alloc.TakenError
 	if !errors.As(err, &taken) {
 		return err
 	}
 	out := &TakenError{Addr: taken.Addr}
 	if int(taken.Holder) < len(s.st.recs) && s.st.recs[taken.Holder].n > 0 {
-		if r, err := s.readRecord(taken.Holder); err == nil {
+		if r, err := s.readRecord(taken.Holder); err == nil && r.Namespace == namespace {
 			out.Namespace, out.Pod, out.Sandbox = r.Namespace, r.Pod, r.Sandbox
 		}
 	}

@@ -174,7 +174,7 @@ func (s *Service) decideAcquire(r *request, now, ready int64) result {
 		}
 	}
 	ri := s.st.reserve()
-	chosen, err := s.choose(r.asks, kept, ri, ready)
+	chosen, err := s.choose(r.asks, kept, ri, ready, in.Namespace)
 	if err != nil {
 		return result{err: err}
 	}

@@ -69,7 +69,7 @@ var (
 	ErrClosed = errors.New("address journal is closed")
 )
 
-// TakenError names the Pod that holds a static address.
+// TakenError names the Pod that holds a static address, if it is one of the namespace that asks.
 type TakenError struct {
 	Addr           netip.Addr
 	Namespace, Pod string
@@ -77,6 +77,9 @@ type TakenError struct {
 }
 
 func (e *TakenError) Error() string {
+	if e.Pod == "" {
+		return fmt.Sprintf("address %s is taken by another Pod", e.Addr)
+	}
 	return fmt.Sprintf("address %s is taken by Pod %s/%s (sandbox %s)", e.Addr, e.Namespace, e.Pod, e.Sandbox)
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,6 +72,11 @@ func TestTrace7NetworksOnOneSpace(t *testing.T) {
 	_, err = s.Acquire(ctx, intent("S11", "U11", want("eth0", b, static("10.0.0.55"), noneMode)))
 	if e := (*TakenError)(nil); !errors.Is(err, ErrTaken) || !errors.As(err, &e) || e.Pod != "pod-U0" || e.Sandbox != "S0" || e.Namespace != "acme" {
 		t.Errorf("taken: %v", err)
+	}
+	foreign := intent("S13", "U13", want("eth0", b, static("10.0.0.55"), noneMode))
+	foreign.Namespace = "other"
+	if _, err = s.Acquire(ctx, foreign); !errors.Is(err, ErrTaken) || strings.Contains(err.Error(), "U0") || strings.Contains(err.Error(), "S0") {
+		t.Errorf("told to another tenant: %v", err)
 	}
 	b.VLAN = 11 // another domain: the same address is another one
 	if got := only(t, must(s.Acquire(ctx, intent("S12", "U12", want("eth0", b, static("10.0.0.55"), noneMode)))), nil); got != "10.0.0.55" {

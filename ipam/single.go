@@ -119,7 +119,7 @@ func (k *Keeper) await(ctx context.Context, b Block, uid, block, owner string) e
 			})
 		}
 		if single, err := k.api.Block(ctx, nameOf(b)); err == nil && single.Status.Answer == v1alpha1.AnswerRefused {
-			return fmt.Errorf("address %s: %s refuses: %s: %w", b.CIDR.Addr(), whose, single.Status.Reason, ErrOwner)
+			return fmt.Errorf("address %s: %s refuses: %q: %w", b.CIDR.Addr(), whose, single.Status.Reason, ErrOwner)
 		}
 		if k.o.Sleep(ctx, pause) != nil {
 			return fmt.Errorf("address %s: %s, which has the block around it, did not answer within %s: %w", b.CIDR.Addr(), whose, k.o.AskWait, ErrOwner)

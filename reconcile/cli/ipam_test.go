@@ -271,6 +271,25 @@ func TestIPAMCheckCluster(t *testing.T) {
 	}
 }
 
+// What an object says tells a terminal nothing.
+func TestTextIsPrintable(t *testing.T) {
+	var b bytes.Buffer
+	if err := (IO{Out: &b}).text("a \x1b[2Jb\u202e\r\xff ü\n+ c\td\n"); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a \\x1b[2Jb\\u202e\\r\\xff ü\n+ c\\td\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+	o := addressed(t)
+	o.blocks[1].Spec.Ceded = append(o.blocks[1].Spec.Ceded, v1alpha1.IPCession{Address: "10.0.0.7", UID: "gone", Node: "b\x1b[1A"})
+	code, out, _ := command(func(ctx context.Context, io IO) int {
+		return IPAMCheck(ctx, IPAMOptions{Live: o.serve(t), Output: "text"}, io)
+	}, t)
+	if code != Differences || strings.ContainsRune(out, 0x1b) {
+		t.Errorf("exit %d %q", code, out)
+	}
+}
+
 // between calls f when --accept has looked once.
 type between struct {
 	bytes.Buffer

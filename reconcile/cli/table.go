@@ -4,15 +4,19 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"danm.io/danm/node/plan"
 	"danm.io/danm/spec/diag"
 )
 
-// text writes lines, coloured by their sign where that is wanted.
+// text writes lines, coloured by their sign where that is wanted. What others wrote into objects and files is shown as it is, and
+// tells a terminal nothing.
 func (o IO) text(s string) error {
+	s = printable(s)
 	if o.Color {
 		lines := strings.SplitAfter(s, "\n")
 		for i, l := range lines {
@@ -23,6 +27,29 @@ func (o IO) text(s string) error {
 	}
 	_, err := io.WriteString(o.Out, s)
 	return err
+}
+
+// printable is a text of lines with everything that is no character of it written as Go would.
+func printable(s string) string {
+	plain := func(r rune) bool { return r == '\n' || unicode.IsPrint(r) }
+	if !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case plain(r):
+			b.WriteRune(r)
+		default:
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+		s = s[size:]
+	}
+	return b.String()
 }
 
 // diffText is the form people read: a header, documents, nodes, totals.
