@@ -3,6 +3,7 @@ package blocks
 import (
 	"cmp"
 	"encoding/base64"
+	"iter"
 	"maps"
 	"math/bits"
 	"net/netip"
@@ -13,8 +14,13 @@ import (
 	danmv1 "danm.io/danm/spec/danm/v1"
 )
 
-// maxBits of a bitmap: DANM's own bound of all addresses of a network (2^23), beyond which nobody wrote one.
-const maxBits = 1 << 23
+const (
+	// maxBits of a bitmap: DANM's own bound of all addresses of a network (2^23), beyond which nobody wrote one.
+	maxBits = 1 << 23
+	// maxImported is how many addresses a space can have from before. A bitmap is its tenant's word, and must not take the memory of
+	// everybody's controller: a space with more is not opened.
+	maxImported = 1 << 16
+)
 
 // before is what Pods may have from before, found quickly: a thousand spaces may be opened at once.
 type before struct {
@@ -50,12 +56,13 @@ func newBefore(networks []Network, endpoints []danmv1.DanmEp, served map[string]
 	return out
 }
 
-// imported are the addresses of a space that Pods have from before: those of DANM's bitmaps and of DanmEps, in order (R19).
+// imported are the addresses of a space that Pods have from before: those of DANM's bitmaps and of DanmEps, in order (R19); not ok,
+// if they are more than maxImported.
 //
 // A network that nodes are told of counts where they are told it is. One that they are not told of (it is refused, or nobody
 // judged it yet) still has Pods, and nobody knows its domain: it counts in every space with its number. Too much is kept for
 // twelve hours at worst; too little is a double.
-func (s *space) imported(from *before) []v1alpha1.IPHolder {
+func (s *space) imported(from *before) (list []v1alpha1.IPHolder, ok bool) {
 	held := map[netip.Addr]v1alpha1.IPHolder{}
 	concerned := slices.Clone(from.unserved[number{s.id.ID, s.id.VXLAN}])
 	for _, key := range s.keys {
@@ -66,9 +73,13 @@ func (s *space) imported(from *before) []v1alpha1.IPHolder {
 	ours := map[*Network]bool{}
 	for _, n := range concerned {
 		ours[n] = true
-		for _, a := range inUse(n.Spec.Options) {
-			if s.cidr.Contains(a) && !s.gateway(a) && !viaGateway(n.Spec.Options, a) {
-				held[a] = v1alpha1.IPHolder{Address: a.String()}
+		gateways := gatewaysOf(n.Spec.Options)
+		for a := range inUse(n.Spec.Options) {
+			if !s.cidr.Contains(a) || s.gateway(a) || gateways[a] {
+				continue
+			}
+			if held[a] = (v1alpha1.IPHolder{Address: a.String()}); len(held) > maxImported {
+				return nil, false
 			}
 		}
 	}
@@ -85,53 +96,58 @@ func (s *space) imported(from *before) []v1alpha1.IPHolder {
 	for _, a := range slices.SortedFunc(maps.Keys(held), netip.Addr.Compare) {
 		out = append(out, held[a])
 	}
-	return out
+	return out, true
 }
 
 // inUse are the addresses of DANM's bitmaps: MSB first, alloc over the whole cidr, alloc6 over allocation_pool_v6.cidr. The
 // first and the last bit were set when the network was made.
-func inUse(o danmv1.NetworkOptions) []netip.Addr {
-	var out []netip.Addr
-	if base, err := netip.ParsePrefix(o.Cidr); err == nil {
-		out = set(o.Alloc, base.Masked().Addr())
+func inUse(o danmv1.NetworkOptions) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		if base, err := netip.ParsePrefix(o.Cidr); err == nil && !set(o.Alloc, base.Masked().Addr(), yield) {
+			return
+		}
+		pool, err := netip.ParsePrefix(o.PoolV6.Cidr)
+		if err != nil {
+			pool, err = netip.ParsePrefix(o.Net6) // what DANM takes where nothing is said begins where net6 does
+		}
+		if err == nil {
+			set(o.Alloc6, pool.Masked().Addr(), yield)
+		}
 	}
-	pool, err := netip.ParsePrefix(o.PoolV6.Cidr)
-	if err != nil {
-		pool, err = netip.ParsePrefix(o.Net6) // what DANM takes where nothing is said begins where net6 does
-	}
-	if err == nil {
-		out = append(out, set(o.Alloc6, pool.Masked().Addr())...)
-	}
-	return out
 }
 
-func set(text string, base netip.Addr) []netip.Addr {
-	bitmap, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(bitmap) == 0 || len(bitmap) > maxBits/8 {
-		return nil
+// set yields the addresses of a bitmap; false: no more are wanted.
+func set(text string, base netip.Addr, yield func(netip.Addr) bool) bool {
+	if len(text) > base64.StdEncoding.EncodedLen(maxBits/8) {
+		return true
 	}
-	var out []netip.Addr
+	bitmap, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(bitmap) == 0 {
+		return true
+	}
 	last := len(bitmap)*8 - 1
 	for i, b := range bitmap {
 		for ; b != 0; b &^= 0x80 >> bits.LeadingZeros8(b) {
 			p := i*8 + bits.LeadingZeros8(b)
-			if p != 0 && p != last {
-				out = append(out, alloc.Offset(base, uint64(p)))
+			if p != 0 && p != last && !yield(alloc.Offset(base, uint64(p))) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// gatewaysOf are the gateways of a network's routes, which DANM's bitmaps have among the addresses in use.
+func gatewaysOf(o danmv1.NetworkOptions) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, routes := range []map[string]string{o.Routes, o.Routes6} {
+		for _, via := range routes {
+			if g, err := netip.ParseAddr(via); err == nil {
+				out[g] = true
 			}
 		}
 	}
 	return out
-}
-
-func viaGateway(o danmv1.NetworkOptions, a netip.Addr) bool {
-	for _, routes := range []map[string]string{o.Routes, o.Routes6} {
-		for _, via := range routes {
-			if g, err := netip.ParseAddr(via); err == nil && g == a {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // addressOf reads what DANM writes: an address with prefix length, "none" or "".
@@ -200,5 +216,11 @@ func (s *space) make(role, name, cidr string) *v1alpha1.IPBlock {
 // late says whether a network came with addresses in use after its space was opened: they are not imported any more.
 func late(n *Network, root *v1alpha1.IPBlock) bool {
 	o := n.Spec.Options
-	return root != nil && o.Alloc+o.Alloc6 != "" && n.Object.GetCreationTimestamp().After(root.CreationTimestamp.Time) && len(inUse(o)) > 0
+	if root == nil || !n.Object.GetCreationTimestamp().After(root.CreationTimestamp.Time) {
+		return false
+	}
+	for range inUse(o) {
+		return true
+	}
+	return false
 }

@@ -146,6 +146,10 @@ func (x *decider) counts(n *Network, want *danmv1.NetworkStatus, condition condi
 			condition(ConditionAddresses, metav1.ConditionFalse, diag.AddressGridUnclear, fmt.Sprintf("blocks of several sizes stand in %s, and no root says how it is cut", s.id.CIDR))
 			return
 		}
+		if s.crowded {
+			condition(ConditionAddresses, metav1.ConditionFalse, diag.ImportTooLarge, fmt.Sprintf("more than %d addresses of %s are in use from before", maxImported, s.id.CIDR))
+			return
+		}
 		if s.status == nil {
 			continue
 		}

@@ -27,8 +27,13 @@ func (x *decider) open(s *space) {
 		x.d.Needs.Fresh, x.d.Needs.Endpoints = true, true
 		return
 	}
+	held, ok := s.imported(x.before())
+	if !ok {
+		s.crowded = true
+		return
+	}
 	missing, added := 0, 0
-	for _, o := range s.orphans(bits, s.imported(x.before())) {
+	for _, o := range s.orphans(bits, held) {
 		p := s.prefixOf(o)
 		if have := s.cover(p.Addr()); have != nil {
 			if next := more(have, o); next != nil {

@@ -24,6 +24,7 @@ type space struct {
 	singles []block
 	byUID   map[string]bool         // Singles, and those whose place they take
 	unclear bool                    // nothing says how it is cut
+	crowded bool                    // more addresses are to be imported than there may be
 	status  *v1alpha1.IPBlockStatus // what the root should say, nil while there is none
 }
 

@@ -1,14 +1,18 @@
 package blocks
 
 import (
+	"bytes"
+	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
+	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
 
@@ -24,7 +28,9 @@ func TestWhatMeansNothingIsNotBelieved(t *testing.T) {
 			}
 		})
 	}
-	held := func(b *v1alpha1.IPBlock) { b.Spec.Held = []v1alpha1.IPHolder{{Address: "10.0.0.5", Pod: "p", UID: "u"}} }
+	held := func(b *v1alpha1.IPBlock) {
+		b.Spec.Held = []v1alpha1.IPHolder{{Address: "10.0.0.5", Pod: "p", UID: "u"}}
+	}
 	void("x-xx-26", v1alpha1.RoleBlock, "::/26", "", held) // would be walked for ever
 	void("x-10.0.0.0-26", v1alpha1.RoleBlock, "10.0.0.0/26", "", held)
 	void("x-10.0.0.0-30", v1alpha1.RoleBlock, "10.0.0.0/30", "evil", nil)
@@ -72,5 +78,29 @@ func TestLastSignIsTheServers(t *testing.T) {
 	l.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "danm-node", Time: &wrote}}
 	if got := lastSign(l); !got.Equal(wrote.Time) {
 		t.Errorf("the server took it at %s: %s", wrote, got)
+	}
+}
+
+// A bitmap is a tenant's word: one that is all ones costs no memory, and opens no space.
+func TestABitmapIsBounded(t *testing.T) {
+	s := newSite(t, "n1")
+	s.network("huge", "10.0.0.0/8", func(_ *model.Network, o *danmv1.TenantNetwork) {
+		o.Spec.Options.Cidr, o.Spec.Options.Alloc = "10.0.0.0/8", base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, maxBits/8))
+	})
+	s.network("small", "10.200.0.0/24", nil)
+	s.settle()
+	k := meta.FindStatusCondition(s.w.Networks[0].Status.Conditions, ConditionAddresses)
+	s.want("it is told", k != nil && k.Reason == string(diag.ImportTooLarge))
+	id := edge
+	id.CIDR = "10.0.0.0/8"
+	s.want("not opened", s.find(id.RootName()) == nil && len(s.w.Blocks) == 1)
+	id.CIDR = "10.200.0.0/24"
+	s.want("others are", s.find(id.RootName()) != nil)
+	seen := 0
+	for range inUse(danmv1.NetworkOptions{Cidr: "10.0.0.0/8", Alloc: strings.Repeat("/", 2<<20), Net6: "fd00::/64", Alloc6: "4AE="}) {
+		seen++
+	}
+	if seen != 2 {
+		t.Errorf("%d addresses of a bitmap that nobody wrote, and of one with three bits besides the last", seen)
 	}
 }

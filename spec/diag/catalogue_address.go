@@ -10,6 +10,7 @@ const (
 	AddressesImported    Code = "AddressesImported"
 	AddressesNotImported Code = "AddressesNotImported"
 	AddressGridUnclear   Code = "AddressGridUnclear"
+	ImportTooLarge       Code = "ImportTooLarge"
 	BlockSizeKept        Code = "BlockSizeKept"
 	NetworkAttached      Code = "NetworkAttached"
 )
@@ -23,6 +24,7 @@ var addressCodes = []Explanation{
 	{AddressesImported, "addresses that Pods had before are kept for them", "Blocks around them belong to the controller until those Pods are gone.", "Nothing is to be done."},
 	{AddressesNotImported, "the network came after its space was opened, with addresses in use", "alloc and alloc6 are read once, before nodes may claim blocks. Another network had the space already, so nodes may hold blocks with those addresses.", "Stop the Pods that DANM attached to this network, and start them anew."},
 	{AddressGridUnclear, "blocks of one space have two sizes and no root says which is right", "The root was removed by hand. Nodes claim nothing in the space until there is one.", "Make the IPBlock of role Root again with the spec.blockBits it had; the message names the sizes found."},
+	{ImportTooLarge, "the bitmaps of DANM on the space have more addresses in use than are imported", "A space has at most 65,536 addresses from before. It is not opened, so that none is given out twice.", "Look at spec.Options.alloc and alloc6 of the networks on it: clear what nobody has, or cut the network into smaller ones."},
 	{BlockSizeKept, "the network's blockSize is not the one its space is cut by", "A space is cut once; blocks of two sizes could overlap. The size stays while any network or block is on the space.", "Give the network the size that the message names, or none."},
 	{NetworkAttached, "the network is being deleted and Pods are attached to it", "It goes when the last of them has. No new Pod is attached; its host links stay.", "Delete the Pods, or wait."},
 }
