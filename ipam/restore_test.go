@@ -206,6 +206,34 @@ func TestASnapshotFromBeforeAReleaseRaisesNoAlarm(t *testing.T) {
 	}
 }
 
+// R18: such a Single whose node then loses its journal is told of too: what Pods have of it nobody lists.
+func TestAMadeAgainSingleIsToldOfWhenTheJournalIsLost(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	a, b := ms[0], ms[1]
+	a.mustPod(n, dynamic)
+	stop := answering(ms)
+	sandbox, _ := b.mustPod(n, static("10.0.0.9"))
+	stop()
+	s := spaceOfNetwork(n).object()
+	delete(api.blocks, s.BlockName(netip.MustParsePrefix("10.0.0.9/32"))) // the backup has neither
+	delete(api.blocks, s.BlockName(netip.MustParsePrefix("10.0.0.0/28")))
+	c.advance(time.Hour)
+	b.mustRound()
+	wiped(t, b, sandbox)
+	if u := b.k.Usage(); len(u) != 1 || u[0].Stray != 1 || u[0].Strays[0] != "10.0.0.9" {
+		t.Fatalf("not told: %+v", u)
+	}
+	b.sandboxes = nil
+	b.mustRound()
+	c.advance(DefaultCooldown)
+	b.mustRound()
+	for _, u := range b.k.Usage() {
+		if u.Stray != 0 {
+			t.Fatalf("told for ever: %+v", u)
+		}
+	}
+}
+
 // A Single that was made again while nobody had the block around it is told of, and asked for as soon as somebody has.
 func TestAMadeAgainSingleIsAskedForUntilItIsListed(t *testing.T) {
 	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")

@@ -38,11 +38,13 @@ func (k *Keeper) resync(ctx context.Context, v verdict) error {
 	unlisted := map[placed]bool{}
 	for _, b := range k.allBlocks() {
 		o, ok := there[placed{b.Space, b.CIDR}]
+		if ok && b.Single && (b.State == Owned || b.State == Frozen) && o.Spec.Before != "" && o.Status.Answer != v1alpha1.AnswerCeded {
+			unlisted[placed{b.Space, b.CIDR}] = true
+		}
 		switch {
 		case !ok:
 			failed = append(failed, k.missing(ctx, b, v))
-		case b.Single && b.State == Owned && o.Spec.Before != "" && o.Status.Answer != v1alpha1.AnswerCeded:
-			unlisted[placed{b.Space, b.CIDR}] = true
+		case b.State == Owned && unlisted[placed{b.Space, b.CIDR}]:
 			failed = append(failed, k.askOnceMore(ctx, b, o))
 		case (b.State == Owned || b.State == Frozen) && !b.Foreign:
 			failed = append(failed, k.reassert(ctx, o))

@@ -70,11 +70,11 @@ func (m Meta) unknown(ready int64) bool {
 }
 
 // strays are what Pods have and no block of this node answers for, in order: whoever has the block may give them to others. As
-// long as the journal does not know what they have, whole blocks are that went to others meanwhile.
+// long as the journal does not know what they have, whole blocks are that went to others meanwhile, and Singles that nobody lists.
 func (ss *spaceState) strays(key Space, lost bool, unlisted map[placed]bool) (out []netip.Prefix) {
 	if lost {
 		for p, b := range ss.blocks {
-			if b.State == Frozen && b.UID == "" {
+			if b.State == Frozen && (b.UID == "" || unlisted[placed{key, p}]) {
 				out = append(out, p)
 			}
 		}
