@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -233,7 +232,7 @@ func (p *agent) env() Env {
 		Wall:     func() time.Time { return time.Now().Add(off) },
 		Boottime: func() time.Duration { return time.Since(bootAt) },
 		Random:   rand.New(rand.NewPCG(s.cfg.Seed, s.coin(m.Name, 90+m.starts))).Float64,
-		Log:      slog.New(slog.DiscardHandler),
+		Log:      m.sim.log(m.Name),
 		Doubtful: m.doubtful, HighWater: m.highWater, BootWall: m.bootWall,
 	}
 	if m.sim.cfg.Home.Faults().API {

@@ -3,10 +3,12 @@ package ipamsim
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +61,7 @@ type Sim struct {
 	kept        map[string]netip.Prefix // what Pods of StatefulSets had last, by set and ordinal
 	hashes      map[string]string       // of spaces, by SpaceName
 	backup      *world.Snapshot
-	restored    bool // the API from it, once at least
+	restored    bool               // the API from it, once at least
 	controller  context.CancelFunc // nil: it is away
 	controllers int
 }
@@ -111,6 +113,28 @@ func newSim(cfg Config) *Sim {
 		s.spaces = append(s.spaces, s.space(sp))
 	}
 	return s
+}
+
+// log is what a node's agent writes: it goes to Config.Trace.
+func (s *Sim) log(node string) *slog.Logger {
+	if s.cfg.Trace == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	plain := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(slog.NewTextHandler(tracer(s.cfg.Trace), &slog.HandlerOptions{ReplaceAttr: plain})).With("node", node)
+}
+
+// tracer writes to a Config's Trace.
+type tracer func(line string)
+
+func (t tracer) Write(p []byte) (int, error) {
+	t(time.Now().Format("02 15:04:05.000000000 ") + "log " + strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // traceBlock tells Config.Trace what became of an IPBlock.
