@@ -95,6 +95,11 @@ func (s *Sim) settle() {
 		}
 	}
 	s.mu.Unlock()
+	if s.cfg.Home.Faults().API {
+		for _, m := range s.machines {
+			s.register(m) // the Nodes that an etcd restore took away
+		}
+	}
 	s.removeAll()
 	if h, ok := s.cfg.Home.(interface{ SetsDeleted() }); ok {
 		h.SetsDeleted()
