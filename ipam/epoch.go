@@ -166,18 +166,18 @@ func (k *Keeper) start(ctx context.Context) error {
 	defer k.mu.Unlock()
 	k.started, k.until = true, sent+k.o.BlockLease/2
 	if !first {
-		k.claimsAt = sent + backWaits
+		k.claimsAt = sent + k.o.BackWait
 	}
 	return nil
 }
 
-// backWaits is how long a node leaves unclaimed blocks alone that has just reached the API again, after its start or after the API was
-// away for outage: the API may have been restored from a backup, which this node need not see by what it knows itself, and others
-// need a moment to make their blocks again. Each of them tries every retryMost.
+// DefaultBackWait is how long a node leaves unclaimed blocks alone that has just reached the API again, after its start or after the
+// API was away for outage: the API may have been restored from a backup, which this node need not see by what it knows itself, and
+// others need a moment to make their blocks again. Each of them tries every retryMost.
 const (
-	backWaits = 20 * time.Second
-	outage    = 10 * time.Second
-	retryMost = 10 * time.Second
+	DefaultBackWait = 20 * time.Second
+	outage          = 10 * time.Second
+	retryMost       = 10 * time.Second
 )
 
 func nonce() string {

@@ -39,6 +39,7 @@ type KeeperOptions struct {
 	AskWait    time.Duration // for another node to cede an address
 	Idle       time.Duration // how long a block is unused before it goes back
 	Poll       time.Duration // 0 = BlockLease/72, as often as the lease is renewed
+	BackWait   time.Duration // before blocks are claimed, when the API was just reached again; 0 = DefaultBackWait
 	// Sleep waits, or until ctx ends. nil = time.After; simulations bring their own.
 	Sleep func(ctx context.Context, d time.Duration) error
 	// Random is in [0, 1), and spreads the rounds of many nodes. nil = math/rand; simulations bring their own.
@@ -55,6 +56,9 @@ func (o *KeeperOptions) defaults() {
 	}
 	if o.Idle == 0 {
 		o.Idle = DefaultIdle
+	}
+	if o.BackWait == 0 {
+		o.BackWait = DefaultBackWait
 	}
 	if o.Poll == 0 {
 		o.Poll = o.BlockLease / 72
@@ -272,7 +276,7 @@ func (k *Keeper) Doubt(away time.Duration) {
 	k.mu.Lock()
 	k.doubt, k.leaseSeen = true, 0
 	if away >= outage {
-		k.claimsAt = k.o.Boottime() + backWaits
+		k.claimsAt = k.o.Boottime() + k.o.BackWait
 	}
 	k.mu.Unlock()
 	k.Poke()

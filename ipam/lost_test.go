@@ -442,7 +442,7 @@ func TestALossIsNotForgottenBeforeTheLeaseIsWritten(t *testing.T) {
 		if _, _, err := b.pod(n, dynamic); !errors.Is(err, ErrBack) {
 			t.Fatalf("restart %v: claims at once: %v", restart, err)
 		}
-		c.advance(backWaits)
+		c.advance(DefaultBackWait)
 		b.mustPod(n, dynamic)
 	}
 }

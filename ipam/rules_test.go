@@ -164,7 +164,7 @@ func TestALostJournalWaitsBeforeItClaims(t *testing.T) {
 	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrBack) {
 		t.Fatal(err)
 	}
-	c.advance(backWaits)
+	c.advance(DefaultBackWait)
 	a.mustPod(n, dynamic)
 }
 
@@ -191,7 +191,7 @@ func TestWhoComesBackWaitsBeforeItClaims(t *testing.T) {
 			if waits := name != "a short absence"; errors.Is(err, ErrBack) != waits || !waits && err != nil {
 				t.Fatal(err)
 			}
-			c.advance(backWaits)
+			c.advance(DefaultBackWait)
 			a.mustPod(n, dynamic)
 		})
 	}

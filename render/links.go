@@ -79,7 +79,7 @@ func (b *builder) wire(d *domain, s *wire) {
 		switch {
 		case n.Delegate != nil: // what it does with the device is not known
 		case n.Driver() != model.BRIDGE:
-			b.use(carrier, string(n.Type), n)
+			b.use(carrier, n.Use(), n)
 		case s.id != 0:
 			placed.Device = bridgeName(first)
 		}

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +89,9 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 	attrs, kind := l.Attrs(), kernelKinds[at.Type]
 	if l.Type() != kind {
 		c.differ(at, "kind %s instead of %s", l.Type(), kind)
+	}
+	if have, want := modeOf(l), cmp.Or(at.Mode, model.DefaultMode(at.Type)); have != "" && have != want {
+		c.differ(at, "mode %s instead of %s", have, want)
 	}
 	if at.MAC != "" && attrs.HardwareAddr.String() != at.MAC {
 		c.differ(at, "MAC %s instead of %s", attrs.HardwareAddr, at.MAC)

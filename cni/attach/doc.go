@@ -1,4 +1,4 @@
-// Package attach makes, takes down and checks the interfaces of Pods: macvlan (bridge mode), ipvlan (l2) and bridge
+// Package attach makes, takes down and checks the interfaces of Pods: macvlan and ipvlan in each of their modes, and bridge
 // (a veth pair whose host end is a port).
 //
 // A Pod's interfaces are made all or none: every change has its undo, and a failure at any kernel call leaves host and

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 
@@ -66,12 +67,44 @@ func parseMAC(s string) (net.HardwareAddr, error) {
 }
 
 func createMacvlan(w *work, parent netlink.Link, attrs netlink.LinkAttrs, at model.Attachment) error {
-	return w.createChild(&netlink.Macvlan{LinkAttrs: child(w, parent, attrs), Mode: netlink.MACVLAN_MODE_BRIDGE}, at)
+	mode, ok := macvlanModes[at.Mode]
+	if !ok {
+		return fmt.Errorf("macvlan mode %q: %w", at.Mode, ErrType)
+	}
+	return w.createChild(&netlink.Macvlan{LinkAttrs: child(w, parent, attrs), Mode: mode}, at)
 }
+
+var macvlanModes = map[string]netlink.MacvlanMode{"": netlink.MACVLAN_MODE_BRIDGE, model.PRIVATE: netlink.MACVLAN_MODE_PRIVATE,
+	model.VEPA: netlink.MACVLAN_MODE_VEPA, model.PASSTHRU: netlink.MACVLAN_MODE_PASSTHRU}
+
+// modeOf is the mode of a macvlan or ipvlan as networks name it, "" for another link or a mode that no network has.
+func modeOf(l netlink.Link) string {
+	switch l := l.(type) {
+	case *netlink.Macvlan:
+		for name, mode := range macvlanModes {
+			if mode == l.Mode {
+				return cmp.Or(name, model.DefaultMode(model.MACVLAN))
+			}
+		}
+	case *netlink.IPVlan:
+		for name, mode := range ipvlanModes {
+			if mode == l.Mode {
+				return cmp.Or(name, model.DefaultMode(model.IPVLAN))
+			}
+		}
+	}
+	return ""
+}
+
+var ipvlanModes = map[string]netlink.IPVlanMode{"": netlink.IPVLAN_MODE_L2, model.L3: netlink.IPVLAN_MODE_L3, model.L3S: netlink.IPVLAN_MODE_L3S}
 
 func createIPVLAN(w *work, parent netlink.Link, attrs netlink.LinkAttrs, at model.Attachment) error {
 	attrs.HardwareAddr = nil // it shares its parent's
-	return w.createChild(&netlink.IPVlan{LinkAttrs: child(w, parent, attrs), Mode: netlink.IPVLAN_MODE_L2}, at)
+	mode, ok := ipvlanModes[at.Mode]
+	if !ok {
+		return fmt.Errorf("ipvlan mode %q: %w", at.Mode, ErrType)
+	}
+	return w.createChild(&netlink.IPVlan{LinkAttrs: child(w, parent, attrs), Mode: mode}, at)
 }
 
 func child(w *work, parent netlink.Link, attrs netlink.LinkAttrs) netlink.LinkAttrs {

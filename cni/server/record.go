@@ -1,11 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
+	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
 
@@ -60,11 +62,37 @@ func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Att
 	p := attachedPod{name: namespace + "/" + pod}
 	for _, at := range interfaces {
 		p.devices = append(p.devices, at.Device)
+		if at.Type == model.IPVLAN {
+			if p.modes == nil {
+				p.modes = map[string]string{}
+			}
+			p.modes[at.Device] = at.Mode
+		}
 		p.networks = append(p.networks, string(at.NetworkKind)+"/"+at.Network)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pods[sandbox] = p
+}
+
+// oneMode refuses an ipvlan in another mode than those that Pods have on the same device: the kernel would change them all (Linux,
+// ipvlan_set_port_mode).
+func (s *Server) oneMode(p choice) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range p.items {
+		if it.network.Driver() != model.IPVLAN {
+			continue
+		}
+		for _, other := range s.pods {
+			if mode, on := other.modes[it.network.Device]; on && mode != it.network.Mode {
+				want := cmp.Or(it.network.Mode, model.DefaultMode(model.IPVLAN))
+				return fail(CodeRequestRefused, diag.PodModeBusy, fmt.Errorf("network %s wants ipvlans of %s in mode %s, and Pods that were attached before it changed have them in mode %s",
+					it.network.Key(), it.network.Device, want, cmp.Or(mode, model.DefaultMode(model.IPVLAN))))
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Server) forget(sandbox string) {

@@ -92,6 +92,7 @@ type Server struct {
 type attachedPod struct {
 	name     string // "namespace/name"
 	devices  []string
+	modes    map[string]string // of ipvlans, by device
 	networks []string // kind and key
 }
 

@@ -45,6 +45,9 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.oneMode(p); err != nil {
+		return nil, err
+	}
 	if p.owner, err = s.owner(ctx, c, p); err != nil {
 		return nil, err
 	}

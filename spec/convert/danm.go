@@ -226,7 +226,7 @@ func (c *converter) extension(spec *v1.NetworkSpec, e *danmv1.NetworkExtension) 
 	if e.Fabric != "" {
 		spec.Fabric, spec.HostDevice = e.Fabric, ""
 	}
-	spec.BlockSize, spec.SharedWith, spec.Sticky = e.BlockSize, e.SharedWith, e.Sticky
+	spec.Mode, spec.BlockSize, spec.SharedWith, spec.Sticky = e.Mode, e.BlockSize, e.SharedWith, e.Sticky
 	for _, f := range []struct {
 		s              *v1.Subnet
 		pools, exclude []string

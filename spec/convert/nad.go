@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"danm.io/danm/spec/bundle/v1"
+	"danm.io/danm/spec/model"
 	npwgv1 "danm.io/danm/spec/npwg/v1"
 )
 
@@ -87,7 +89,12 @@ func (c *converter) native(n *v1.Network, p plugin, config string, note func(str
 		}
 	}
 	switch {
-	case p.Type == "macvlan" && (p.Mode == "" || p.Mode == "bridge"), p.Type == "ipvlan" && (p.Mode == "" || p.Mode == "l2"):
+	case p.Type == "macvlan" || p.Type == "ipvlan":
+		if modes := model.Modes(model.NetworkType(p.Type)); p.Mode != "" && !slices.Contains(modes, p.Mode) {
+			return fmt.Sprintf("mode %s of %s is none that there is", p.Mode, p.Type)
+		} else if p.Mode != modes[0] {
+			n.Spec.Mode = p.Mode
+		}
 		if p.Master == "" {
 			return "it names no master"
 		}

@@ -33,6 +33,7 @@ const (
 	PodLeaseOver        Code = "PodLeaseOver"
 	PodAPISuspect       Code = "PodAPISuspect"
 	PodAddressFrozen    Code = "PodAddressFrozen"
+	PodModeBusy         Code = "PodModeBusy"
 	PodClaimFailed      Code = "PodClaimFailed"
 	PodAddressElsewhere Code = "PodAddressElsewhere"
 	PodOwnerUnknown     Code = "PodOwnerUnknown"
@@ -108,6 +109,9 @@ var attachCodes = []Explanation{
 	{PodAddressFrozen, "what was given out before is not known",
 		"The node's address journal was lost, or a block of the node is not in it. Addresses of such blocks may be in use by sandboxes from before; they thaw when those have gone.",
 		"Wait, or drain the node. danmctl ipam show tells what is frozen."},
+	{PodModeBusy, "the device's ipvlans are in another mode",
+		"All ipvlans of a device have one mode: one more in another would change those of Pods that run.",
+		"Delete the Pods that were attached before the network's mode changed, or change it back."},
 	{PodClaimFailed, "no address of the node is free, and the API server did not answer",
 		"A node gives addresses out alone as long as it has some; a further block is claimed in the API.",
 		"Restore the way to the API server; the Pod is tried again by itself."},

@@ -37,6 +37,7 @@ type Attachment struct {
 	Network      string         `json:"network"` // Network.Key()
 	NetworkID    string         `json:"networkID"`
 	Type         NetworkType    `json:"type"`
+	Mode         string         `json:"mode,omitempty"`     // as Network.Mode
 	Device       string         `json:"device"`             // host parent (macvlan, ipvlan) or bridge
 	HostLink     string         `json:"hostLink,omitempty"` // bridge: host end of the veth
 	IfName       string         `json:"ifName"`             // in the Pod

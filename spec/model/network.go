@@ -14,6 +14,37 @@ const (
 	HOSTDEVICE NetworkType = "host-device"
 )
 
+// Modes of macvlan and ipvlan that are not the default (ip-link(8)).
+const (
+	PRIVATE  = "private"
+	VEPA     = "vepa"
+	PASSTHRU = "passthru"
+	L3       = "l3"
+	L3S      = "l3s"
+)
+
+// DefaultMode is the mode that Network.Mode leaves out, "" for drivers without modes.
+func DefaultMode(t NetworkType) string {
+	switch t { //nolint:exhaustive // the others have none
+	case MACVLAN:
+		return "bridge"
+	case IPVLAN:
+		return "l2"
+	}
+	return ""
+}
+
+// Modes are those of a driver, the default first.
+func Modes(t NetworkType) []string {
+	switch t { //nolint:exhaustive // the others have none
+	case MACVLAN:
+		return []string{DefaultMode(t), PRIVATE, VEPA, PASSTHRU}
+	case IPVLAN:
+		return []string{DefaultMode(t), L3, L3S}
+	}
+	return nil
+}
+
 // Delegate is what another CNI plugin is called with; Network.Type is then the plugin's name.
 type Delegate struct {
 	Conf     string `json:"conf,omitempty"`     // JSON of one network configuration
@@ -47,6 +78,7 @@ type Network struct {
 	Name              string        `json:"name"`
 	NetworkID         string        `json:"networkID"`
 	Type              NetworkType   `json:"type"`
+	Mode              string        `json:"mode,omitempty"` // of macvlan and ipvlan; "" = DefaultMode
 	Fabric            string        `json:"fabric,omitempty"`
 	HostDevice        string        `json:"hostDevice,omitempty"` // without a fabric: an interface or bridge of the nodes
 	VLAN              uint16        `json:"vlan,omitempty"`       // 1..4094, 0 = none
@@ -78,6 +110,24 @@ func (n Network) Driver() NetworkType {
 		return ""
 	}
 	return n.Type
+}
+
+// Use is what the network's Pods make of its device, as far as another use of the same device stands against it: a device has
+// macvlans or ipvlans, its ipvlans have one mode (a second one in another mode would change them all), and a macvlan in passthru
+// mode is alone.
+func (n Network) Use() string {
+	switch {
+	case n.Mode == PASSTHRU:
+		return "passthru of network " + n.Key()
+	case n.Driver() == IPVLAN && n.Mode != "":
+		return string(n.Type) + " " + n.Mode
+	}
+	return string(n.Type)
+}
+
+// ServesOne says whether the network's device serves one Pod of a node at a time, so that not every Pod can have it.
+func (n Network) ServesOne() bool {
+	return n.Driver() == SRIOV || n.Driver() == HOSTDEVICE || n.Mode == PASSTHRU
 }
 
 // Key is "namespace/name", or "name" for a cluster network: how bundles, diffs and records refer to it.

@@ -12,6 +12,13 @@ func delegate(n int) string {
 var networkRows = []row{
 	// the type, and what it stands on
 	{"type in capitals", "networks.yaml", "type: bridge", "type: BRIDGE", []string{"networks.yaml:44 InvalidType"}},
+	{"two modes of ipvlan on a device", "x.yaml", "", net("beta/x", "{hostDevice: fab0, sharedWith: [beta/y]}") + "---\n" + net("beta/y", "{hostDevice: fab0, mode: l3, sharedWith: [beta/x]}"), []string{"x.yaml:9 DeviceConflict"}},
+	{"two modes of macvlan on a device", "x.yaml", "", net("beta/x", "{type: macvlan, hostDevice: fab0, sharedWith: [beta/y]}") + "---\n" + net("beta/y", "{type: macvlan, hostDevice: fab0, mode: vepa, sharedWith: [beta/x]}"), []string{}},
+	{"passthru on a device in use", "x.yaml", "", net("beta/x", "{type: macvlan, hostDevice: fab0, sharedWith: [beta/y]}") + "---\n" + net("beta/y", "{type: macvlan, hostDevice: fab0, mode: passthru, sharedWith: [beta/x]}"), []string{"x.yaml:9 DeviceConflict"}},
+	{"mode of another driver", "x.yaml", "", net("x", "{type: macvlan, fabric: edge, vlan: 100, mode: l3}"), []string{"x.yaml:4 InvalidChoice"}},
+	{"mode of none", "x.yaml", "", net("x", "{hostDevice: fab1, mode: l4}"), []string{"x.yaml:4 InvalidChoice"}},
+	{"mode where there are none", "x.yaml", "", net("x", "{type: bridge, fabric: edge, vlan: 100, mode: bridge}"), []string{"x.yaml:4 FieldNotAllowed"}},
+	{"mode of a delegate", "x.yaml", "", net("x", "{type: ptp, mode: l3, delegate: {file: x}}"), []string{"x.yaml:4 FieldNotAllowed"}},
 	{"plugin without a delegate", "x.yaml", "", net("x", "{type: flannel}"), []string{"x.yaml:4 InvalidType"}},
 	{"plugin named like a type but for case", "hardware.yaml", "  type: flannel", "  type: IPVLAN", []string{"hardware.yaml:77 InvalidType"}},
 	{"plugin with a path", "hardware.yaml", "  type: flannel", "  type: ../../bin/sh", []string{"hardware.yaml:77 InvalidType"}},

@@ -144,7 +144,7 @@ func (r *linkRules) hostLinks(n *network, parents []*link) bool {
 	case made && !n.VLANAuto && !r.claim(n, carrier, identity), n.VLAN != 0 && !r.claimVLAN(n, carrier):
 	case n.Delegate != nil: // what it does with the device is not known
 	case n.Driver() != model.BRIDGE:
-		r.use(n, carrier, shown, string(n.Type))
+		r.use(n, carrier, shown, n.Use())
 	case made:
 		r.claim(n, bridge, identity)
 		r.use(n, carrier, shown, "a port of "+bridge)

@@ -29,10 +29,14 @@ func (c *checker) networkType(n *network, s spot, v *v1.NetworkSpec) {
 	}
 	native := slices.Contains(networkTypes, string(n.Type))
 	if v.Delegate == nil {
+		c.mode(n, s, v)
 		if n.odd = !native; n.odd && !s.broken() {
 			c.error(diag.InvalidType, s.in("type"), fmt.Sprintf("%q is no network type", v.Type), typeHint(v.Type))
 		}
 		return
+	}
+	if v.Mode != "" {
+		c.error(diag.FieldNotAllowed, s.in("mode"), fmt.Sprintf("network %s is made by the CNI plugin %s", n.Key(), v.Type), "remove mode, and say it in the plugin's configuration")
 	}
 	n.odd = v.Type == "" || !c.pluginName(s.in("type"), v.Type)
 	if v.Type == "" && !s.broken() {
@@ -42,6 +46,22 @@ func (c *checker) networkType(n *network, s spot, v *v1.NetworkSpec) {
 		c.pluginID(s.in("networkID"), v.NetworkID)
 	}
 	n.Delegate = c.delegate(s.in("delegate"), v.Delegate, v.Type)
+}
+
+// mode checks the mode of a driver.
+func (c *checker) mode(n *network, s spot, v *v1.NetworkSpec) {
+	modes := model.Modes(n.Type)
+	switch {
+	case v.Mode == "":
+	case len(modes) == 0:
+		if slices.Contains(networkTypes, string(n.Type)) {
+			c.error(diag.FieldNotAllowed, s.in("mode"), fmt.Sprintf("network %s of type %s has no modes", n.Key(), n.Type), "remove mode, or set type to macvlan or ipvlan")
+		}
+	default:
+		if n.Mode = c.choice(s.in("mode"), v.Mode, modes...); n.Mode == modes[0] {
+			n.Mode = ""
+		}
+	}
 }
 
 func typeHint(word string) string {

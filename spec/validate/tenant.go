@@ -101,8 +101,9 @@ func (c *checker) tenantReferences() {
 				c.dangling("network", name, spec.in("defaultNetwork"), keys(c.networks), unsureNet)
 			} else if why := c.unreachable(n, t); why != "" {
 				c.error(diag.DefaultNotAllowed, spec.in("defaultNetwork"), fmt.Sprintf("tenant %s may not use its default network %s: %s", t.Name, name, why), "")
-			} else if n.Type == model.SRIOV || n.Type == model.HOSTDEVICE {
-				c.error(diag.DefaultUnfit, spec.in("defaultNetwork"), fmt.Sprintf("network %s is of type %s, which Pods that ask for nothing cannot all have", name, n.Type), "take a network of another type: a device serves one Pod, and is asked for")
+			} else if n.ServesOne() {
+				kind := strings.TrimSpace(string(n.Type) + " " + n.Mode)
+				c.error(diag.DefaultUnfit, spec.in("defaultNetwork"), fmt.Sprintf("network %s is of type %s, which Pods that ask for nothing cannot all have", name, kind), "take a network of another type: a device serves one Pod, and is asked for")
 			}
 		}
 		c.quotaKept(t, spec)

@@ -36,7 +36,8 @@ func (h Processes) Start(ctx context.Context, e Env) (Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := ipam.NewKeeper(ipam.KeeperOptions{Service: s, API: e.API, Node: e.Node, Wake: h.Wake, Boottime: e.Boottime, BlockLease: h.Lease, Idle: h.Idle,
+	k := ipam.NewKeeper(ipam.KeeperOptions{Service: s, API: e.API, Node: e.Node, Wake: h.Wake, Boottime: e.Boottime, BlockLease: h.Lease, Idle: h.Idle, BackWait: 100 * time.Millisecond, // nothing is restored here
+
 		Sandboxes: func(context.Context) ([]string, error) { return e.Kernel.Sandboxes(), nil }, Log: e.Log})
 	n := newKeeperNode(e, s, k)
 	n.run(ctx, reporter{store: h.Store, node: e.Node, every: 300 * time.Millisecond, sleep: sleepFor})

@@ -111,7 +111,11 @@ func report(t *testing.T, cfg Config, ops []Op, r Result) {
 	v := r.Violations[0]
 	t.Errorf("DANM_IPAMSIM_SEED=%d DANM_IPAMSIM_OPS=%d: %d violations, the first:\n%s", cfg.Seed, cfg.Calls, len(r.Violations), v)
 	last := r
+	end := time.Now().Add(5 * time.Minute) // of a long run the seed says enough
 	fewer := Shrink(ops, func(ops []Op) bool {
+		if time.Now().After(end) {
+			return false
+		}
 		again := Run(t, cfg, ops)
 		bad := len(again.Violations) > 0 && again.Violations[0].Kind == v.Kind
 		if bad {

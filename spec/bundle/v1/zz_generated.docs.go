@@ -108,6 +108,7 @@ var docs = map[string]string{
 	"NetworkSpec.interfacePrefix": "InterfacePrefix is the beginning of the interface's name in the Pod, followed by its number; default eth.",
 	"NetworkSpec.ipv4":            "IPv4 addresses of the network; none if absent.",
 	"NetworkSpec.ipv6":            "IPv6 addresses of the network; none if absent.",
+	"NetworkSpec.mode":            "Mode of a macvlan: bridge (default), private, vepa, or passthru, which has the device for one Pod of a node at a time; of an ipvlan: l2 (default), l3 or l3s. All ipvlan networks of a device have one mode.",
 	"NetworkSpec.mtu":             "MTU in bytes inside the Pods; the device's if absent (VXLAN takes 50 bytes over IPv4, 70 over IPv6).",
 	"NetworkSpec.networkID":       "NetworkID names the host link: vx_<networkID>, <networkID>.<vlan>, br_<networkID>, at most 15 bytes each; a delegate gets it as its name. Default: metadata.name.",
 	"NetworkSpec.render":          "Render nad makes a NetworkAttachmentDefinition of the network too, so that Multus finds it.",

@@ -194,6 +194,10 @@ type IPPoolV6 struct {
 
 // NetworkExtension is what DANM's fields cannot say of a network.
 type NetworkExtension struct {
+	// Mode of a macvlan: bridge (default), private, vepa or passthru; of an ipvlan: l2 (default), l3 or l3s.
+	// +optional
+	// +kubebuilder:validation:Enum=bridge;private;vepa;passthru;l2;l3;l3s
+	Mode string `json:"mode,omitempty"`
 	// Fabric the network runs on, by the bundle's name.
 	// +optional
 	Fabric string `json:"fabric,omitempty"`
