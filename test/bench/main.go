@@ -16,6 +16,9 @@ import (
 	"os"
 	"regexp"
 
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
 	"danm.io/danm/test/lab"
 )
 
@@ -27,6 +30,7 @@ type options struct {
 }
 
 func main() {
+	ctrl.SetLogger(logr.Discard())
 	bin := flag.String("bin", "bin", "directory of our binaries")
 	only := flag.String("only", "", "regular expression of the groups to run")
 	n := flag.Int("n", 60, "pairs a measurement")
