@@ -93,7 +93,7 @@ type attachedPod struct {
 	name     string // "namespace/name"
 	devices  []string
 	modes    map[string]string // of ipvlans, by device
-	networks []string // kind and key
+	networks []string          // kind and key
 }
 
 // New reads the records of earlier lives. The server answers from Serve on.

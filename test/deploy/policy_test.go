@@ -112,7 +112,9 @@ func TestNodePolicy(t *testing.T) {
 		}
 		return "{metadata: {name: b, labels: {" + labels + "}}, spec: {role: " + role + ", cidr: 10.0.0.0/26, space: {domain: d, id: 1, cidr: 10.0.0.0/24}" + more + "}}"
 	}
-	final := func(o string) string { return strings.Replace(o, "metadata: {", "metadata: {finalizers: [danm.io/addresses], ", 1) }
+	final := func(o string) string {
+		return strings.Replace(o, "metadata: {", "metadata: {finalizers: [danm.io/addresses], ", 1)
+	}
 	const kept = ", reservation: {namespace: a, statefulSet: web, uid: u, ordinal: 0, ifName: eth1}"
 	const status = "k8s.v1.cni.cncf.io/network-status"
 	for _, c := range []struct {
