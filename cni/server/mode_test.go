@@ -12,11 +12,14 @@ import (
 func TestOneModeOfIPVLANOnADevice(t *testing.T) {
 	n := newNode(t, nil)
 	mode := func(kind model.NetworkType, mode string) {
-		for i := range n.state.Networks {
-			if n.state.Networks[i].Name == "data" {
-				n.state.Networks[i].Type, n.state.Networks[i].Mode = kind, mode
+		n.networks(func(list []model.Network) []model.Network {
+			for i := range list {
+				if list[i].Name == "data" {
+					list[i].Type, list[i].Mode = kind, mode
+				}
 			}
-		}
+			return list
+		})
 	}
 	add := func(c string) string {
 		if _, e := n.call(request("ADD", c, "acme", "u"+c, oneData)); e != nil {

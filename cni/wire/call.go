@@ -43,7 +43,7 @@ var ErrAway = errors.New("the agent does not answer on its socket")
 // whole call, the zero time does not. An error that is not ErrAway leaves open whether the agent has done its work.
 //
 // It blocks in system calls of its own instead of package net's: the plugin is a process for each call, and the poller with the
-// threads that it wakes cost half as much again as starting the program (make bench, rows ipam-shim).
+// threads that it wakes cost a good part of starting the program (make bench, rows ipam-shim).
 func Call(limit time.Time, socket string, wait time.Duration, req Request, netns int) (Response, error) {
 	frame, err := encodeFrame(req, req.Stdin, MaxHeader, MaxStdin)
 	if err != nil {
