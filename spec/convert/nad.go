@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"danm.io/danm/spec/bundle/v1"
-	"danm.io/danm/spec/model"
 	npwgv1 "danm.io/danm/spec/npwg/v1"
 )
 
@@ -27,6 +26,9 @@ type plugin struct {
 
 // known are the keys of a configuration that the native drivers stand for.
 var known = map[string]bool{"cniVersion": true, "name": true, "type": true, "master": true, "mode": true, "mtu": true, "vlan": true, "ipam": true}
+
+// modes are those of the native drivers that have some, the default first.
+var modes = map[string][]string{"macvlan": {"bridge", "private", "vepa", "passthru"}, "ipvlan": {"l2", "l3", "l3s"}}
 
 // definition converts a NetworkAttachmentDefinition: to a native network where that is the same, else to a delegate with the
 // configuration as it stands. Either is rendered as a definition again, so Pods go on naming it.
@@ -90,7 +92,7 @@ func (c *converter) native(n *v1.Network, p plugin, config string, note func(str
 	}
 	switch {
 	case p.Type == "macvlan" || p.Type == "ipvlan":
-		if modes := model.Modes(model.NetworkType(p.Type)); p.Mode != "" && !slices.Contains(modes, p.Mode) {
+		if modes := modes[p.Type]; p.Mode != "" && !slices.Contains(modes, p.Mode) {
 			return fmt.Sprintf("mode %s of %s is none that there is", p.Mode, p.Type)
 		} else if p.Mode != modes[0] {
 			n.Spec.Mode = p.Mode
