@@ -105,7 +105,7 @@ func TestKernelIPVLANModes(t *testing.T) {
 	}
 }
 
-func TestUnknownModesAreRefused(t *testing.T) {
+func TestKernelUnknownModesAreRefused(t *testing.T) {
 	s := newSite(t)
 	_, pod := s.pod("a")
 	for _, kind := range []model.NetworkType{model.MACVLAN, model.IPVLAN} {

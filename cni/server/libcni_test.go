@@ -149,7 +149,7 @@ func TestKernelLibcni(t *testing.T) {
 }
 
 // A runtime's GC, by the CNI project's library: what its cache does not know any more goes, links and addresses, and nothing else.
-func TestRuntimeGC(t *testing.T) {
+func TestKernelRuntimeGC(t *testing.T) {
 	n := newRuntimeNode(t)
 	conf := n.conf("1.1.0", oneData)
 	rts := map[string]*libcni.RuntimeConf{}

@@ -255,7 +255,7 @@ func TestClusterDeploy(t *testing.T) {
 
 		{"a node claims a block", r.onN1, create(ipblock("10.0.0.0/26", "Block", "n1", "")), may},
 		{"a node claims a block for another", r.onN1, create(ipblock("10.0.0.64/26", "Block", "n2", "")), byPolicy},
-		{"a node makes a root", r.onN1, create(ipblock("10.0.0.0/24", "Root", "n1", "")), byPolicy},
+		{"a node makes a root", r.onN1, create(ipblock("10.0.0.0/16", "Root", "n1", "")), byPolicy},
 		{"a node makes an orphan", r.onN1, create(ipblock("10.0.0.64/26", "Block", "", "")), byPolicy},
 		{"a token of no node claims a block", r.nowhere, create(ipblock("10.0.0.64/26", "Block", "n1", "")), byPolicy},
 		{"a node changes its block", r.onN1, r.rewrite("10.0.0.0/26", "Block", "n1", ", epoch: 2", ""), may},
