@@ -3,8 +3,6 @@ package ipamsim
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"danm.io/danm/ipam"
-	"danm.io/danm/ipam/audit"
 	"danm.io/danm/reconcile/blocks"
 	"danm.io/danm/spec/api/v1alpha1"
 	danmv1 "danm.io/danm/spec/danm/v1"
@@ -182,47 +179,6 @@ func (n *keeperNode) Kill() {
 	n.localNode.Kill()
 }
 
-// reporter tells how addresses are used.
-type reporter struct {
-	store world.Store
-	node  string
-	every time.Duration
-	sleep func(ctx context.Context, d time.Duration) error
-}
-
-// report writes it into the node's NodePlan, where that says something else, as the mirror does.
-func (r reporter) report(ctx context.Context, usage func() []v1alpha1.AddressUse) {
-	var said []v1alpha1.AddressUse
-	for round := 0; ctx.Err() == nil; round++ {
-		if r.sleep(ctx, r.every) != nil {
-			return
-		}
-		use := usage()
-		if round%4 != 0 && sameUse(use, said) { // it may have been set back with etcd
-			continue
-		}
-		o, err := r.store.Get(ctx, world.NodePlan, "", r.node)
-		if apierrors.IsNotFound(err) {
-			o, err = r.store.Create(ctx, &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: r.node}})
-		}
-		if err != nil {
-			continue
-		}
-		p, ok := o.(*v1alpha1.NodePlan)
-		if !ok || sameUse(use, p.Status.Addresses) {
-			continue
-		}
-		p.Status.Addresses = use
-		if _, err := r.store.UpdateStatus(ctx, p); err == nil {
-			said = use
-		}
-	}
-}
-
-func sameUse(a, b []v1alpha1.AddressUse) bool {
-	return slices.EqualFunc(a, b, func(a, b v1alpha1.AddressUse) bool { return fmt.Sprint(a) == fmt.Sprint(b) })
-}
-
 // RunController decides and writes as the controller's loop does, from what the API says at that moment.
 func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 	wrote := map[string]time.Time{}
@@ -252,61 +208,6 @@ func (h *Cluster) RunController(ctx context.Context, c *world.Client) {
 				next = d.Next
 			}
 		}
-	}
-}
-
-// lookAgain is how long nothing must be in the way: nodes look every two minutes whether the API has what they reported.
-const lookAgain = 150 * time.Second
-
-// accept is the administrator who says, when an etcd restore was noticed, that what nodes hold was checked, as `danmctl ipam
-// check --accept` does it. Pods that stand in the way are deleted.
-func (h *Cluster) accept(ctx context.Context, c *world.Client, w blocks.World) {
-	var waiting []*coordinationv1.Lease
-	all := map[string]coordinationv1.Lease{}
-	for _, node := range slices.Sorted(maps.Keys(w.Leases)) {
-		l := w.Leases[node]
-		all[node] = *l
-		if nonce := l.Annotations[ipam.AnnotationSuspect]; nonce != "" && l.Annotations[ipam.AnnotationChecked] != nonce {
-			waiting = append(waiting, l)
-		}
-	}
-	nonces := map[string]string{}
-	for _, l := range waiting {
-		nonces[l.Name] = l.Annotations[ipam.AnnotationSuspect]
-		if was := h.nonces[l.Name]; was != "" && was != nonces[l.Name] { // etcd was restored once more
-			h.clean = time.Time{}
-		}
-	}
-	h.nonces = nonces
-	if len(waiting) == 0 {
-		h.clean = time.Time{}
-		return
-	}
-	for _, p := range w.Plans {
-		for _, u := range p.Status.Addresses {
-			for _, s := range u.Strays {
-				if a, err := netip.ParseAddr(s); err == nil {
-					h.evict(p.Name, u.Space, netip.PrefixFrom(a, a.BitLen()))
-				} else {
-					h.evict(p.Name, u.Space, netip.MustParsePrefix(s))
-				}
-			}
-		}
-	}
-	view := audit.Cluster{Blocks: w.Blocks, Plans: w.Plans, Nodes: w.Nodes, Now: w.Now}
-	if len(audit.InTheWay(append(view.Check(), view.Heard(all)...))) > 0 {
-		h.clean = time.Time{}
-		return
-	}
-	if h.clean.IsZero() {
-		h.clean = time.Now()
-	}
-	if time.Since(h.clean) < lookAgain {
-		return
-	}
-	for _, l := range waiting {
-		l.Annotations[ipam.AnnotationChecked] = l.Annotations[ipam.AnnotationSuspect]
-		_, _ = c.Update(ctx, l)
 	}
 }
 
