@@ -51,7 +51,7 @@ type ending struct {
 }
 
 func samePools(a, b model.Subnet) bool {
-	return slices.Equal(a.Pools, b.Pools) && slices.Equal(a.Exclude, b.Exclude) && a.Gateway == b.Gateway
+	return slices.Equal(a.Pools, b.Pools) && slices.Equal(a.Exclude, b.Exclude) && slices.Equal(a.Routers(), b.Routers())
 }
 
 // obtain claims what a need names. nil means that the acquisition is worth another try.

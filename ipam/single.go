@@ -173,7 +173,7 @@ func keptFor(o v1alpha1.IPBlock, need *NeedError, hash string) bool {
 	at, err := placeOf(o)
 	r := o.Spec.Reservation
 	return err == nil && at.space == need.Space && o.Spec.Role == v1alpha1.RoleSingle && r != nil && r.Hash(o.Spec.Space) == hash &&
-		!alloc.Reserved(at.space.CIDR, at.cidr.Addr()) && at.cidr.Addr() != need.Subnet.Gateway
+		!alloc.Reserved(at.space.CIDR, at.cidr.Addr()) && !slices.Contains(need.Subnet.Routers(), at.cidr.Addr())
 }
 
 // listedOne is the first Single that the block around it lists as ceded, or the first of all (R10).

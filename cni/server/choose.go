@@ -47,7 +47,7 @@ func choose(state model.NodeState, c call) (choice, error) {
 		if err := policyRoutesFit(q, n); err != nil {
 			return choice{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
 		}
-		if q, err = reserved(q, n, c.args.namespace); err != nil {
+		if q, err = permitted(q, n, c.args.namespace); err != nil {
 			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 		}
 		item := chosen{request: q, network: n, ifName: interfaceName(i, n, c)}
@@ -180,8 +180,9 @@ func asked(q model.AddressRequest) bool {
 	return q.Mode == model.AddressDynamic || q.Mode == model.AddressStatic || q.Mode == model.AddressReserved
 }
 
-// reserved turns a reservation's name into its address. An address that is reserved is given to nobody who asks otherwise.
-func reserved(q model.InterfaceRequest, n model.Network, namespace string) (model.InterfaceRequest, error) {
+// permitted turns a reservation's name into its address. An address that is reserved is given to nobody who asks otherwise, and
+// the gateway of a network of the cluster to nobody: who has it reads what all tenants send.
+func permitted(q model.InterfaceRequest, n model.Network, namespace string) (model.InterfaceRequest, error) {
 	for _, f := range []struct {
 		request *model.AddressRequest
 		of      func(model.Reservation) netip.Addr
@@ -191,6 +192,9 @@ func reserved(q model.InterfaceRequest, n model.Network, namespace string) (mode
 			i := slices.IndexFunc(n.Reserved, func(r model.Reservation) bool { return f.of(r) == f.request.Addr })
 			if i >= 0 {
 				return q, fmt.Errorf("address %s of network %s is reserved; it is given by its reservation's name only", f.request.Addr, n.Key())
+			}
+			if n.Kind == model.ClusterNetwork && subnetOf(n, f.request.Addr).Gateway == f.request.Addr {
+				return q, fmt.Errorf("address %s is the gateway of the cluster's network %s, which no Pod gets; take another address", f.request.Addr, n.Key())
 			}
 		case model.AddressReserved:
 			i := slices.IndexFunc(n.Reserved, func(r model.Reservation) bool {

@@ -141,11 +141,15 @@ func FuzzConf(f *testing.F) {
 }
 
 // A reserved address goes to whom it was reserved for, by its name, and to nobody else.
-func TestReservedAddresses(t *testing.T) {
-	n := model.Network{Namespace: "acme", Name: "voice", Reserved: []model.Reservation{
+func TestPermittedAddresses(t *testing.T) {
+	v4, v6 := subnet("10.0.0.0/24", "", ""), subnet("fd00::/64", "", "")
+	v4.Gateway, v6.Gateway, v4.Routes = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::fe"), []model.PodRoute{route("10.9.0.0/16", "10.0.0.2")}
+	own := model.Network{Kind: model.TenantNetwork, Namespace: "acme", Name: "voice", IPv4: v4, IPv6: v6, Reserved: []model.Reservation{
 		{Name: "vip", Namespace: "acme", IP: netip.MustParseAddr("10.0.0.9"), IP6: netip.MustParseAddr("fd00::9")},
 		{Name: "open", IP: netip.MustParseAddr("10.0.0.8")},
 	}}
+	shared := own
+	shared.Kind, shared.Namespace = model.ClusterNetwork, ""
 	byName := func(s string) model.AddressRequest { return model.AddressRequest{Mode: model.AddressReserved, Name: s} }
 	static := func(s string) model.AddressRequest {
 		return model.AddressRequest{Mode: model.AddressStatic, Addr: netip.MustParseAddr(s)}
@@ -153,17 +157,22 @@ func TestReservedAddresses(t *testing.T) {
 	for _, r := range []struct {
 		ip, ip6   model.AddressRequest
 		namespace string
+		n         model.Network
 		want      string // of both, or of the error
 	}{
-		{byName("vip"), byName("vip"), "acme", "10.0.0.9 fd00::9"},
-		{byName("open"), static("fd00::1"), "other", "10.0.0.8 fd00::1"},
-		{byName("vip"), model.AddressRequest{}, "other", `no reservation "vip"`},
-		{model.AddressRequest{}, byName("open"), "acme", `no reservation "open" of this family`},
-		{byName("dynmaic"), model.AddressRequest{}, "acme", "write dynamic"},
-		{static("10.0.0.9"), model.AddressRequest{}, "acme", "is reserved"},
-		{model.AddressRequest{}, static("fd00::9"), "acme", "is reserved"},
+		{byName("vip"), byName("vip"), "acme", shared, "10.0.0.9 fd00::9"},
+		{byName("open"), static("fd00::1"), "other", shared, "10.0.0.8 fd00::1"},
+		{byName("vip"), model.AddressRequest{}, "other", shared, `no reservation "vip"`},
+		{model.AddressRequest{}, byName("open"), "acme", shared, `no reservation "open" of this family`},
+		{byName("dynmaic"), model.AddressRequest{}, "acme", shared, "write dynamic"},
+		{static("10.0.0.9"), model.AddressRequest{}, "acme", shared, "is reserved"},
+		{model.AddressRequest{}, static("fd00::9"), "acme", shared, "is reserved"},
+		{static("10.0.0.1"), model.AddressRequest{}, "acme", shared, "is the gateway"},
+		{model.AddressRequest{}, static("fd00::fe"), "acme", shared, "is the gateway"},
+		{static("10.0.0.1"), static("fd00::fe"), "acme", own, "10.0.0.1 fd00::fe"},
+		{static("10.0.0.2"), static("fd00::2"), "acme", shared, "10.0.0.2 fd00::2"}, // a Pod that is a router
 	} {
-		q, err := reserved(model.InterfaceRequest{IP: r.ip, IP6: r.ip6}, n, r.namespace)
+		q, err := permitted(model.InterfaceRequest{IP: r.ip, IP6: r.ip6}, r.n, r.namespace)
 		if err != nil {
 			if !strings.Contains(err.Error(), r.want) {
 				t.Errorf("%+v: %v", r, err)

@@ -168,7 +168,7 @@ func chooseAddresses(state model.NodeState, c call) (choice, error) {
 	if !asked(q.IP) && !asked(q.IP6) {
 		return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, fmt.Errorf("%s %s: no address of it is asked for", n.Kind, n.Key()))
 	}
-	if q, err = reserved(q, n, tenantOf(c.args.namespace, *c.conf.ipam)); err != nil {
+	if q, err = permitted(q, n, tenantOf(c.args.namespace, *c.conf.ipam)); err != nil {
 		return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 	}
 	return choice{sandbox: keyOf(c.Request, c.conf), state: state, items: []chosen{{request: q, network: n, ifName: c.IfName}}}, nil

@@ -11,8 +11,8 @@ import (
 )
 
 // Dynamic chooses and takes an address of the subnet's pools among the node's own for holder: one never used (or
-// forgotten) if there is any, else the one freed longest ago, if that was at or before ready. Excluded addresses, the
-// gateway, and the CIDR's own addresses are never chosen. Errors: *ExhaustedError.
+// forgotten) if there is any, else the one freed longest ago, if that was at or before ready. Excluded addresses,
+// routers, and the CIDR's own addresses are never chosen. Errors: *ExhaustedError.
 func (t *Tx) Dynamic(s *Space, sub model.Subnet, holder uint32, ready int64) (netip.Addr, error) {
 	ranges := s.candidates(sub)
 	index, fresh := s.fresh(ranges)
@@ -31,7 +31,7 @@ func (t *Tx) Dynamic(s *Space, sub model.Subnet, holder uint32, ready int64) (ne
 }
 
 // Static takes one given address for holder: anything in the CIDR that is this node's and not held, also outside the
-// pools, excluded, the gateway, or cooling down; but not the CIDR's own addresses.
+// pools, excluded, a router, or cooling down; but not the CIDR's own addresses.
 // Errors: ErrOutside, ErrReserved, *NotOursError, *TakenError.
 func (t *Tx) Static(s *Space, a netip.Addr, holder uint32) error {
 	g := s.geo
@@ -101,8 +101,8 @@ func (s *Space) exhausted(sub model.Subnet, ranges []span) error {
 // candidates are the indices that may be chosen dynamically.
 func (s *Space) candidates(sub model.Subnet) []span {
 	ranges := subtract(s.pools(sub), s.geo.clip(sub.Exclude))
-	if sub.Gateway.IsValid() && s.geo.CIDR.Contains(sub.Gateway) {
-		off := s.geo.offset(sub.Gateway)
+	for _, a := range sub.Routers() {
+		off := s.geo.offset(a)
 		ranges = subtract(ranges, []span{{off, off}})
 	}
 	return s.ours(subtract(ranges, reserved(s.geo)))

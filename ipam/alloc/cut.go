@@ -124,8 +124,8 @@ func NewGrid(cidr netip.Prefix, blockBits int, subnets []model.Subnet) Grid {
 			own = merge(g.geo.clip(sub.Pools))
 		}
 		never := g.geo.clip(sub.Exclude)
-		if sub.Gateway.IsValid() {
-			never = append(never, g.geo.clip([]model.AddrRange{{First: sub.Gateway, Last: sub.Gateway}})...)
+		for _, a := range sub.Routers() {
+			never = append(never, g.geo.clip([]model.AddrRange{{First: a, Last: a}})...)
 		}
 		slices.SortFunc(never, func(a, b span) int { return a.lo.cmp(b.lo) })
 		all = append(all, minus(own, merge(never))...)

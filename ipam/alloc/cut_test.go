@@ -82,6 +82,7 @@ func small(r *rand.Rand, cidr netip.Prefix) (model.Subnet, map[netip.Addr]bool) 
 	sub := model.Subnet{CIDR: cidr, Pools: pick(4), Exclude: pick(4)}
 	if r.IntN(2) == 0 {
 		sub.Gateway = all[r.IntN(len(all))]
+		sub.Routes = []model.PodRoute{{Via: all[r.IntN(len(all))]}, {Via: netip.MustParseAddr("192.0.2.1")}}
 	}
 	in := func(list []model.AddrRange, a netip.Addr) bool {
 		for _, x := range list {
@@ -94,7 +95,7 @@ func small(r *rand.Rand, cidr netip.Prefix) (model.Subnet, map[netip.Addr]bool) 
 	out := map[netip.Addr]bool{}
 	for i, a := range all {
 		ends := len(all) > 2 && (i == 0 || i == len(all)-1 && a.Is4())
-		if (len(sub.Pools) == 0 || in(sub.Pools, a)) && !in(sub.Exclude, a) && a != sub.Gateway && !ends {
+		if (len(sub.Pools) == 0 || in(sub.Pools, a)) && !in(sub.Exclude, a) && !router(sub, a) && !ends {
 			out[a] = true
 		}
 	}

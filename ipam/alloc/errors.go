@@ -21,7 +21,7 @@ type ExhaustedError struct {
 	CIDR     netip.Prefix
 	Held     uint64 // by Pods
 	Cooling  uint64 // freed, but not long enough ago
-	Reserved uint64 // excluded, gateway, network and broadcast address
+	Reserved uint64 // excluded, routers, network and broadcast address
 	Slot     int
 	Slots    int
 }

@@ -56,7 +56,12 @@ func (o *oracle) inPools(sub model.Subnet, a netip.Addr) bool {
 
 func (o *oracle) eligible(sub model.Subnet, a netip.Addr) bool {
 	ex := slices.ContainsFunc(sub.Exclude, func(r model.AddrRange) bool { return r.Contains(a) })
-	return o.inPools(sub, a) && !ex && a != sub.Gateway && !o.ends(a)
+	return o.inPools(sub, a) && !ex && !router(sub, a) && !o.ends(a)
+}
+
+// router says whether somebody on the wire has the address: the gateway, or one that a route goes by.
+func router(sub model.Subnet, a netip.Addr) bool {
+	return a == sub.Gateway || slices.ContainsFunc(sub.Routes, func(r model.PodRoute) bool { return r.Via == a })
 }
 
 func (o *oracle) freedAt(a netip.Addr) int {
@@ -183,6 +188,9 @@ func randomSubnet(rng *rand.Rand, cidr netip.Prefix, all []netip.Addr) model.Sub
 	}
 	if rng.IntN(2) == 0 {
 		sub.Gateway = all[rng.IntN(len(all))]
+	}
+	for range rng.IntN(3) {
+		sub.Routes = append(sub.Routes, model.PodRoute{Via: all[rng.IntN(len(all))]})
 	}
 	return sub
 }

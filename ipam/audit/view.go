@@ -136,8 +136,8 @@ func (m sheets) networks(all []model.Network, inPool string) {
 			for _, x := range sub.Exclude {
 				s.add(layerNever, Range{First: x.First, Last: x.Last, State: Excluded})
 			}
-			if sub.Gateway.IsValid() {
-				s.one(layerNever, sub.Gateway, Range{State: Gateway})
+			for _, a := range sub.Routers() {
+				s.one(layerNever, a, Range{State: Gateway})
 			}
 			for _, r := range n.Reserved {
 				for _, a := range []netip.Addr{r.IP, r.IP6} {

@@ -23,6 +23,7 @@ var (
 		IPv4: &model.Subnet{
 			CIDR: prefix("10.0.0.0/26"), Gateway: addr("10.0.0.1"), Pools: []model.AddrRange{{First: addr("10.0.0.1"), Last: addr("10.0.0.40")}},
 			Exclude: []model.AddrRange{{First: addr("10.0.0.30"), Last: addr("10.0.0.31")}},
+			Routes:  []model.PodRoute{{To: prefix("10.9.0.0/16"), Via: addr("10.0.0.1")}},
 		},
 		Reserved: []model.Reservation{{Name: "vip", Namespace: "acme", IP: addr("10.0.0.9")}},
 	}

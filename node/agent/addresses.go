@@ -240,17 +240,15 @@ func ownerBy(pods *mirror.Pods) func(ctx context.Context, namespace, pod, uid st
 	}
 }
 
-// stickyOf is the Pod's place in its StatefulSet. Before Kubernetes 1.28 there is no label with the ordinal, which ends the name.
+// stickyOf is the Pod's place in its StatefulSet: its name, which one Pod at a time has, is the set's and the ordinal. Who says
+// to be a set's under another name is not believed, and labels say nothing.
 func stickyOf(p mirror.PodInfo) ipam.Sticky {
 	if p.StatefulSetUID == "" {
 		return ipam.Sticky{}
 	}
-	text := p.Ordinal
-	if text == "" {
-		text = p.Name[strings.LastIndex(p.Name, "-")+1:]
-	}
+	text, its := strings.CutPrefix(p.Name, p.StatefulSet+"-")
 	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n < 0 {
+	if !its || err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
 		return ipam.Sticky{}
 	}
 	return ipam.Sticky{Namespace: p.Namespace, StatefulSet: p.StatefulSet, UID: p.StatefulSetUID, Ordinal: int32(n)}

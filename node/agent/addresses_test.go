@@ -22,8 +22,12 @@ func TestStickyIsByOrdinalOfAStatefulSetOnly(t *testing.T) {
 	}{
 		{mirror.PodInfo{Namespace: "acme", Name: "web-3"}, ipam.Sticky{}},
 		{mirror.PodInfo{Namespace: "acme", Name: "web-3", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{Namespace: "acme", StatefulSet: "web", UID: "u", Ordinal: 3}},
-		{mirror.PodInfo{Namespace: "acme", Name: "web-3", StatefulSet: "web", StatefulSetUID: "u", Ordinal: "7"}, ipam.Sticky{Namespace: "acme", StatefulSet: "web", UID: "u", Ordinal: 7}},
 		{mirror.PodInfo{Namespace: "acme", Name: "odd", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{}},
+		{mirror.PodInfo{Namespace: "acme", Name: "other-3", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{}},
+		{mirror.PodInfo{Namespace: "acme", Name: "web-03", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{}},
+		{mirror.PodInfo{Namespace: "acme", Name: "web-+3", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{}},
+		{mirror.PodInfo{Namespace: "acme", Name: "web--3", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{}},
+		{mirror.PodInfo{Namespace: "acme", Name: "web-2147483648", StatefulSet: "web", StatefulSetUID: "u"}, ipam.Sticky{}},
 	} {
 		if got := stickyOf(c.in); got != c.want {
 			t.Errorf("%+v: %+v, want %+v", c.in, got, c.want)

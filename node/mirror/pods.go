@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +27,6 @@ type PodInfo struct {
 	Static         string
 	StatefulSet    string // name of the owner, "" = none
 	StatefulSetUID string
-	Ordinal        string // label apps.kubernetes.io/pod-index
 	Phase          string
 }
 
@@ -34,9 +34,8 @@ type PodInfo struct {
 var ErrNoPod = errors.New("no such Pod in the API")
 
 const (
-	podPage    = 25 // Pods in one answer: a whole list of big ones would cost megabytes for a moment
-	annStatic  = "kubernetes.io/config.mirror"
-	labelIndex = "apps.kubernetes.io/pod-index"
+	podPage   = 25 // Pods in one answer: a whole list of big ones would cost megabytes for a moment
+	annStatic = "kubernetes.io/config.mirror"
 )
 
 var podKind = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
@@ -221,10 +220,10 @@ func put(byUID map[string]PodInfo, info PodInfo) {
 }
 
 func infoOf(u *unstructured.Unstructured) PodInfo {
-	out := PodInfo{UID: string(u.GetUID()), Namespace: u.GetNamespace(), Name: u.GetName(), Static: u.GetAnnotations()[annStatic], Ordinal: u.GetLabels()[labelIndex]}
+	out := PodInfo{UID: string(u.GetUID()), Namespace: u.GetNamespace(), Name: u.GetName(), Static: u.GetAnnotations()[annStatic]}
 	out.Phase, _, _ = unstructured.NestedString(u.Object, "status", "phase")
 	for _, o := range u.GetOwnerReferences() {
-		if o.Kind == "StatefulSet" && o.Controller != nil && *o.Controller {
+		if o.Kind == "StatefulSet" && strings.HasPrefix(o.APIVersion, "apps/") && o.Controller != nil && *o.Controller {
 			out.StatefulSet, out.StatefulSetUID = o.Name, string(o.UID)
 		}
 	}

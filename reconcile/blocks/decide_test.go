@@ -251,7 +251,7 @@ func TestFencing(t *testing.T) {
 			s.put(v1alpha1.RoleSingle, "10.0.0.41/32", "n1", func(b *v1alpha1.IPBlock) {
 				b.Spec.Asked, b.Spec.Reservation = "n2", &v1alpha1.IPReservation{Namespace: "acme", StatefulSet: "web", UID: "set", IfName: "eth1"}
 			})
-			s.w.Sets = map[string]StatefulSet{"set": {Replicas: 1}}
+			s.w.Sets = map[string]StatefulSet{"set": {Namespace: "acme", Name: "web", Replicas: 1}}
 			check := func(freed bool) {
 				t.Helper()
 				s.settle()

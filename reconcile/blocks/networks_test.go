@@ -16,6 +16,9 @@ import (
 )
 
 func TestSticky(t *testing.T) {
+	web := func(replicas int32) StatefulSet {
+		return StatefulSet{Namespace: "acme", Name: "web", Start: 2, Replicas: replicas}
+	}
 	park := func(ordinal int32, uid string) (*site, func() bool) {
 		s := newSite(t, "n1")
 		s.root(28)
@@ -23,14 +26,14 @@ func TestSticky(t *testing.T) {
 		s.put(v1alpha1.RoleSingle, "10.0.0.4/32", "", func(b *v1alpha1.IPBlock) {
 			b.Spec.Reservation = &v1alpha1.IPReservation{Namespace: "acme", StatefulSet: "web", UID: uid, Ordinal: ordinal, IfName: "eth1"}
 		})
-		s.w.Sets = map[string]StatefulSet{"set": {Start: 2, Replicas: 3}}
+		s.w.Sets = map[string]StatefulSet{"set": web(3), "other": {Namespace: "acme", Name: "other", Start: 2, Replicas: 3}, "elsewhere": {Namespace: "beta", Name: "web", Start: 2, Replicas: 3}}
 		return s, func() bool { return s.block("10.0.0.4/32") != nil }
 	}
 	for _, c := range []struct {
 		ordinal int32
 		uid     string
 		stays   bool
-	}{{2, "set", true}, {4, "set", true}, {1, "set", false}, {5, "set", false}, {2, "gone", false}} {
+	}{{2, "set", true}, {4, "set", true}, {1, "set", false}, {5, "set", false}, {2, "gone", false}, {2, "other", false}, {2, "elsewhere", false}} {
 		s, there := park(c.ordinal, c.uid)
 		s.settle()
 		s.later(9 * time.Minute)
@@ -43,9 +46,9 @@ func TestSticky(t *testing.T) {
 	s, there := park(5, "set") // scaled down, and up again in time
 	s.settle()
 	s.later(8 * time.Minute)
-	s.w.Sets["set"] = StatefulSet{Start: 2, Replicas: 9}
+	s.w.Sets["set"] = web(9)
 	s.settle()
-	s.w.Sets["set"] = StatefulSet{Start: 2, Replicas: 1}
+	s.w.Sets["set"] = web(1)
 	s.settle()
 	s.later(8 * time.Minute)
 	s.settle()

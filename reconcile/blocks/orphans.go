@@ -190,8 +190,7 @@ func (x *decider) parked(b block) {
 		return // its mark stays
 	}
 	m := marksOf(b.IPBlock, x.w.Now)
-	set, there := x.w.Sets[r.UID]
-	if !there || r.Ordinal < set.Start || int64(r.Ordinal) >= int64(set.Start)+int64(set.Replicas) {
+	if !x.w.Sets[r.UID].has(r) {
 		at := m.since("no Pod").Add(x.o.Grace)
 		if !at.After(x.w.Now) {
 			x.act(Action{Verb: Remove, Block: b.IPBlock, Why: "reservation"})

@@ -203,7 +203,7 @@ func (r *Reconciler) sets(ctx context.Context) (map[string]StatefulSet, error) {
 		}
 		for i := range list.Items {
 			spec := &list.Items[i].Spec
-			s := StatefulSet{Replicas: 1}
+			s := StatefulSet{Namespace: list.Items[i].Namespace, Name: list.Items[i].Name, Replicas: 1}
 			if spec.Replicas != nil {
 				s.Replicas = *spec.Replicas
 			}

@@ -120,7 +120,7 @@ func (s *space) cut(nodes int) int {
 // gateway says whether an address is one that no Pod has.
 func (s *space) gateway(a netip.Addr) bool {
 	for _, sub := range s.subnets {
-		if sub.Gateway == a || slices.ContainsFunc(sub.Routes, func(r model.PodRoute) bool { return r.Via == a }) {
+		if slices.Contains(sub.Routers(), a) {
 			return true
 		}
 	}

@@ -97,7 +97,15 @@ type Pods struct {
 }
 
 // StatefulSet is what says which ordinals there are.
-type StatefulSet struct{ Start, Replicas int32 }
+type StatefulSet struct {
+	Namespace, Name string
+	Start, Replicas int32
+}
+
+// has says whether a reservation is for a Pod of the set.
+func (s StatefulSet) has(r *v1alpha1.IPReservation) bool {
+	return s.Namespace == r.Namespace && s.Name == r.StatefulSet && r.Ordinal >= s.Start && int64(r.Ordinal) < int64(s.Start)+int64(s.Replicas)
+}
 
 // Needs are what has to be read before more can be decided.
 type Needs struct {

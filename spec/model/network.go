@@ -1,6 +1,9 @@
 package model
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // NetworkType is the driver that attaches a Pod.
 type NetworkType string
@@ -153,6 +156,27 @@ type Subnet struct {
 	Exclude []AddrRange  `json:"exclude,omitempty"` // never chosen dynamically
 	Gateway netip.Addr   `json:"gateway,omitzero"`  // never chosen dynamically; default route via it
 	Routes  []PodRoute   `json:"routes,omitempty"`
+}
+
+// Routers are the gateway and those that routes go by: addresses of somebody on the wire, which a Pod gets only if it asks for
+// one. Sorted, each once.
+func (s Subnet) Routers() []netip.Addr {
+	var out []netip.Addr
+	for _, a := range append(viaOf(s.Routes), s.Gateway) {
+		if a.IsValid() && s.CIDR.Contains(a) {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+func viaOf(routes []PodRoute) []netip.Addr {
+	out := make([]netip.Addr, 0, len(routes)+1)
+	for _, r := range routes {
+		out = append(out, r.Via)
+	}
+	return out
 }
 
 // AddrRange is an inclusive range of addresses of one family.

@@ -23,7 +23,7 @@ func dynamicOf(n *network, v4 bool) dynamic {
 		d.from = []model.AddrRange{{First: s.CIDR.Addr(), Last: lastOf(s.CIDR)}}
 	}
 	first, last := reserved(s.CIDR)
-	single := []netip.Addr{first, last, s.Gateway}
+	single := append(s.Routers(), first, last)
 	for _, r := range n.Reserved {
 		if v4 {
 			single = append(single, r.IP)

@@ -296,7 +296,7 @@ func (h *Cluster) satisfy(w *blocks.World, need blocks.Needs) {
 		}
 		for i := range w.Blocks {
 			if r := w.Blocks[i].Spec.Reservation; r != nil {
-				w.Sets[r.UID] = blocks.StatefulSet{Replicas: 1 << 20}
+				w.Sets[r.UID] = blocks.StatefulSet{Namespace: r.Namespace, Name: r.StatefulSet, Replicas: 1 << 20}
 			}
 		}
 	}

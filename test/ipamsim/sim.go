@@ -186,7 +186,7 @@ func (s *Sim) space(sp Space) *spaceOf {
 	return out
 }
 
-// Allowed says of an address whether it may be chosen: in a pool, not excluded, not the gateway, not the network's own.
+// Allowed says of an address whether it may be chosen: in a pool, not excluded, no router, not the network's own.
 func Allowed(sub model.Subnet) func(netip.Addr) bool {
 	in := func(list []model.AddrRange, a netip.Addr) bool {
 		for _, r := range list {
@@ -201,7 +201,7 @@ func Allowed(sub model.Subnet) func(netip.Addr) bool {
 		first := a == sub.CIDR.Addr()
 		last := a.Is4() && !sub.CIDR.Contains(a.Next())
 		switch {
-		case !sub.CIDR.Contains(a) || a == sub.Gateway || in(sub.Exclude, a):
+		case !sub.CIDR.Contains(a) || a == sub.Gateway || slices.ContainsFunc(sub.Routes, func(r model.PodRoute) bool { return r.Via == a }) || in(sub.Exclude, a):
 			return false
 		case host > 1 && (first || last):
 			return false

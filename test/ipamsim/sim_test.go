@@ -67,6 +67,7 @@ func network(name string, vlan uint16, blockSize int, v4, v6 *model.Subnet) mode
 func smallSpaces() []Space {
 	pools := subnet("10.1.0.0/26", "10.1.0.4-10.1.0.20", "10.1.0.30-10.1.0.61")
 	pools.Gateway = netip.MustParseAddr("10.1.0.30")
+	pools.Routes = []model.PodRoute{{To: netip.MustParsePrefix("10.9.0.0/16"), Via: netip.MustParseAddr("10.1.0.31")}}
 	pools.Exclude = subnet("10.1.0.0/26", "10.1.0.8-10.1.0.9").Pools
 	return []Space{
 		{Net: network("pools", 1, 0, pools, nil), Weight: 6},

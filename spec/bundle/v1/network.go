@@ -107,11 +107,11 @@ type Subnet struct {
 	CIDR string `json:"cidr" schema:"required"`
 	// Pools are the addresses handed out: "10.40.0.10-10.40.0.200" or one address. Default: the CIDR without its ends.
 	Pools []string `json:"pools,omitempty"`
-	// Exclude lists addresses and ranges that are never handed out by themselves; a Pod may still ask for one.
+	// Exclude lists addresses and ranges that are not handed out to Pods that ask for any; a Pod may still ask for one of them.
 	Exclude []string `json:"exclude,omitempty"`
-	// Gateway is the Pods' default route; it is never handed out.
+	// Gateway is the Pods' default route. No Pod gets its address, but for Pods of the network's own namespace that ask for it.
 	Gateway string `json:"gateway,omitempty"`
-	// Routes set in every Pod; via defaults to the gateway and lies inside the CIDR.
+	// Routes set in every Pod; via defaults to the gateway, lies inside the CIDR, and is given only to a Pod that asks for it.
 	Routes []Route `json:"routes,omitempty"`
 }
 

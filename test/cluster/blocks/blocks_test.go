@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -292,6 +293,8 @@ func TestClusterAddresses(t *testing.T) {
 	s.giveBack(n1, single.Name)
 	s.until("the orphan goes with its last address", 2*lease, func() bool { return s.block("10.0.0.64/27") == nil })
 
+	s.keptForASet(n1)
+
 	// Full: people are told.
 	s.report("n1", func(st *v1alpha1.NodePlanStatus) {
 		st.Addresses, st.Attached = []v1alpha1.AddressUse{{Space: s.space.Hash(), Held: 245}}, map[string]int32{"DanmNet/acme/voice": 1}
@@ -327,6 +330,38 @@ func TestClusterAddresses(t *testing.T) {
 		s.must(s.c.List(t.Context(), &list))
 		return len(list.Items) == 0
 	})
+}
+
+// keptForASet: an address stays parked while its StatefulSet has that ordinal, and no longer.
+func (s *site) keptForASet(node client.Client) {
+	s.t.Helper()
+	one := int32(1)
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "acme", Name: "web"}}
+	set.Spec = appsv1.StatefulSetSpec{Replicas: &one, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}
+	set.Spec.Template = corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "x"}}}}
+	s.must(s.c.Create(s.t.Context(), set))
+	park := func(cidr, name string, ordinal int32) *v1alpha1.IPBlock {
+		b := s.make(node, v1alpha1.RoleSingle, cidr, "n1", func(b *v1alpha1.IPBlock) {
+			b.Spec.Reservation = &v1alpha1.IPReservation{Namespace: "acme", StatefulSet: name, UID: string(set.UID), Ordinal: ordinal, IfName: "eth1"}
+			b.Labels[v1alpha1.LabelReservation] = b.Spec.Reservation.Hash(s.space)
+		})
+		s.until(cidr+" is ceded", 5*time.Second, func() bool { return s.block(cidr).Status.Answer == v1alpha1.AnswerCeded })
+		b = s.block(cidr)
+		b.Spec.Owner, b.Labels[v1alpha1.LabelOwner] = "", ""
+		s.must(node.Update(s.t.Context(), b))
+		return b
+	}
+	kept := park("10.0.0.12/32", "web", 0)
+	beyond, forged := park("10.0.0.13/32", "web", 1), park("10.0.0.14/32", "other", 0)
+	for _, b := range []*v1alpha1.IPBlock{beyond, forged} {
+		s.until(b.Name+" goes", 15*time.Second, func() bool { return s.read(b.Name) == nil })
+	}
+	time.Sleep(2 * time.Second)
+	if s.read(kept.Name) == nil {
+		s.t.Fatal("what is kept for web-0 is gone")
+	}
+	s.must(s.c.Delete(s.t.Context(), set))
+	s.until("it goes with the set", 15*time.Second, func() bool { return s.read(kept.Name) == nil })
 }
 
 // idle holds that nothing is written while nothing happens.
