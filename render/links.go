@@ -61,7 +61,7 @@ func (b *builder) wire(d *domain, s *wire) {
 	parent, _ := b.c.link(d.device)
 	carrier := d.device
 	mtu := parent.MTU
-	if s.id != 0 {
+	if s.id != 0 && !s.inPods() {
 		leaf := b.leaf(d, s, parent)
 		carrier, mtu = leaf.Name, leaf.MTU
 		if i := slices.IndexFunc(s.networks, func(n *model.Network) bool { return n.Driver() == model.BRIDGE }); i >= 0 {
@@ -76,8 +76,12 @@ func (b *builder) wire(d *domain, s *wire) {
 	for _, n := range s.networks {
 		placed := withheld(*n)
 		placed.Device = carrier
+		if n.Driver() == model.HOSTDEVICE {
+			b.lend(carrier)
+		}
 		switch {
 		case n.Delegate != nil: // what it does with the device is not known
+		case s.inPods(): // many VLANs stand on one device, beside what else does
 		case n.Driver() != model.BRIDGE:
 			b.use(carrier, n.Use(), n)
 		case s.id != 0:
@@ -109,6 +113,21 @@ func withheld(n model.Network) model.Network {
 		*f.subnet = &s
 	}
 	return n
+}
+
+// inPods says whether the link of the wire is made in Pods. All its networks are of one type, or one of the others is in the way:
+// a device has a VLAN once.
+func (s *wire) inPods() bool {
+	return !slices.ContainsFunc(s.networks, func(n *model.Network) bool { return n.Driver() != model.TAGGED })
+}
+
+// lend marks a device that Pods get.
+func (b *builder) lend(device string) {
+	for i := range b.c.links {
+		if b.c.links[i].Name == device {
+			b.c.links[i].Lent = true
+		}
+	}
 }
 
 // bridgeName is our own scheme; DANM makes no bridges.

@@ -22,6 +22,10 @@ var (
 	ErrRouteConflict = errors.New("another route to the destination is there")
 	// ErrHostLink says that what the network stands on is not there (yet).
 	ErrHostLink = errors.New("the host's link is not there")
+	// ErrServed says that the device serves another Pod, and can serve one only.
+	ErrServed = errors.New("the device serves another Pod already")
+	// ErrInUse says that the host itself uses a device that a Pod would get.
+	ErrInUse = errors.New("the host uses the device")
 	// ErrType says that there is no driver for the network's type.
 	ErrType = errors.New("no driver for this type of network")
 )
@@ -42,7 +46,8 @@ type Link struct {
 // called at once for different Pods; calls for one Pod must follow each other.
 type Attacher struct {
 	host handle
-	self string // identity of the host's namespace
+	home *os.File // the host's namespace
+	self string   // its identity
 	open func(*os.File) (podKernel, error)
 }
 
@@ -52,20 +57,24 @@ func New() (*Attacher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the host's network namespace: %w", err)
 	}
-	defer self.Close()
 	id, err := Identity(self)
 	if err != nil {
+		self.Close()
 		return nil, err
 	}
 	host, err := newHandle()
 	if err != nil {
+		self.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &Attacher{host: host, self: id, open: enter}, nil
+	return &Attacher{host: host, home: self, self: id, open: enter}, nil
 }
 
 // Close frees the host's side.
-func (a *Attacher) Close() { a.host.Close() }
+func (a *Attacher) Close() {
+	a.host.Close()
+	a.home.Close()
+}
 
 // HostLinkName is the name of the host end of a veth: at most 15 bytes, the same for the same sandbox and interface.
 func HostLinkName(sandbox, ifName string) string { return "dn" + digest(sandbox, ifName) }
@@ -95,7 +104,7 @@ func (a *Attacher) Attach(ctx context.Context, pod Pod, interfaces []model.Attac
 		return nil, err
 	}
 	defer inside.Close()
-	w := &work{ctx: ctx, pod: pod, host: a.host, inside: inside}
+	w := a.work(ctx, pod, inside)
 	links, err := w.all(interfaces)
 	if err != nil {
 		return nil, errors.Join(err, w.undo.run())
@@ -141,8 +150,13 @@ type work struct {
 	ctx    context.Context
 	pod    Pod
 	host   handle
-	inside podKernel
+	home   *os.File  // the host's namespace
+	inside podKernel // nil: the Pod's namespace is gone
 	undo   undoStack
+}
+
+func (a *Attacher) work(ctx context.Context, pod Pod, inside podKernel) *work {
+	return &work{ctx: ctx, pod: pod, host: a.host, home: a.home, inside: inside}
 }
 
 func (w *work) all(interfaces []model.Attachment) ([]made, error) {

@@ -106,8 +106,13 @@ func rich(sandbox string) []model.Attachment {
 // Every failing call leaves Pod and host exactly as before; the same for a caller who goes away at that moment.
 func TestKernelAttachIsAllOrNothing(t *testing.T) {
 	s := newSite(t)
-	ns, pod := s.pod("pod")
-	want := rich(pod.Sandbox)
+	_, pod := s.pod("pod")
+	allOrNothing(t, s, pod, rich(pod.Sandbox), 40)
+}
+
+func allOrNothing(t *testing.T, s *site, pod Pod, want []model.Attachment, leastCalls int) {
+	t.Helper()
+	ns := &lab.NS{Name: pod.Sandbox, Path: pod.Netns.Name()}
 	podBefore, hostBefore := dump(t, ns), dump(t, s.hosts[0])
 	for _, how := range []string{"error", "cancel"} {
 		calls := 0
@@ -135,7 +140,7 @@ func TestKernelAttachIsAllOrNothing(t *testing.T) {
 				t.Fatalf("%s at call %d left in the host:\n%s\nbefore:\n%s", how, n, after, hostBefore)
 			}
 		}
-		if calls < 40 {
+		if calls < leastCalls {
 			t.Errorf("only %d calls were tried", calls)
 		}
 	}
@@ -147,8 +152,13 @@ func TestKernelAttachIsAllOrNothing(t *testing.T) {
 // Detach which fails at any call can be called again and then has taken everything.
 func TestKernelDetachIsRepeatable(t *testing.T) {
 	s := newSite(t)
-	ns, pod := s.pod("pod")
-	want := rich(pod.Sandbox)
+	_, pod := s.pod("pod")
+	detachIsRepeatable(t, s, pod, rich(pod.Sandbox))
+}
+
+func detachIsRepeatable(t *testing.T, s *site, pod Pod, want []model.Attachment) {
+	t.Helper()
+	ns := &lab.NS{Name: pod.Sandbox, Path: pod.Netns.Name()}
 	podBefore, hostBefore := dump(t, ns), dump(t, s.hosts[0])
 	for n := 1; ; n++ {
 		_, err := s.on[0].Attach(t.Context(), pod, want)

@@ -20,7 +20,7 @@ func (a *Attacher) Check(ctx context.Context, pod Pod, interfaces []model.Attach
 		return nil, err
 	}
 	defer inside.Close()
-	c := &checker{work: &work{ctx: ctx, pod: pod, host: a.host, inside: inside}, ours: map[int]bool{}}
+	c := &checker{work: a.work(ctx, pod, inside), ours: map[int]bool{}}
 	if err := c.load(interfaces); err != nil {
 		return nil, err
 	}
@@ -87,8 +87,17 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 		return nil, fmt.Errorf("find link %s: %w", at.IfName, err)
 	}
 	attrs, kind := l.Attrs(), kernelKinds[at.Type]
+	if at.Type == model.HOSTDEVICE && at.Moved != nil {
+		kind = at.Moved.Kind
+		if !same(l, at) {
+			c.differ(at, "it is not the host's %s", at.Device)
+		}
+	}
 	if l.Type() != kind {
 		c.differ(at, "kind %s instead of %s", l.Type(), kind)
+	}
+	if v, ok := l.(*netlink.Vlan); ok && at.Type == model.TAGGED && v.VlanId != int(at.VLAN) {
+		c.differ(at, "VLAN %d instead of %d", v.VlanId, at.VLAN)
 	}
 	if have, want := modeOf(l), cmp.Or(at.Mode, model.DefaultMode(at.Type)); have != "" && have != want {
 		c.differ(at, "mode %s instead of %s", have, want)
@@ -110,6 +119,9 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 
 // parent checks what the link hangs on, in the host.
 func (c *checker) parent(at model.Attachment, attrs *netlink.LinkAttrs) error {
+	if at.Type == model.HOSTDEVICE {
+		return nil // it is in the Pod itself
+	}
 	parent, err := c.host.LinkByName(at.Device)
 	if gone(err) {
 		c.differ(at, "host link %s is gone", at.Device)

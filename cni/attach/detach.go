@@ -21,18 +21,18 @@ func (a *Attacher) Detach(ctx context.Context, pod Pod, interfaces []model.Attac
 			errs = append(errs, fmt.Errorf("interface %s: %w", at.IfName, err))
 		}
 	}
-	if pod.Netns == nil {
-		return errors.Join(errs...)
+	w := a.work(ctx, pod, nil)
+	if pod.Netns != nil {
+		inside, err := a.enter(pod)
+		switch {
+		case errors.Is(err, ErrNetns):
+		case err != nil:
+			return errors.Join(append(errs, err)...)
+		default:
+			defer inside.Close()
+			w.inside = inside
+		}
 	}
-	inside, err := a.enter(pod)
-	if errors.Is(err, ErrNetns) {
-		return errors.Join(errs...)
-	}
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	defer inside.Close()
-	w := &work{ctx: ctx, pod: pod, host: a.host, inside: inside}
 	for _, at := range interfaces {
 		if err := w.detach(at); err != nil {
 			errs = append(errs, fmt.Errorf("interface %s: %w", at.IfName, err))
@@ -46,8 +46,17 @@ func (w *work) detach(at model.Attachment) error {
 		return err
 	}
 	var errs []error
+	if at.Type == model.HOSTDEVICE {
+		errs = append(errs, w.giveBack(at))
+	}
+	if w.inside == nil {
+		return errors.Join(errs...)
+	}
 	for _, rule := range rules(at) {
 		errs = append(errs, removeRule(w.inside, rule))
+	}
+	if at.Type == model.HOSTDEVICE {
+		return errors.Join(errs...)
 	}
 	for _, name := range []string{at.IfName, temporaryName(w.pod.Sandbox, at.IfName)} { // the latter if we died on the way
 		errs = append(errs, removeLink(w.inside, name, kernelKinds[at.Type], at.MAC))

@@ -1,5 +1,6 @@
-// Package attach makes, takes down and checks the interfaces of Pods: macvlan and ipvlan in each of their modes, and bridge
-// (a veth pair whose host end is a port).
+// Package attach makes, takes down and checks the interfaces of Pods: macvlan and ipvlan in each of their modes, bridge
+// (a veth pair whose host end is a port), the VLAN link of a device, and a device of the host itself, which is moved into the Pod
+// and back.
 //
 // A Pod's interfaces are made all or none: every change has its undo, and a failure at any kernel call leaves host and
 // Pod as they were. Links are created inside the Pod's network namespace under a temporary name and renamed there while

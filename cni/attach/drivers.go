@@ -2,11 +2,13 @@ package attach
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 
 	"danm.io/danm/spec/model"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // driver creates a link inside the Pod, under the name in attrs. It pushes the undo of what it makes in the host.
@@ -16,13 +18,17 @@ var drivers = map[model.NetworkType]driver{
 	model.MACVLAN: createMacvlan,
 	model.IPVLAN:  createIPVLAN,
 	model.BRIDGE:  createPort,
+	model.TAGGED:  createTagged,
 }
 
 // kernelKinds are the IFLA_INFO_KIND of the links in the Pod.
-var kernelKinds = map[model.NetworkType]string{model.MACVLAN: "macvlan", model.IPVLAN: "ipvlan", model.BRIDGE: "veth"}
+var kernelKinds = map[model.NetworkType]string{model.MACVLAN: "macvlan", model.IPVLAN: "ipvlan", model.BRIDGE: "veth", model.TAGGED: "vlan"}
 
 // link makes one interface: created, set up while down, named, addressed, up.
 func (w *work) link(at model.Attachment) (m made, err error) {
+	if at.Type == model.HOSTDEVICE {
+		return w.move(at)
+	}
 	create, ok := drivers[at.Type]
 	if !ok {
 		return m, fmt.Errorf("type %q: %w", at.Type, ErrType)
@@ -31,11 +37,7 @@ func (w *work) link(at model.Attachment) (m made, err error) {
 	if err != nil {
 		return m, err
 	}
-	var parent netlink.Link
-	err = w.do(func() (err error) { parent, err = w.host.LinkByName(at.Device); return err }, "find host link %s", at.Device)
-	if err != nil && gone(err) {
-		return m, fmt.Errorf("%w: %w", ErrHostLink, err)
-	}
+	parent, err := w.device(at)
 	if err != nil {
 		return m, err
 	}
@@ -53,6 +55,15 @@ func (w *work) link(at model.Attachment) (m made, err error) {
 		return m, err
 	}
 	return made{index: l.Attrs().Index, mtu: l.Attrs().MTU, mac: l.Attrs().HardwareAddr}, nil
+}
+
+// device is the host's link that an interface stands on, or is. ErrHostLink: it is not there.
+func (w *work) device(at model.Attachment) (l netlink.Link, err error) {
+	err = w.do(func() (err error) { l, err = w.host.LinkByName(at.Device); return err }, "find host link %s", at.Device)
+	if err != nil && gone(err) {
+		return nil, fmt.Errorf("%w: %w", ErrHostLink, err)
+	}
+	return l, err
 }
 
 func parseMAC(s string) (net.HardwareAddr, error) {
@@ -106,6 +117,22 @@ func createIPVLAN(w *work, parent netlink.Link, attrs netlink.LinkAttrs, at mode
 	}
 	return w.createChild(&netlink.IPVlan{LinkAttrs: child(w, parent, attrs), Mode: mode}, at)
 }
+
+// createTagged creates the VLAN link of a device in the Pod. It has the device's MAC. A device has one link for a VLAN, in whatever
+// namespace (Linux, vlan_check_real_dev).
+func createTagged(w *work, parent netlink.Link, attrs netlink.LinkAttrs, at model.Attachment) error {
+	attrs.HardwareAddr = nil
+	if at.VLAN == 0 || at.VLAN > maxVLAN {
+		return fmt.Errorf("VLAN %d: %w", at.VLAN, ErrType)
+	}
+	err := w.createChild(&netlink.Vlan{LinkAttrs: child(w, parent, attrs), VlanId: int(at.VLAN), VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}, at)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("VLAN %d of %s has a link already, on the host or in another Pod: %w: %w", at.VLAN, at.Device, ErrServed, err)
+	}
+	return err
+}
+
+const maxVLAN = 4094 // IEEE 802.1Q, table 9-2
 
 func child(w *work, parent netlink.Link, attrs netlink.LinkAttrs) netlink.LinkAttrs {
 	attrs.ParentIndex, attrs.Namespace = parent.Attrs().Index, netlink.NsFd(w.inside.Fd())

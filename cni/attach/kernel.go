@@ -19,10 +19,16 @@ import (
 // handle is a netlink socket in one network namespace, with the calls this package makes.
 type handle interface {
 	LinkByName(name string) (netlink.Link, error)
+	LinkList() ([]netlink.Link, error)
 	LinkAdd(l netlink.Link) error
 	LinkDel(l netlink.Link) error
 	LinkSetName(l netlink.Link, name string) error
 	LinkSetUp(l netlink.Link) error
+	LinkSetDown(l netlink.Link) error
+	LinkSetMTU(l netlink.Link, mtu int) error
+	LinkSetHardwareAddr(l netlink.Link, mac net.HardwareAddr) error
+	LinkSetAlias(l netlink.Link, alias string) error
+	LinkSetNsFd(l netlink.Link, fd int) error
 	LinkSetMasterByIndex(l netlink.Link, master int) error
 	AddrAdd(l netlink.Link, a *netlink.Addr) error
 	RouteAdd(r *netlink.Route) error

@@ -157,7 +157,7 @@ func dump(t *testing.T, ns *lab.NS) string {
 		}
 		for _, l := range links {
 			a := l.Attrs()
-			lines = append(lines, fmt.Sprintf("link %s %s mtu %d mac %s master %d up %v", a.Name, l.Type(), a.MTU, a.HardwareAddr, a.MasterIndex, a.Flags&net.FlagUp != 0))
+			lines = append(lines, fmt.Sprintf("link %s %s mtu %d mac %s master %d up %v alias %q", a.Name, l.Type(), a.MTU, a.HardwareAddr, a.MasterIndex, a.Flags&net.FlagUp != 0, a.Alias))
 			addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 			if err != nil {
 				return err
@@ -235,6 +235,25 @@ func (h faultyHandle) LinkSetName(l netlink.Link, n string) error {
 func (h faultyHandle) LinkSetUp(l netlink.Link) error {
 	return wrap(h.f, func() error { return h.handle.LinkSetUp(l) })
 }
+func (h faultyHandle) LinkSetDown(l netlink.Link) error {
+	return wrap(h.f, func() error { return h.handle.LinkSetDown(l) })
+}
+func (h faultyHandle) LinkSetMTU(l netlink.Link, mtu int) error {
+	return wrap(h.f, func() error { return h.handle.LinkSetMTU(l, mtu) })
+}
+func (h faultyHandle) LinkSetHardwareAddr(l netlink.Link, mac net.HardwareAddr) error {
+	return wrap(h.f, func() error { return h.handle.LinkSetHardwareAddr(l, mac) })
+}
+func (h faultyHandle) LinkSetAlias(l netlink.Link, alias string) error {
+	return wrap(h.f, func() error { return h.handle.LinkSetAlias(l, alias) })
+}
+func (h faultyHandle) LinkSetNsFd(l netlink.Link, fd int) error {
+	return wrap(h.f, func() error { return h.handle.LinkSetNsFd(l, fd) })
+}
+func (h faultyHandle) LinkList() (out []netlink.Link, err error) {
+	err = wrap(h.f, func() (err error) { out, err = h.handle.LinkList(); return err })
+	return out, err
+}
 func (h faultyHandle) LinkSetMasterByIndex(l netlink.Link, m int) error {
 	return wrap(h.f, func() error { return h.handle.LinkSetMasterByIndex(l, m) })
 }
@@ -275,7 +294,19 @@ func (p faultyPod) LinkDel(l netlink.Link) error              { return p.faultyH
 func (p faultyPod) LinkSetName(l netlink.Link, n string) error {
 	return p.faultyHandle.LinkSetName(l, n)
 }
-func (p faultyPod) LinkSetUp(l netlink.Link) error { return p.faultyHandle.LinkSetUp(l) }
+func (p faultyPod) LinkSetUp(l netlink.Link) error         { return p.faultyHandle.LinkSetUp(l) }
+func (p faultyPod) LinkSetDown(l netlink.Link) error       { return p.faultyHandle.LinkSetDown(l) }
+func (p faultyPod) LinkSetMTU(l netlink.Link, m int) error { return p.faultyHandle.LinkSetMTU(l, m) }
+func (p faultyPod) LinkSetHardwareAddr(l netlink.Link, mac net.HardwareAddr) error {
+	return p.faultyHandle.LinkSetHardwareAddr(l, mac)
+}
+func (p faultyPod) LinkSetAlias(l netlink.Link, alias string) error {
+	return p.faultyHandle.LinkSetAlias(l, alias)
+}
+func (p faultyPod) LinkSetNsFd(l netlink.Link, fd int) error {
+	return p.faultyHandle.LinkSetNsFd(l, fd)
+}
+func (p faultyPod) LinkList() ([]netlink.Link, error) { return p.faultyHandle.LinkList() }
 func (p faultyPod) LinkSetMasterByIndex(l netlink.Link, m int) error {
 	return p.faultyHandle.LinkSetMasterByIndex(l, m)
 }
@@ -297,7 +328,7 @@ func (p faultyPod) Sysctl(ifName, name, value string) error {
 
 // withFault is a with its n-th call replaced by act.
 func withFault(a *Attacher, f *faulty) *Attacher {
-	return &Attacher{host: faultyHandle{a.host, f}, self: a.self, open: func(file *os.File) (podKernel, error) {
+	return &Attacher{host: faultyHandle{a.host, f}, home: a.home, self: a.self, open: func(file *os.File) (podKernel, error) {
 		p, err := a.open(file)
 		if err != nil {
 			return nil, err

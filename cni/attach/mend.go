@@ -32,7 +32,7 @@ func (a *Attacher) Mend(ctx context.Context, pod Pod, interfaces []model.Attachm
 	defer inside.Close()
 	var failed []error
 	for _, at := range interfaces {
-		w := &work{ctx: ctx, pod: pod, host: a.host, inside: inside}
+		w := a.work(ctx, pod, inside)
 		changed, err := w.mend(at)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, errors.Join(err, w.undo.run())))

@@ -38,7 +38,7 @@ func choose(state model.NodeState, c call) (choice, error) {
 		}
 		requests = []model.InterfaceRequest{defaultRequest(n)}
 	}
-	out, names := choice{sandbox: c.ContainerID, state: state}, map[string]bool{}
+	out, names, sole := choice{sandbox: c.ContainerID, state: state}, map[string]bool{}, map[string]string{}
 	for i, q := range requests {
 		n, err := findNetwork(state, c.args.namespace, q)
 		if err != nil {
@@ -56,8 +56,14 @@ func choose(state model.NodeState, c call) (choice, error) {
 				fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes, not a name, or used twice", i, n.Key(), clip(item.ifName)))
 		}
 		names[item.ifName] = true
-		if n.Driver() != model.IPVLAN { // an ipvlan has its parent's
+		if n.Driver() == model.MACVLAN || n.Driver() == model.BRIDGE { // others have their device's
 			item.mac = attach.NewMAC()
+		}
+		if use := soleUse(n); use != "" {
+			if other, twice := sole[use]; twice {
+				return choice{}, fail(CodeRequestRefused, diag.PodDeviceBusy, fmt.Errorf("interfaces %s and %s both want %s, which one interface can have; ask for it once", other, item.ifName, use))
+			}
+			sole[use] = item.ifName
 		}
 		out.items = append(out.items, item)
 	}
@@ -103,7 +109,7 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 }
 
 // attachable are the types that cni/attach has drivers for.
-var attachable = []model.NetworkType{model.IPVLAN, model.MACVLAN, model.BRIDGE}
+var attachable = []model.NetworkType{model.IPVLAN, model.MACVLAN, model.BRIDGE, model.TAGGED, model.HOSTDEVICE}
 
 // named are the networks that a request can mean, its own kind first. A bundle has no DanmNets: what was one before is a
 // network of its namespace, and Pods go on asking for it by "network".
@@ -249,6 +255,9 @@ func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Mode: n.Mode, Device: n.Device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU,
 			Addresses: grants[i].Addresses, Table: n.Table, PolicyRoutes: it.request.Routes, IPv6: it.request.IP6.Mode != model.NoAddress,
 		}
+		if n.Driver() == model.TAGGED {
+			at.VLAN = n.VLAN
+		}
 		if n.Driver() == model.BRIDGE {
 			at.HostLink = attach.HostLinkName(p.sandbox, it.ifName)
 		}
@@ -266,6 +275,17 @@ func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 		out[i] = at
 	}
 	return out
+}
+
+// soleUse is what a network's Pods take of the node that one interface can have at a time, "" if many can.
+func soleUse(n model.Network) string {
+	switch {
+	case n.Driver() == model.TAGGED:
+		return fmt.Sprintf("VLAN %d of %s", n.VLAN, n.Device)
+	case n.ServesOne():
+		return "the device " + n.Device
+	}
+	return ""
 }
 
 func subnetOf(n model.Network, a netip.Addr) model.Subnet {

@@ -58,6 +58,8 @@ var known = []struct {
 	{ipam.ErrReserved, CodeAddressUnusable, diag.PodAddressUnusable},
 	{ipam.ErrNotOurs, CodeAddressUnusable, diag.PodAddressUnusable},
 	{ipam.ErrL2, CodeAddressUnusable, diag.PodAddressUnusable},
+	{attach.ErrServed, types.ErrTryAgainLater, diag.PodDeviceBusy},
+	{attach.ErrInUse, CodeAttachFailed, diag.PodDeviceInUse},
 	{attach.ErrHostLink, types.ErrTryAgainLater, diag.PodHostLinkMissing},
 	{attach.ErrNetns, types.ErrInvalidNetNS, diag.PodNetnsInvalid},
 	{attach.ErrMismatch, CodeCheckFailed, diag.PodCheckFailed},

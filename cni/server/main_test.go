@@ -108,6 +108,29 @@ type fakeAttacher struct {
 	lost     map[string]bool // sandbox/interface
 	mend     error
 	looked   int // calls of Mend
+	survey   error
+	homeless []string // what Homeless was asked for last
+}
+
+// Survey and Homeless: a device is there as long as no sandbox has it.
+func (f *fakeAttacher) Survey(device string) (*model.Moved, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, theirs := range f.live {
+		for _, at := range theirs {
+			if at.Type == model.HOSTDEVICE && at.Device == device {
+				return nil, attach.ErrHostLink
+			}
+		}
+	}
+	return &model.Moved{Kind: "device", MTU: 1500, Alias: "survey of " + device}, f.survey
+}
+
+func (f *fakeAttacher) Homeless(_ context.Context, devices []string) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.homeless = devices
+	return nil, nil
 }
 
 func (f *fakeAttacher) Attach(ctx context.Context, pod attach.Pod, in []model.Attachment) ([]attach.Link, error) {

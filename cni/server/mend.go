@@ -17,10 +17,10 @@ import (
 // returns how many interfaces it mended. A sandbox with a call in progress is left to the next time.
 func (s *Server) Mend(ctx context.Context) (mended int, err error) {
 	fresh, err := s.freshDevices()
+	failed := []error{err, s.home(ctx)}
 	if len(fresh) == 0 {
-		return 0, err
+		return 0, errors.Join(failed...)
 	}
-	failed := []error{err}
 	var again []string // devices to be looked at once more
 	for sandbox, devices := range s.sandboxesOn(fresh) {
 		n, err := s.mendSandbox(ctx, sandbox, fresh)
@@ -43,6 +43,28 @@ func (s *Server) Mend(ctx context.Context) (mended int, err error) {
 		}
 	}
 	return mended, errors.Join(failed...)
+}
+
+// home gives devices of the host their name again that came back from Pods whose records are gone.
+func (s *Server) home(ctx context.Context) error {
+	state, ok := s.confirmed()
+	if !ok {
+		return nil
+	}
+	s.mu.Lock()
+	used := byDevice(s.pods)
+	s.mu.Unlock()
+	var devices []string
+	for _, n := range state.Networks {
+		if n.Driver() == model.HOSTDEVICE && n.Device != "" && used[n.Device] == nil {
+			devices = append(devices, n.Device)
+		}
+	}
+	names, err := s.opts.Attacher.Homeless(ctx, devices)
+	if len(names) > 0 {
+		s.log.Warn("devices of the host that came back from Pods have their names again", "devices", names)
+	}
+	return err
 }
 
 // freshDevices are the host links under Pods that are there and not those of the last time, with their index.

@@ -9,6 +9,7 @@ import (
 
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
+	"github.com/containernetworking/cni/pkg/types"
 )
 
 // recordVersion is the form of attachment records that this release writes; it reads the one before, once there is one.
@@ -69,10 +70,28 @@ func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Att
 			p.modes[at.Device] = at.Mode
 		}
 		p.networks = append(p.networks, string(at.NetworkKind)+"/"+at.Network)
+		if use := soleUse(model.Network{Type: at.Type, Mode: at.Mode, Device: at.Device, VLAN: at.VLAN}); use != "" {
+			p.sole = append(p.sole, use)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pods[sandbox] = p
+}
+
+// alone refuses what another Pod has that one can have only. A Pod's own former sandbox gives it up.
+func (s *Server) alone(p choice, pod string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range p.items {
+		use := soleUse(it.network)
+		for _, other := range s.pods {
+			if use != "" && other.name != pod && slices.Contains(other.sole, use) {
+				return fail(types.ErrTryAgainLater, diag.PodDeviceBusy, fmt.Errorf("network %s: Pod %s has %s of this node, and one Pod at a time can", it.network.Key(), other.name, use))
+			}
+		}
+	}
+	return nil
 }
 
 // oneMode refuses an ipvlan in another mode than those that Pods have on the same device: the kernel would change them all (Linux,

@@ -37,6 +37,8 @@ type Attacher interface {
 	Check(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) ([]attach.Link, error)
 	Mend(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) (mended []string, err error)
 	HostIndex(name string) (int, error)
+	Survey(device string) (*model.Moved, error)
+	Homeless(ctx context.Context, devices []string) (names []string, err error)
 }
 
 // Options of a Server. IPAM and Attacher are required.
@@ -93,6 +95,7 @@ type attachedPod struct {
 	name     string // "namespace/name"
 	devices  []string
 	modes    map[string]string // of ipvlans, by device
+	sole     []string          // what no other Pod can have meanwhile, see soleUse
 	networks []string          // kind and key
 }
 

@@ -45,7 +45,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.oneMode(p); err != nil {
+	if err := errors.Join(s.oneMode(p), s.alone(p, c.args.namespace+"/"+c.args.pod)); err != nil {
 		return nil, err
 	}
 	if p.owner, err = s.owner(ctx, c, p); err != nil {
@@ -58,12 +58,17 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	}
 	defer unlock()
 	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
-	grants, err := s.acquire(ctx, p, ipam.Intent{
+	var made []model.Attachment
+	_, err = s.acquire(ctx, p, ipam.Intent{
 		Sandbox: c.ContainerID, PodUID: c.args.uid, Namespace: c.args.namespace, Pod: c.args.pod, Wants: p.wants(),
 		Slot: p.state.Slot, Slots: p.state.Slots, Claimed: p.state.Home == model.ClusterHome,
 		Record: func(g []ipam.Grant) ([]byte, error) {
 			r := rec
 			r.Interfaces = p.attachments(g)
+			if err := s.survey(r.Interfaces); err != nil {
+				return nil, err
+			}
+			made = r.Interfaces
 			return r.encode()
 		},
 		Evict: s.evict,
@@ -71,9 +76,25 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get addresses: %w", err)
 	}
-	rec.Interfaces = p.attachments(grants)
+	rec.Interfaces = made
 	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
 	return s.makeLinks(ctx, c, rec)
+}
+
+// survey notes what devices of the host are like that the Pod will get, after its former sandbox has given them up.
+func (s *Server) survey(interfaces []model.Attachment) error {
+	for i := range interfaces {
+		at := &interfaces[i]
+		if at.Type != model.HOSTDEVICE {
+			continue
+		}
+		was, err := s.opts.Attacher.Survey(at.Device)
+		if err != nil {
+			return fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err)
+		}
+		at.Moved = was
+	}
+	return nil
 }
 
 // owner asks whose Pod this is, if a network of the choice keeps addresses by that.

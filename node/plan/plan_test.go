@@ -84,6 +84,9 @@ func TestRules(t *testing.T) {
 		{"a MAC means hardware before what carries its MAC", links(model.Link{Name: "up", Kind: model.Physical, Up: true, Match: &model.Match{MAC: "02:00:00:00:00:01"}}),
 			plan.Observed{Links: []plan.ObservedLink{{Link: model.Link{Name: "a", Kind: model.Physical}, MAC: "02:00:00:00:00:01"}, {Link: model.Link{Name: "b", Kind: model.VLAN, Parent: "a"}, KernelKind: "vlan", MAC: "02:00:00:00:00:01"}}},
 			"~ link a up down -> up\n~ link b up up -> down  link-down\n"}, // a VLAN that is down comes up with its device: back with it
+		{"what is not there is said, but for what a Pod may have", links(model.Link{Name: "a", Kind: model.Physical, Up: true, Lent: true}, model.Link{Name: "b", Kind: model.Physical, Up: true}), plan.Observed{},
+			"! blocked: link/b: no interface matches, waiting for it to appear\n  remedy: connect the device, or correct the link's match\n"},
+		{"it is kept to when it is there", links(model.Link{Name: "a", Kind: model.Physical, MTU: 1400, Lent: true}), plan.Observed{Links: []plan.ObservedLink{phys("a", 1500, true)}}, "~ link a mtu 1500 -> 1400\n"},
 		{"one interface declared twice", links(model.Link{Name: "a", Kind: model.Physical}, model.Link{Name: "up", Kind: model.Physical, Match: &model.Match{Name: "a"}}),
 			plan.Observed{Links: []plan.ObservedLink{phys("a", 1500, true)}},
 			"! blocked: link/up: it is the same interface as another declared link\n  remedy: match it more precisely\n"},

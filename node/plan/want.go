@@ -21,6 +21,9 @@ func (d *differ) resolve() {
 			hits := d.find(l)
 			switch len(hits) {
 			case 0:
+				if l.Lent {
+					continue
+				}
 				d.miss(l, "no interface matches, waiting for it to appear", "connect the device, or correct the link's match")
 				continue
 			case 1:

@@ -120,7 +120,7 @@ func (s *state) defaultNetwork(c *danmv1.TenantConfig) (diag.Code, string) {
 	if spec == nil {
 		return diag.DefaultMissing, fmt.Sprintf("default network %s does not exist", name)
 	}
-	if kind := strings.ToLower(spec.NetworkType); kind == "sriov" || kind == "host-device" {
+	if kind := strings.ToLower(spec.NetworkType); kind == "sriov" || kind == "host-device" || spec.Extension != nil && spec.Extension.Native {
 		return diag.DefaultUnfit, fmt.Sprintf("default network %s is of type %s, which Pods that ask for nothing cannot all have", name, kind)
 	}
 	return "", ""

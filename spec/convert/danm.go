@@ -11,13 +11,15 @@ import (
 )
 
 // native says whether a type is one of ours. ipvlan, macvlan and sriov always are, as in DANM (contract 1.9). bridge and
-// host-device are CNI plugins with a file on the node there, which needs no device; ours have one.
+// host-device are CNI plugins with a file on the node there, which needs no device; ours have one. So is vlan, which may have one.
 func native(typ string, s danmv1.NetworkSpec) bool {
 	switch typ {
 	case "", "ipvlan", "macvlan", "sriov":
 		return true
 	case "bridge", "host-device":
 		return s.Options.Device != "" || s.Extension != nil && s.Extension.Fabric != ""
+	case "vlan":
+		return s.Extension != nil && s.Extension.Native
 	}
 	return false
 }

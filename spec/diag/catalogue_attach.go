@@ -34,6 +34,8 @@ const (
 	PodAPISuspect       Code = "PodAPISuspect"
 	PodAddressFrozen    Code = "PodAddressFrozen"
 	PodModeBusy         Code = "PodModeBusy"
+	PodDeviceBusy       Code = "PodDeviceBusy"
+	PodDeviceInUse      Code = "PodDeviceInUse"
 	PodClaimFailed      Code = "PodClaimFailed"
 	PodAddressElsewhere Code = "PodAddressElsewhere"
 	PodOwnerUnknown     Code = "PodOwnerUnknown"
@@ -80,7 +82,7 @@ var attachCodes = []Explanation{
 		"The plan declares the link, but the node does not have it: it is blocked by something foreign, its own device is missing, or somebody has deleted it and it is being made again. The runtime is told to try again.",
 		"Run danm-node status on the node: it lists what is blocked, with the remedy."},
 	{PodTypeUnsupported, "the network's type cannot be attached yet",
-		"Bundles can say more than this version attaches: ipvlan, macvlan and bridge have drivers; virtual functions, host devices and delegates to other CNI plugins have not. A Pod that asks for such a network gets nothing rather than less.",
+		"Bundles can say more than this version attaches: virtual functions and delegates to other CNI plugins have no driver yet. A Pod that asks for such a network gets nothing rather than less.",
 		"Attach the Pod to a network of another type."},
 	{PodInterfaceName, "an interface name is longer than 15 bytes or used twice",
 		"Names are eth0, then the network's prefix (or eth) and the position; the kernel takes 15 bytes (IFNAMSIZ).",
@@ -112,6 +114,12 @@ var attachCodes = []Explanation{
 	{PodModeBusy, "the device's ipvlans are in another mode",
 		"All ipvlans of a device have one mode: one more in another would change those of Pods that run.",
 		"Delete the Pods that were attached before the network's mode changed, or change it back."},
+	{PodDeviceBusy, "the device serves one Pod at a time, and another has it",
+		"A host device, a macvlan in passthru mode, and a VLAN link in the Pod can be had once on a node. The runtime tries again by itself.",
+		"Delete the Pod that the error names, let the scheduler choose another node, or attach to a network of another type."},
+	{PodDeviceInUse, "the host uses the device that the Pod would get",
+		"A device with addresses of the host, or that is the port of a bridge or bond, is not taken away from it: the node might be cut off.",
+		"Take the address away, or name another hostDevice."},
 	{PodClaimFailed, "no address of the node is free, and no further block can be claimed now",
 		"A node gives addresses out alone as long as it has some; a further block is claimed in the API. That server did not answer, or was reached again less than 20 seconds ago: after a restore others make their blocks again first.",
 		"Restore the way to the API server, or wait; the Pod is tried again by itself."},

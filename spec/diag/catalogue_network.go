@@ -37,7 +37,7 @@ const (
 
 var networkCodes = []Explanation{
 	{DefaultUnfit, "a tenant's default network cannot serve every Pod",
-		"Pods that ask for nothing get the default network. A virtual function has to be asked for as a resource, and a host device serves one Pod of a node at a time.",
+		"Pods that ask for nothing get the default network. A virtual function has to be asked for as a resource, and a host device, a macvlan in passthru mode or a VLAN link in the Pod serves one Pod of a node at a time.",
 		"Choose a default network of type ipvlan, macvlan or bridge."},
 	{DelegateFile, "a delegate's file is no plain name",
 		"The name is joined to the node's CNI directory and an ending. With a slash or dots in front it would read any file of the host.",

@@ -38,10 +38,12 @@ type Attachment struct {
 	NetworkID    string         `json:"networkID"`
 	Type         NetworkType    `json:"type"`
 	Mode         string         `json:"mode,omitempty"`     // as Network.Mode
-	Device       string         `json:"device"`             // host parent (macvlan, ipvlan) or bridge
+	Device       string         `json:"device"`             // host parent (macvlan, ipvlan, vlan), bridge, or what is moved (host-device)
+	VLAN         uint16         `json:"vlan,omitempty"`     // vlan: the tag
+	Moved        *Moved         `json:"moved,omitempty"`    // host-device: what the device was like before
 	HostLink     string         `json:"hostLink,omitempty"` // bridge: host end of the veth
 	IfName       string         `json:"ifName"`             // in the Pod
-	MAC          string         `json:"mac,omitempty"`      // chosen by us; empty for ipvlan
+	MAC          string         `json:"mac,omitempty"`      // chosen by us; empty where the link has its device's
 	MTU          int            `json:"mtu,omitempty"`
 	Addresses    []netip.Prefix `json:"addresses,omitempty"` // v4 before v6, with the network's prefix length
 	Gateways     []netip.Addr   `json:"gateways,omitempty"`
@@ -49,4 +51,15 @@ type Attachment struct {
 	Table        uint32         `json:"table,omitempty"`
 	PolicyRoutes []PodRoute     `json:"policyRoutes,omitempty"`
 	IPv6         bool           `json:"ipv6,omitempty"` // IPv6 is on on the link; false turns it off there
+}
+
+// Moved is what a device of the host was like before a Pod got it, and is to be like again afterwards.
+type Moved struct {
+	Kind    string `json:"kind"`              // the kernel's, "device" for hardware
+	Index   int    `json:"index"`             // in the host
+	MAC     string `json:"mac,omitempty"`     // lower case, colons
+	PermMAC string `json:"permMAC,omitempty"` // burnt in; "" for links that have none
+	MTU     int    `json:"mtu"`
+	Up      bool   `json:"up,omitempty"`
+	Alias   string `json:"alias,omitempty"`
 }

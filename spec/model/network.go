@@ -15,6 +15,8 @@ const (
 	// SRIOV takes a virtual function of DevicePool, HOSTDEVICE moves HostDevice itself into the Pod.
 	SRIOV      NetworkType = "sriov"
 	HOSTDEVICE NetworkType = "host-device"
+	// TAGGED makes the VLAN link of the device inside the Pod; the host has none.
+	TAGGED NetworkType = "vlan"
 )
 
 // Modes of macvlan and ipvlan that are not the default (ip-link(8)).
@@ -130,7 +132,7 @@ func (n Network) Use() string {
 
 // ServesOne says whether the network's device serves one Pod of a node at a time, so that not every Pod can have it.
 func (n Network) ServesOne() bool {
-	return n.Driver() == SRIOV || n.Driver() == HOSTDEVICE || n.Mode == PASSTHRU
+	return n.Driver() == SRIOV || n.Driver() == HOSTDEVICE || n.Driver() == TAGGED || n.Mode == PASSTHRU
 }
 
 // Key is "namespace/name", or "name" for a cluster network: how bundles, diffs and records refer to it.

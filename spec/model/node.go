@@ -89,6 +89,7 @@ type Link struct {
 	Filtering bool           `json:"vlanFiltering,omitempty"` // bridge: VLAN filtering is on
 	PortVLANs *PortVLANs     `json:"portVLANs,omitempty"`     // port of a filtering bridge, or the bridge itself
 	Adopt     Adopt          `json:"adopt,omitempty"`
+	Lent      bool           `json:"lent,omitempty"`      // physical: a Pod may have it, so that it is missed by nobody
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // sorted; with prefix length, host part kept
 }
 

@@ -68,6 +68,7 @@ var networkWholes = []whole{
 	{name: "a pool with a slip may offer the resource", edits: [][3]string{{"hardware.yaml", "  resourceName: danm.io/kernel", "  resuorceName: danm.io/kernel"}}, want: []string{"hardware.yaml:44 UnknownField", "hardware.yaml:39 MissingField"}},
 	{name: "a network with a slip has no type to judge", edits: [][3]string{{"hardware.yaml", "  type: sriov", "  tpye: sriov"}}, want: []string{"hardware.yaml:51 UnknownField"}},
 	{name: "a delegate with a slip says nothing", edits: [][3]string{{"hardware.yaml", "    file: flannel", "    flie: flannel"}}, want: []string{"hardware.yaml:79 UnknownField"}},
+	{name: "a tenant's default is a VLAN in the Pod", edits: [][3]string{{"tenants.yaml", "defaultNetwork: acme/voice", "defaultNetwork: x"}}, add: map[string]string{"x.yaml": net("x", "{type: vlan, fabric: edge, vlan: 101}")}, want: []string{"tenants.yaml:10 DefaultUnfit"}},
 	{name: "a reservation with a slip", edits: [][3]string{{"hardware.yaml", ", ip: 10.60.0.8}", ", pi: 10.60.0.8}"}}, want: []string{"hardware.yaml:62 UnknownField"}},
 	{name: "a reservation where a tenant could not be read", edits: [][3]string{{"networks.yaml", "allowedTenants: [acme]", "allowedTenants: [acme]\n  reserved: [{name: a, namespace: quota, ip: 10.1.0.9}]"}, {"tenants.yaml", "  networks: [shared]", "  netwroks: [shared]"}}, want: []string{"tenants.yaml:19 UnknownField"}},
 

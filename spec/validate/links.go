@@ -123,8 +123,8 @@ func (r *linkRules) hostLinks(n *network, parents []*link) bool {
 		shown = n.NetworkID + ".<vlan>"
 		carrier = fmt.Sprintf("%s.%d", n.NetworkID, maxVLAN)
 	}
-	bridge := "br_" + n.NetworkID
-	if made {
+	bridge, inPods := "br_"+n.NetworkID, n.Driver() == model.TAGGED
+	if made && !inPods {
 		ok := r.fits(n, carrier)
 		if n.Driver() == model.BRIDGE {
 			ok = r.fits(n, bridge) && ok
@@ -141,8 +141,9 @@ func (r *linkRules) hostLinks(n *network, parents []*link) bool {
 		carrier = fmt.Sprintf("%s.%d%s", n.NetworkID, n.wire.id, n.wire.open) // no name yet, but one for each
 	}
 	switch {
-	case made && !n.VLANAuto && !r.claim(n, carrier, identity), n.VLAN != 0 && !r.claimVLAN(n, carrier):
+	case made && !n.VLANAuto && !inPods && !r.claim(n, carrier, identity), n.VLAN != 0 && !r.claimVLAN(n, carrier):
 	case n.Delegate != nil: // what it does with the device is not known
+	case inPods: // the device has other users beside
 	case n.Driver() != model.BRIDGE:
 		r.use(n, carrier, shown, n.Use())
 	case made:

@@ -12,7 +12,7 @@ import (
 )
 
 // networkTypes are the built-in drivers; everything else is a CNI plugin's name, and so are they with a delegate.
-var networkTypes = []string{string(model.BRIDGE), string(model.HOSTDEVICE), string(model.IPVLAN), string(model.MACVLAN), string(model.SRIOV)}
+var networkTypes = []string{string(model.BRIDGE), string(model.HOSTDEVICE), string(model.IPVLAN), string(model.MACVLAN), string(model.SRIOV), string(model.TAGGED)}
 
 // ourselves are CNI plugins that would call the agent again, which holds the Pod's lock.
 var ourselves = []string{"danm", "fakeipam"}
@@ -113,6 +113,8 @@ func (c *checker) standing(n *network, s spot, v *v1.NetworkSpec) {
 		c.onFunction(n, s, v)
 	case n.Driver() == model.HOSTDEVICE:
 		c.onDevice(n, s, v)
+	case n.Driver() == model.TAGGED:
+		c.inThePod(n, s, v)
 	case n.Delegate != nil:
 		c.onDelegate(n, s, v)
 	case v.Fabric == "" && v.HostDevice == "":
@@ -157,6 +159,19 @@ func (c *checker) onDevice(n *network, s spot, v *v1.NetworkSpec) {
 		if field.given {
 			c.error(diag.FieldNotAllowed, s.in(field.name), fmt.Sprintf("network %s of type host-device gives Pods the device as it is, untagged", n.Key()), "remove "+field.name+", or set type to macvlan")
 		}
+	}
+}
+
+// inThePod checks a network whose VLAN link is made in the Pod.
+func (c *checker) inThePod(n *network, s spot, v *v1.NetworkSpec) {
+	if v.HostDevice == "" && v.Fabric == "" {
+		c.error(diag.FabricOrDevice, s, fmt.Sprintf("network %s is on nothing", n.Key()), "give fabric or hostDevice")
+	}
+	switch {
+	case v.VXLAN != nil:
+		c.error(diag.FieldNotAllowed, s.in("vxlan"), fmt.Sprintf("network %s of type vlan has a VXLAN", n.Key()), "give vlan instead, or set type to macvlan")
+	case v.VLAN == nil:
+		c.error(diag.MissingField, s, fmt.Sprintf("network %s of type vlan has no vlan", n.Key()), "write the number")
 	}
 }
 

@@ -57,7 +57,7 @@ func (c *checker) tenantNetworkIDs(s spot, ids map[string]string) {
 		}
 		c.networkID(at, id)
 		switch {
-		case kind == string(model.SRIOV) || kind == string(model.HOSTDEVICE): // no link is named by it
+		case kind == string(model.SRIOV) || kind == string(model.HOSTDEVICE) || kind == string(model.TAGGED): // no link is named by it
 		case native && len(id) > maxTenantID && linkChars(id):
 			c.error(diag.LinkNameTooLong, at, fmt.Sprintf("links are named by %q and a VLAN, and the kernel takes %d bytes of both", id, maxLinkName), fmt.Sprintf("at most %d bytes", maxTenantID))
 		case !native && linkChars(id):

@@ -104,6 +104,8 @@ func (c *checker) sharedIDs(w wire, nets []*network, guilty map[*network]bool) {
 				c.error(diag.VLANTwiceOnDevice, n.idSpot(), fmt.Sprintf("networks %s and %s have %s on %s, under two names (%s, %s)", m.Key(), n.Key(), wireText(n), w.device, m.domain(), n.domain()), "put both on one fabric; the kernel refuses the second link")
 			case !mutual(n, m):
 				c.error(diag.IDNotShared, n.idSpot(), fmt.Sprintf("network %s has %s of network %s (%s), and not both say so", n.Key(), wireText(n), m.Key(), m.idSpot().place()), shareHint(n, m))
+			case (n.Driver() == model.TAGGED) != (m.Driver() == model.TAGGED) && !n.linkless() && !m.linkless():
+				c.error(diag.DeviceConflict, n.in("spec").in("type"), fmt.Sprintf("networks %s and %s share %s, and one of them has its link in a Pod, the other on the host", m.Key(), n.Key(), wireText(n)), "give both the same type, or separate them by VLAN")
 			case n.NetworkID != m.NetworkID && !n.linkless() && !m.linkless():
 				c.error(diag.SharedMismatch, n.nameSpot(), fmt.Sprintf("networks %s and %s share %s, so they are one host link, but have networkIDs %s and %s", m.Key(), n.Key(), wireText(n), m.NetworkID, n.NetworkID), "give both the same networkID")
 			default:

@@ -32,14 +32,15 @@ type NetworkSpec struct {
 	// NetworkID names the host link: vx_<networkID>, <networkID>.<vlan>, br_<networkID>, at most 15 bytes each; a delegate
 	// gets it as its name. Default: metadata.name.
 	NetworkID string `json:"networkID,omitempty"`
-	// Type is the driver that attaches a Pod: ipvlan (default), macvlan or bridge on a device of the host, sriov for a
-	// virtual function of devicePool, host-device for the hostDevice itself (one Pod of a node at a time). With
-	// delegate it is the name of the CNI plugin to call, also if a driver is called the same.
-	Type string `json:"type,omitempty" schema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,known=ipvlan|macvlan|bridge|sriov|host-device"`
+	// Type is the driver that attaches a Pod: ipvlan (default), macvlan or bridge on a device of the host, vlan for a VLAN link
+	// of the device in the Pod itself, sriov for a virtual function of devicePool, host-device for the hostDevice itself (vlan and
+	// host-device: one Pod of a node at a time). With delegate it is the name of the CNI plugin to call, also if a driver is called
+	// the same.
+	Type string `json:"type,omitempty" schema:"pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,known=ipvlan|macvlan|bridge|vlan|sriov|host-device"`
 	// Mode of a macvlan: bridge (default), private, vepa, or passthru, which has the device for one Pod of a node at a time; of
 	// an ipvlan: l2 (default), l3 or l3s. All ipvlan networks of a device have one mode.
 	Mode string `json:"mode,omitempty" schema:"enum=bridge|private|vepa|passthru|l2|l3|l3s"`
-	// Fabric the network runs on. ipvlan, macvlan and bridge need a fabric or a hostDevice; not both.
+	// Fabric the network runs on. ipvlan, macvlan, bridge and vlan need a fabric or a hostDevice; not both.
 	Fabric string `json:"fabric,omitempty"`
 	// HostDevice is an interface or bridge of the node groups, used without a fabric. With type host-device it is moved into
 	// the Pod, so nothing else may use it.

@@ -198,6 +198,9 @@ type NetworkExtension struct {
 	// +optional
 	// +kubebuilder:validation:Enum=bridge;private;vepa;passthru;l2;l3;l3s
 	Mode string `json:"mode,omitempty"`
+	// Native says that NetworkType vlan is the driver of that name, not the CNI plugin.
+	// +optional
+	Native bool `json:"native,omitempty"`
 	// Fabric the network runs on, by the bundle's name.
 	// +optional
 	Fabric string `json:"fabric,omitempty"`
