@@ -166,7 +166,7 @@ func find(h handle, at model.Attachment, names ...string) (netlink.Link, error) 
 			return nil, err
 		}
 	}
-	all, err := h.LinkList()
+	all, err := h.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func (a *Attacher) Homeless(ctx context.Context, devices []string) (names []stri
 	if len(devices) == 0 {
 		return nil, nil
 	}
-	links, err := a.host.LinkList()
+	links, err := a.host.Links()
 	if err != nil {
 		return nil, fmt.Errorf("list host links: %w", err)
 	}

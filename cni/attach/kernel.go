@@ -19,7 +19,7 @@ import (
 // handle is a netlink socket in one network namespace, with the calls this package makes.
 type handle interface {
 	LinkByName(name string) (netlink.Link, error)
-	LinkList() ([]netlink.Link, error)
+	Links() ([]netlink.Link, error)
 	LinkAdd(l netlink.Link) error
 	LinkDel(l netlink.Link) error
 	LinkSetName(l netlink.Link, name string) error
@@ -64,6 +64,7 @@ func newHandle() (handle, error) {
 func (h netlinkHandle) Addresses(l netlink.Link) ([]netlink.Addr, error) {
 	return link.AddressesOn(h.Handle, l)
 }
+func (h netlinkHandle) Links() ([]netlink.Link, error) { return link.LinksIn(h.Handle) }
 func (h netlinkHandle) Routes(family int) ([]netlink.Route, error) {
 	return link.RoutesIn(h.Handle, family)
 }

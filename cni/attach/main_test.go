@@ -250,8 +250,8 @@ func (h faultyHandle) LinkSetAlias(l netlink.Link, alias string) error {
 func (h faultyHandle) LinkSetNsFd(l netlink.Link, fd int) error {
 	return wrap(h.f, func() error { return h.handle.LinkSetNsFd(l, fd) })
 }
-func (h faultyHandle) LinkList() (out []netlink.Link, err error) {
-	err = wrap(h.f, func() (err error) { out, err = h.handle.LinkList(); return err })
+func (h faultyHandle) Links() (out []netlink.Link, err error) {
+	err = wrap(h.f, func() (err error) { out, err = h.handle.Links(); return err })
 	return out, err
 }
 func (h faultyHandle) LinkSetMasterByIndex(l netlink.Link, m int) error {

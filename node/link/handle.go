@@ -23,6 +23,11 @@ func completeDump[T any](list func() (T, error)) (T, error) {
 	return none, err
 }
 
+// LinksIn lists the links of the network namespace that a handle is open in.
+func LinksIn(h *netlink.Handle) ([]netlink.Link, error) {
+	return completeDump(h.LinkList)
+}
+
 // AddressesOn lists the addresses of one link through a handle that may be open in another network namespace.
 func AddressesOn(h *netlink.Handle, l netlink.Link) ([]netlink.Addr, error) {
 	return completeDump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })

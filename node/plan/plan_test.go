@@ -86,7 +86,7 @@ func TestRules(t *testing.T) {
 			"~ link a up down -> up\n~ link b up up -> down  link-down\n"}, // a VLAN that is down comes up with its device: back with it
 		{"what is not there is said, but for what a Pod may have", links(model.Link{Name: "a", Kind: model.Physical, Up: true, Lent: true}, model.Link{Name: "b", Kind: model.Physical, Up: true}), plan.Observed{},
 			"! blocked: link/b: no interface matches, waiting for it to appear\n  remedy: connect the device, or correct the link's match\n"},
-		{"it is kept to when it is there", links(model.Link{Name: "a", Kind: model.Physical, MTU: 1400, Lent: true}), plan.Observed{Links: []plan.ObservedLink{phys("a", 1500, true)}}, "~ link a mtu 1500 -> 1400\n"},
+		{"it is kept to when it is there", links(model.Link{Name: "a", Kind: model.Physical, MTU: 1400, Lent: true}), plan.Observed{Links: []plan.ObservedLink{phys("a", 1500, true)}}, "~ link a mtu 1500 -> 1400  blip\n"},
 		{"one interface declared twice", links(model.Link{Name: "a", Kind: model.Physical}, model.Link{Name: "up", Kind: model.Physical, Match: &model.Match{Name: "a"}}),
 			plan.Observed{Links: []plan.ObservedLink{phys("a", 1500, true)}},
 			"! blocked: link/up: it is the same interface as another declared link\n  remedy: match it more precisely\n"},
