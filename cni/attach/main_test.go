@@ -306,7 +306,7 @@ func (p faultyPod) LinkSetAlias(l netlink.Link, alias string) error {
 func (p faultyPod) LinkSetNsFd(l netlink.Link, fd int) error {
 	return p.faultyHandle.LinkSetNsFd(l, fd)
 }
-func (p faultyPod) LinkList() ([]netlink.Link, error) { return p.faultyHandle.LinkList() }
+func (p faultyPod) Links() ([]netlink.Link, error) { return p.faultyHandle.Links() }
 func (p faultyPod) LinkSetMasterByIndex(l netlink.Link, m int) error {
 	return p.faultyHandle.LinkSetMasterByIndex(l, m)
 }
