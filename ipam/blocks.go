@@ -145,7 +145,7 @@ func (ss *spaceState) putBlock(b Block) {
 		ss.blocks, ss.reserved, ss.lengths = map[netip.Prefix]Block{}, map[string]netip.Prefix{}, map[int]int{}
 	}
 	if old, was := ss.blocks[b.CIDR]; was {
-		delete(ss.reserved, old.Reservation)
+		ss.unreserve(old)
 	} else {
 		ss.lengths[b.CIDR.Bits()]++
 	}
@@ -155,8 +155,15 @@ func (ss *spaceState) putBlock(b Block) {
 	}
 }
 
+// unreserve forgets for whom a Single is kept, if it is this one that is: two may have been made for one Pod.
+func (ss *spaceState) unreserve(b Block) {
+	if ss.reserved[b.Reservation] == b.CIDR {
+		delete(ss.reserved, b.Reservation)
+	}
+}
+
 func (ss *spaceState) dropBlock(p netip.Prefix) {
-	delete(ss.reserved, ss.blocks[p].Reservation)
+	ss.unreserve(ss.blocks[p])
 	delete(ss.blocks, p)
 	if ss.lengths[p.Bits()]--; ss.lengths[p.Bits()] == 0 {
 		delete(ss.lengths, p.Bits())

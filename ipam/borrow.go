@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -28,7 +29,7 @@ func (k *Keeper) obtainStatic(ctx context.Context, s Space, root rootSeen, a net
 		}
 		return nil // ours since a moment ago
 	case known && b.State == Claiming:
-		return k.settle(ctx, b)
+		return k.awaitClaim(ctx, b)
 	case known:
 		return fmt.Errorf("block %s around address %s is %s on this node: %w", p, a, b.State, ErrFrozen)
 	}
@@ -44,6 +45,21 @@ func (k *Keeper) obtainStatic(ctx context.Context, s Space, root rootSeen, a net
 		return k.freezeOne(ctx, Block{Space: s, CIDR: p}, string(o.UID))
 	}
 	return k.ask(ctx, root, Block{Space: s, CIDR: singlePrefix(a), Single: true}, nil)
+}
+
+// awaitClaim waits for the end of a claim that is under way.
+func (k *Keeper) awaitClaim(ctx context.Context, b Block) error {
+	k.Poke() // nobody may be left who waits for its answer
+	ctx, cancel := context.WithTimeout(ctx, k.o.AskWait)
+	defer cancel()
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		if now, known := k.blockAt(placed{b.Space, b.CIDR}); !known || now.State != Claiming {
+			return nil
+		}
+		if k.o.Sleep(ctx, pause) != nil {
+			return fmt.Errorf("block %s is being claimed, and the API server did not answer within %s: %w", b.CIDR, k.o.AskWait, ErrClaim)
+		}
+	}
 }
 
 // borrow asks other nodes for an address that they do not use.

@@ -89,6 +89,9 @@ func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
 
 // root reads a space's root unless it was read within the given time.
 func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootSeen, error) {
+	if !k.ownsIn(s) { // it may have been deleted and made anew
+		within = min(within, hintsFresh)
+	}
 	k.mu.Lock()
 	have, ok := k.roots[s]
 	k.mu.Unlock()
@@ -103,6 +106,9 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 	if err != nil {
 		return rootSeen{}, fmt.Errorf("read the root of space %s: %w", s.object(), err)
 	}
+	if _, closing := o.Annotations[v1alpha1.AnnotationClosing]; closing {
+		return rootSeen{}, fmt.Errorf("space %s: its root was deleted and is made anew in a few minutes: %w", s.object(), ErrNoRoot)
+	}
 	seen := rootSeen{cut: alloc.Cut{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
 	if o.Spec.Role != v1alpha1.RoleRoot || o.Spec.Space != s.object() || !seen.cut.Valid() {
 		return rootSeen{}, fmt.Errorf("IPBlock %s is no root of space %s", o.Name, s.object())
@@ -111,6 +117,22 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 	defer k.mu.Unlock()
 	k.roots[s] = seen
 	return seen, nil
+}
+
+// ownsIn says whether a block of a space is this node's, so that the space is not empty.
+func (k *Keeper) ownsIn(s Space) bool {
+	k.Service.mu.Lock()
+	defer k.Service.mu.Unlock()
+	ss, ok := k.st.spaces[s]
+	if !ok {
+		return false
+	}
+	for _, b := range ss.blocks {
+		if b.State == Owned {
+			return true
+		}
+	}
+	return false
 }
 
 // someFree says whether the node has addresses of the pools by now.

@@ -119,6 +119,10 @@ func (k *Keeper) start(ctx context.Context) error {
 		return err
 	}
 	v, first := judgeStart(k.Meta(), k.o.Node, identity, lease), k.Meta().Identity == "" && lease == nil
+	k.mu.Lock()
+	v.fenced = v.fenced || k.fenced // the lease of a try that failed says nothing of it any more
+	k.fenced = v.fenced
+	k.mu.Unlock()
 	if v.lost {
 		k.o.Log.Error("the address journal does not belong to what the API knows of this node: its blocks are frozen until every sandbox of now is gone")
 		if err := k.freezeAll(ctx); err != nil {
@@ -164,7 +168,7 @@ func (k *Keeper) start(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.started, k.until = true, sent+k.o.BlockLease/2
+	k.started, k.fenced, k.until = true, false, sent+k.o.BlockLease/2
 	if !first {
 		k.claimsAt = sent + k.o.BackWait
 	}
@@ -324,6 +328,9 @@ func (k *Keeper) renew(ctx context.Context) error {
 		return err
 	}
 	if err := k.resync(ctx, verdict{}); err != nil {
+		k.mu.Lock()
+		k.renewAt = 0 // the comparison belongs to it: tried again
+		k.mu.Unlock()
 		return err
 	}
 	k.mu.Lock()

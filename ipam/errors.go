@@ -36,6 +36,8 @@ var (
 	ErrClaim = errors.New("no address of this node is free, and no block could be claimed")
 	// ErrNoRoot: the controller has not opened the space yet.
 	ErrNoRoot = errors.New("the space has no root yet")
+	// ErrUnkept: the space is cut so that no address can be kept for a Pod of a StatefulSet.
+	ErrUnkept = errors.New("no address of the space can be kept")
 	// ErrOwner: the owner of the block around an address did not answer, or has it.
 	ErrOwner = errors.New("the owner of the block did not cede the address")
 )

@@ -95,9 +95,11 @@ func (k *Keeper) pending() bool {
 // settleClaims finds out what became of claims without an answer.
 func (k *Keeper) settleClaims(ctx context.Context) error {
 	var failed []error
+	open := map[attempt]bool{}
 	for _, b := range k.allBlocks() {
 		switch {
 		case b.State == Claiming:
+			open[attempt{placed{b.Space, b.CIDR}, b.Since}] = true
 			failed = append(failed, k.settle(ctx, b))
 		case b.State == Asked && k.abandoned(b):
 			failed = append(failed, k.change(func(e *edit) error {
@@ -110,6 +112,9 @@ func (k *Keeper) settleClaims(ctx context.Context) error {
 			}))
 		}
 	}
+	k.mu.Lock()
+	maps.DeleteFunc(k.unsure, func(a attempt, _ time.Duration) bool { return !open[a] })
+	k.mu.Unlock()
 	return errors.Join(failed...)
 }
 
@@ -120,41 +125,48 @@ func (k *Keeper) abandoned(b Block) bool {
 	return since < k.born || time.Duration(now-since) > 2*k.o.AskWait+time.Minute
 }
 
-// settle looks for the object of a claim. As long as a creation may still land, "not there" is no answer.
+// attempt is one claim: the same place may be claimed again later.
+type attempt struct {
+	placed
+	since int64 // Block.Since
+}
+
+// settle looks for the object of a claim. As long as the request may still land, only "it is this node's" is an answer: one that is
+// not there may be created yet, and one that is nobody's, or another's who gives it back, may be written yet.
 func (k *Keeper) settle(ctx context.Context, b Block) error {
 	o, err := k.api.Block(ctx, nameOf(b))
-	at := placed{b.Space, b.CIDR}
-	switch {
-	case apierrors.IsNotFound(err):
-		k.mu.Lock()
-		since, known := k.unsure[at]
-		if !known {
-			since = k.o.Boottime()
-			k.unsure[at] = since
-		}
-		over := k.o.Boottime()-since > unsureFor
-		k.mu.Unlock()
-		if !over {
-			return nil
-		}
-	case err != nil:
+	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("read block %s: %w", b.CIDR, err)
 	}
-	k.mu.Lock()
-	delete(k.unsure, at)
-	k.mu.Unlock()
+	at := placed{b.Space, b.CIDR}
+	mine := err == nil && o.Spec.Owner == k.o.Node
+	if !mine && !k.overdue(attempt{at, b.Since}) {
+		return nil
+	}
 	return k.change(func(e *edit) error {
 		now, ok := e.block(b.Space, b.CIDR)
 		if !ok || now.State != Claiming || now.Since != b.Since {
 			return nil
 		}
-		if o == nil || err != nil || o.Spec.Owner != k.o.Node {
+		if !mine {
 			e.drop(b.Space, b.CIDR)
 			return nil
 		}
 		next, _ := k.adopt(now, true, at, *o, e.s.st.meta)
 		return e.set(next)
 	})
+}
+
+// overdue says whether a claim has been looked for in vain for longer than any request lasts.
+func (k *Keeper) overdue(a attempt) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	since, known := k.unsure[a]
+	if !known {
+		since = k.o.Boottime()
+		k.unsure[a] = since
+	}
+	return k.o.Boottime()-since > unsureFor
 }
 
 // giveBack lets go of what has been unused for a while, in the journal; finish tells the API (R8, R9).
@@ -324,6 +336,9 @@ func (k *Keeper) park(ctx context.Context, b Block) error {
 	}
 	if err != nil || string(o.UID) != b.UID || o.Spec.Owner != k.o.Node {
 		return k.forget(b)
+	}
+	if o.DeletionTimestamp != nil { // somebody wants it gone: it is kept for nobody
+		return k.release(ctx, b)
 	}
 	o.Spec.Owner = ""
 	if o.Labels == nil {

@@ -114,8 +114,9 @@ type Keeper struct {
 	taken     map[placed]time.Duration // when a block was last found to be another's
 	busyAt    map[placed]int64         // when a block was seen in use last
 	wanted    map[Space]subnetSeen
-	unlisted  map[placed]bool          // Singles that were made again, and that no block lists yet
-	unsure    map[placed]time.Duration // since when a claim's object is not to be seen
+	unlisted  map[placed]bool           // Singles that were made again, and that no block lists yet
+	fenced    bool                      // the start under way is of a life that may have been taken for dead
+	unsure    map[attempt]time.Duration // since when a claim is looked for in vain
 	stats     KeeperStats
 
 	finishFrom int // which of many blocks that go comes next; of Round alone
@@ -161,7 +162,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	o.defaults()
 	k := &Keeper{
 		Service: o.Service, o: o, api: &versions{API: o.API}, roots: map[Space]rootSeen{}, places: map[Space]uint64{}, demands: map[Space]*demand{}, taken: map[placed]time.Duration{},
-		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[placed]time.Duration{}, poke: make(chan struct{}, 1), answering: make(chan struct{}, 1),
+		busyAt: map[placed]int64{}, wanted: map[Space]subnetSeen{}, unsure: map[attempt]time.Duration{}, poke: make(chan struct{}, 1), answering: make(chan struct{}, 1),
 	}
 	k.born = k.now()
 	k.api.seen.Store(k.Meta().Version)
@@ -193,6 +194,8 @@ func (k *Keeper) mayGiveNow() error {
 		return k.stopped
 	case !k.tried: // a journal from a backup shows when the API is asked
 		return fmt.Errorf("the agent has just started and is asking the API server: %w", ErrLease)
+	case k.fenced:
+		return fmt.Errorf("the node was taken for dead, or its Node object was made anew, and its blocks are not compared with the API's yet: %w", ErrLease)
 	case k.o.Boottime() >= k.until:
 		return fmt.Errorf("the API server was not reached for %s: %w", k.o.BlockLease/2, ErrLease)
 	}

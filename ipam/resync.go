@@ -47,9 +47,9 @@ func (k *Keeper) resync(ctx context.Context, v verdict) error {
 		case b.State == Owned && unlisted[placed{b.Space, b.CIDR}]:
 			failed = append(failed, k.askOnceMore(ctx, b, o))
 		case (b.State == Owned || b.State == Frozen) && !b.Foreign:
-			failed = append(failed, k.reassert(ctx, o))
+			failed = append(failed, k.reassert(ctx, o, v.fenced))
 		}
-		if ok && b.State == Owned && len(b.Ceded) != len(o.Spec.Ceded) {
+		if ok && b.State == Owned && !sameCessions(b.Ceded, o.Spec.Ceded) {
 			failed = append(failed, k.writeCeded(ctx, b))
 		}
 	}
@@ -182,6 +182,13 @@ func adopted(b Block, known bool, key placed, o v1alpha1.IPBlock, m Meta) (next 
 	return b, freeze
 }
 
+// sameCessions says whether the API lists the same addresses for the same Singles, in whatever order.
+func sameCessions(have []Cession, told []v1alpha1.IPCession) bool {
+	return len(have) == len(told) && !slices.ContainsFunc(have, func(c Cession) bool {
+		return !slices.ContainsFunc(told, func(t v1alpha1.IPCession) bool { return t.Address == c.Addr.String() && t.UID == c.UID })
+	})
+}
+
 // union keeps every cession that journal or API knows: a list that is too long costs an address, one too short gives it to two.
 func union(have []Cession, told []v1alpha1.IPCession) []Cession {
 	out := slices.Clone(have)
@@ -291,10 +298,12 @@ func (k *Keeper) askedAgain(ctx context.Context, b Block, o *v1alpha1.IPBlock) e
 	return nil
 }
 
-// reassert writes the node's identity of now on a block that bears another one of this machine.
-func (k *Keeper) reassert(ctx context.Context, o v1alpha1.IPBlock) error {
+// reassert writes the node's identity of now on a block that bears another one of this machine. A life that may have been taken for
+// dead writes all of them: a controller that is about to free one has read it before, and its write fails then (R14).
+func (k *Keeper) reassert(ctx context.Context, o v1alpha1.IPBlock, fenced bool) error {
 	m := k.Meta()
-	if o.Spec.Identity == m.Identity || machineOf(o.Spec.Identity) != machineOf(m.Identity) {
+	current := o.Spec.Identity == m.Identity && (!fenced || o.Spec.Epoch == m.Epoch)
+	if current || machineOf(o.Spec.Identity) != machineOf(m.Identity) {
 		return nil
 	}
 	o.Spec.Identity, o.Spec.Epoch = m.Identity, m.Epoch

@@ -151,6 +151,10 @@ func (k *Keeper) obtainSticky(ctx context.Context, need *NeedError, root rootSee
 		switch {
 		case known && b.State == Owned && o.Spec.Owner == k.o.Node:
 			return nil
+		case known && b.State == Claiming && o.Spec.Owner == "" && listed:
+			if err := k.take(ctx, b, o); !certain(err) { // written once more: of both requests one counts
+				return err
+			}
 		case known:
 			k.Poke() // on its way to nobody, or from there: wait for it
 		case o.Spec.Owner == "" && listed:
@@ -196,6 +200,10 @@ func (k *Keeper) listedOne(ctx context.Context, root rootSeen, list []v1alpha1.I
 
 // keepNew chooses an address of this node's own and keeps it for the Pod from now on.
 func (k *Keeper) keepNew(ctx context.Context, need *NeedError, root rootSeen) error {
+	if root.cut.Bits == need.Space.CIDR.Addr().BitLen() && root.cut.Bits > need.Space.CIDR.Bits() {
+		return fmt.Errorf("space %s was cut into single addresses before a network on it was sticky, so that none can be kept for Pod %d of StatefulSet %s/%s; delete the root when its last Pod is gone, or give the network a CIDR of its own: %w",
+			need.Space.object(), need.Sticky.Ordinal, need.Sticky.Namespace, need.Sticky.StatefulSet, ErrUnkept)
+	}
 	var a netip.Addr
 	k.Service.mu.Lock()
 	if ss, ok := k.st.spaces[need.Space]; ok {
@@ -230,19 +238,24 @@ func (k *Keeper) takeParked(ctx context.Context, o v1alpha1.IPBlock) error {
 	if err != nil {
 		return err
 	}
-	m := k.Meta()
-	o.Spec.Owner, o.Spec.Identity, o.Spec.Epoch = k.o.Node, m.Identity, m.Epoch
-	o.Labels[v1alpha1.LabelOwner] = v1alpha1.LabelValue(k.o.Node)
-	got, err := k.api.Update(ctx, &o)
-	switch {
-	case err == nil:
-		return k.owned(b, string(got.UID))
-	case certain(err):
+	if err = k.take(ctx, b, o); certain(err) { // it was the only request
 		derr := k.change(func(e *edit) error { e.drop(b.Space, b.CIDR); return nil })
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return derr // look again
 		}
-		return errors.Join(fmt.Errorf("take address %s: %w", o.Spec.CIDR, err), derr)
+		return errors.Join(err, derr)
+	}
+	return err
+}
+
+// take writes this node's name on a parked Single whose claim is journaled.
+func (k *Keeper) take(ctx context.Context, b Block, o v1alpha1.IPBlock) error {
+	m := k.Meta()
+	o.Spec.Owner, o.Spec.Identity, o.Spec.Epoch = k.o.Node, m.Identity, m.Epoch
+	o.Labels[v1alpha1.LabelOwner] = v1alpha1.LabelValue(k.o.Node)
+	got, err := k.api.Update(ctx, &o)
+	if err == nil {
+		return k.owned(b, string(got.UID))
 	}
 	k.Poke()
 	return fmt.Errorf("take address %s: %w", o.Spec.CIDR, err)

@@ -46,14 +46,14 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn) {
 		_, _ = conn.Read(make([]byte, 1))
 		cancel()
 	}()
-	result, err := s.answer(ctx, req, netns)
+	result, number, err := s.answer(ctx, req, netns)
 	resp := wire.Response{Result: result, Error: cniError(err)}
 	_ = conn.SetWriteDeadline(time.Now().Add(readTime))
 	werr := wire.WriteResponse(conn, resp)
 	s.report(req, time.Since(start), resp.Error) // after the answer: nobody waits for a log
 	if werr != nil && err == nil && req.Command == "ADD" {
 		s.log.Warn("nobody took the answer, the Pod is detached again", "container", req.ContainerID, "reason", werr)
-		s.forsake(req)
+		s.forsake(req, number)
 	}
 }
 
@@ -74,8 +74,8 @@ func (s *Server) report(req wire.Request, took time.Duration, e *types.Error) {
 	}
 }
 
-// answer checks the form of a call and makes it. A panic fails this call alone.
-func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (result []byte, err error) {
+// answer checks the form of a call and makes it. A panic fails this call alone. number counts the ADDs of the sandbox.
+func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (result []byte, number uint64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("CNI call panicked", "command", req.Command, "container", req.ContainerID, "reason", p, "stack", string(debug.Stack()))
@@ -83,45 +83,92 @@ func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (
 		}
 	}()
 	if req.Command == "VERSION" {
-		return versionAnswer(), nil
+		return versionAnswer(), 0, nil
 	}
 	c := call{Request: req, netns: netns}
 	if c.conf, err = parseConf(req.Stdin); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	switch req.Command {
 	case "STATUS":
-		return nil, s.status(c)
+		return nil, 0, s.status(c)
 	case "GC":
-		return nil, s.gc(ctx, c)
-	case "ADD", "CHECK", "DEL":
-	default:
-		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("unknown command %q", clip(req.Command)))
+		return nil, 0, s.gc(ctx, c)
 	}
-	if e := utils.ValidateContainerID(req.ContainerID); e != nil {
-		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, e)
-	}
-	if e := utils.ValidateInterfaceName(req.IfName); e != nil {
-		return nil, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, e)
-	}
-	if c.args, err = parseArgs(req, c.conf); err != nil {
-		return nil, err
-	}
-	unlock, err := s.locks.lock(ctx, lockOf(keyOf(req, c.conf)))
+	key, err := s.checked(&c)
 	if err != nil {
-		return nil, fmt.Errorf("wait for the sandbox's other call: %w", err)
+		return nil, 0, err
+	}
+	unlock, err := s.locks.lock(ctx, lockOf(key))
+	if err != nil {
+		return nil, 0, fmt.Errorf("wait for the sandbox's other call: %w", err)
 	}
 	defer unlock()
+	if req.Command == "ADD" {
+		number = s.count(key)
+	}
+	if result, err = s.attachment(ctx, c); err != nil && req.Command == "ADD" {
+		s.uncount(key, number)
+	}
+	return result, number, err
+}
+
+// checked completes a call about one attachment, and says by which key that is recorded.
+func (s *Server) checked(c *call) (key string, err error) {
+	switch c.Command {
+	case "ADD", "CHECK", "DEL":
+	default:
+		return "", fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("unknown command %q", clip(c.Command)))
+	}
+	if e := utils.ValidateContainerID(c.ContainerID); e != nil {
+		return "", fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, e)
+	}
+	if e := utils.ValidateInterfaceName(c.IfName); e != nil {
+		return "", fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, e)
+	}
+	if c.args, err = parseArgs(c.Request, c.conf); err != nil {
+		return "", err
+	}
+	return keyOf(c.Request, c.conf), nil
+}
+
+// attachment makes a call about one attachment, under its lock.
+func (s *Server) attachment(ctx context.Context, c call) ([]byte, error) {
 	if c.conf.ipam != nil {
 		return s.addressesOnly(ctx, c)
 	}
-	switch req.Command {
+	switch c.Command {
 	case "ADD":
 		return s.add(ctx, c)
 	case "CHECK":
 		return nil, s.check(ctx, c)
 	}
 	return nil, s.del(ctx, c)
+}
+
+// count numbers the ADDs of a sandbox, so that one whose answer nobody took is not undone when the next has been answered.
+func (s *Server) count(key string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.adds++
+	s.lastAdd[key] = s.adds
+	return s.adds
+}
+
+// uncount forgets an ADD that failed.
+func (s *Server) uncount(key string, number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lastAdd[key] == number {
+		delete(s.lastAdd, key)
+	}
+}
+
+// newest says whether no ADD of the sandbox came after the one of that number.
+func (s *Server) newest(key string, number uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastAdd[key] == number
 }
 
 // status fails only until the agent was ready for the first time: what a runtime makes of a failure is a node that is

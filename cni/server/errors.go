@@ -52,6 +52,7 @@ var known = []struct {
 	{ipam.ErrBack, types.ErrTryAgainLater, diag.PodClaimFailed},
 	{ipam.ErrClaim, types.ErrTryAgainLater, diag.PodClaimFailed},
 	{ipam.ErrOwner, CodeAddressTaken, diag.PodAddressElsewhere},
+	{ipam.ErrUnkept, CodeAddressUnusable, diag.PodAddressUnusable},
 	{ipam.ErrTaken, CodeAddressTaken, diag.PodAddressTaken},
 	{ipam.ErrExhausted, CodePoolExhausted, diag.PodPoolExhausted},
 	{ipam.ErrOutside, CodeAddressUnusable, diag.PodAddressUnusable},

@@ -212,13 +212,18 @@ func TestSandboxesOfAddressesAlone(t *testing.T) {
 	if _, e := n.call(request("ADD", "s1", "acme", "u", oneData)); e != nil {
 		t.Fatal(e)
 	}
-	first, e := n.call(asIPAM("ADD", "s1", "net1", "u", ofData))
+	gone := asIPAM("ADD", "s1", "net1", "u", ofData)
+	gone.Netns = filepath.Join(t.TempDir(), "netns") // where it is by now, nobody finds it
+	first, e := n.call(gone)
 	if e != nil {
 		t.Fatal(e)
 	}
 	other, e := n.call(asIPAM("ADD", "s1", "net2", "u", ofData))
 	if e != nil || slices.Equal(addresses(first), addresses(other)) {
 		t.Errorf("two interfaces: %v %v, %v", addresses(first), addresses(other), e)
+	}
+	if _, e := n.call(asIPAM("ADD", "s2", "net2", "u", ofData)); e == nil || e.Code != types.ErrTryAgainLater || e.Details != string(diag.PodFormerSandbox) || !strings.Contains(e.Msg, "s1") {
+		t.Errorf("a link that stands keeps its address from the next sandbox: %v", e)
 	}
 	second, e := n.call(asIPAM("ADD", "s2", "net1", "u", ofData))
 	if e != nil || !slices.Equal(addresses(first), addresses(second)) {
@@ -263,6 +268,13 @@ func TestSandboxesOfAddressesAlone(t *testing.T) {
 	}
 }
 
+// newest is the number of the sandbox's last ADD.
+func (n *node) newest(key string) uint64 {
+	n.server.mu.Lock()
+	defer n.server.mu.Unlock()
+	return n.server.lastAdd[key]
+}
+
 // An answer that nobody takes gives back what this call took, and nothing of the container's other attachments.
 func TestForsakenAddresses(t *testing.T) {
 	n := newNode(t, nil)
@@ -273,11 +285,15 @@ func TestForsakenAddresses(t *testing.T) {
 	if _, e := n.call(req); e != nil {
 		t.Fatal(e)
 	}
-	n.server.forsake(req)
+	n.server.forsake(req, n.newest("c/net1")-1) // the runtime has asked again since
+	if len(n.records()) != 2 {
+		t.Errorf("what was answered anew is undone: %v", n.records())
+	}
+	n.server.forsake(req, n.newest("c/net1"))
 	if !slices.Equal(n.records(), []string{"c"}) || !slices.Equal(n.fake.sandboxes(), []string{"c"}) {
 		t.Errorf("records %v, links of %v", n.records(), n.fake.sandboxes())
 	}
-	n.server.forsake(request("ADD", "c", "acme", "u", oneData))
+	n.server.forsake(request("ADD", "c", "acme", "u", oneData), n.newest("c"))
 	if len(n.records()) != 0 || len(n.fake.sandboxes()) != 0 {
 		t.Errorf("records %v, links of %v", n.records(), n.fake.sandboxes())
 	}

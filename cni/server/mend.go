@@ -126,6 +126,11 @@ func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[st
 	if rec.Given != nil {
 		return 0, nil // the link is another plugin's
 	}
+	unlockPod, free := s.locks.tryLock("pod/" + old.PodUID) // the Pod's next sandbox may be taking this one's links down
+	if !free {
+		return 0, errBusy
+	}
+	defer unlockPod()
 	netns := s.netns(nil, rec)
 	if netns == nil {
 		return 0, nil // the Pod is gone, its DEL is to come

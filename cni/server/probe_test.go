@@ -6,18 +6,20 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/probe"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/vishvananda/netlink"
 )
 
 // outside is a network with hosts that got their addresses elsewhere.
@@ -187,10 +189,12 @@ func TestProbingDoesNotHoldTheCommitter(t *testing.T) {
 	<-answered
 }
 
-// As another plugin's IPAM: that the old sandbox's link may still be there is noticed by asking.
+// As another plugin's IPAM: that somebody still answers for the old sandbox's address is noticed by asking.
 func TestAddressesForAnotherPluginAreProbed(t *testing.T) {
 	n, o := probingNode(t)
-	first, e := n.call(asIPAM("ADD", "s1", "net1", "u", ofData))
+	gone := asIPAM("ADD", "s1", "net1", "u", ofData)
+	gone.Netns = filepath.Join(t.TempDir(), "netns") // where it is by now, nobody finds it
+	first, e := n.call(gone)
 	if e != nil {
 		t.Fatal(e)
 	}

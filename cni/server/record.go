@@ -118,6 +118,7 @@ func (s *Server) forget(sandbox string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pods, sandbox)
+	delete(s.lastAdd, sandbox)
 }
 
 // Attached counts the interfaces of Pods by network: "ClusterNetwork/oam", "TenantNetwork/acme/voice".

@@ -86,6 +86,9 @@ type Server struct {
 	mu   sync.Mutex
 	pods map[string]attachedPod // by sandbox key: a cache of the records, for Pods
 
+	adds    uint64            // ADDs so far; guarded by mu, as what follows
+	lastAdd map[string]uint64 // by record key: the number of the newest
+
 	conflicts []Conflict // guarded by mu
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
@@ -116,7 +119,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Grace == 0 {
 		opts.Grace = 5 * time.Second
 	}
-	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}, mendedOn: map[string]int{}}
+	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}, lastAdd: map[string]uint64{}, mendedOn: map[string]int{}}
 	records, err := opts.IPAM.List()
 	if err != nil {
 		return nil, fmt.Errorf("list attachments: %w", err)

@@ -165,11 +165,20 @@ func (s *Server) takeDown(ctx context.Context, pod attach.Pod, rec record) error
 }
 
 // evict takes down the links of a Pod's former sandbox, whose record is about to move. It takes no lock: the one for the
-// Pod is held, and a DEL of that sandbox does the same.
+// Pod is held, and a DEL of that sandbox does the same. A link that another plugin made is not ours to take down: it must be gone (R2).
 func (s *Server) evict(ctx context.Context, old ipam.Record) error {
 	rec, err := decodeRecord(old.Data)
 	if err != nil {
 		return err
+	}
+	if rec.Given != nil {
+		h, err := holdingOf(old)
+		if err == nil && !s.NetnsGone(h) {
+			err = fail(types.ErrTryAgainLater, diag.PodFormerSandbox, fmt.Errorf("the Pod's former sandbox %s still has %v, on a link that another plugin made", h.Container, rec.Given.Addresses))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if len(rec.Interfaces) > 0 {
 		netns := s.netns(nil, rec)
@@ -229,8 +238,8 @@ func (s *Server) del(ctx context.Context, c call) error {
 	return s.takeDown(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: netns}, rec)
 }
 
-// forsake undoes an ADD that was answered to nobody.
-func (s *Server) forsake(req wire.Request) {
+// forsake undoes an ADD that was answered to nobody, unless the runtime has asked again meanwhile.
+func (s *Server) forsake(req wire.Request, number uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
 	defer cancel()
 	conf, err := parseConf(req.Stdin)
@@ -243,6 +252,9 @@ func (s *Server) forsake(req wire.Request) {
 		return
 	}
 	defer unlock()
+	if !s.newest(sandbox, number) {
+		return
+	}
 	old, err := s.opts.IPAM.Lookup(sandbox)
 	if err != nil {
 		return // the runtime's DEL was faster

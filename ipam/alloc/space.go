@@ -142,12 +142,6 @@ func saturatingAdd(a, b uint64) uint64 {
 	return a + b
 }
 
-// IsFreed says whether an own address was freed and is remembered as such.
-func (s *Space) IsFreed(a netip.Addr) bool {
-	_, ok := s.freed[s.geo.index(a)]
-	return ok
-}
-
 // Holder says who holds an address.
 func (s *Space) Holder(a netip.Addr) (uint32, bool) {
 	if !s.geo.owns(a) {
@@ -202,9 +196,32 @@ func (s *Space) Settle(ready int64) {
 		s.used.remove(e.index)
 	}
 	s.queue = s.queue[n:]
+	if len(s.queue) > 2*len(s.freed)+spareQueue {
+		s.compact(ready)
+	}
 	if len(s.queue) == 0 {
 		s.queue = nil
 	}
+}
+
+// spareQueue is how many void entries stand in the queue before it is worth while to close the gaps.
+const spareQueue = 64
+
+// compact drops void entries that stand behind a valid one, which nobody may choose for long: an address of another network, or of a
+// block that was given back. The latter are forgotten once they are cool.
+func (s *Space) compact(ready int64) {
+	rest := make([]freedEntry, 0, len(s.freed))
+	for _, e := range s.queue {
+		switch {
+		case !s.valid(e):
+		case s.geo.Claimed && e.at <= ready && !inSpans(s.usable, e.index):
+			delete(s.freed, e.index)
+			s.used.remove(e.index)
+		default:
+			rest = append(rest, e)
+		}
+	}
+	s.queue = rest
 }
 
 // valid says whether a queue entry still speaks for its address.

@@ -366,6 +366,50 @@ func TestChurnIsForgotten(t *testing.T) {
 	}
 }
 
+// An address that nobody may choose any more, of a block that was given back or of a network that is idle, does not keep the queue
+// behind it from being tidied up.
+func TestChurnBehindAnIdleAddress(t *testing.T) {
+	cidr := netip.MustParsePrefix("10.0.0.0/24")
+	for _, given := range []bool{true, false} {
+		g, err := ClaimedGeometry(cidr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, tx := NewSpace(g), Tx{}
+		first, second := netip.MustParsePrefix("10.0.0.16/28"), netip.MustParsePrefix("10.0.0.32/28")
+		s.Own(s.Owned().With(first).With(second))
+		idle := first.Addr().Next()
+		tx.Take(s, idle, 1)
+		tx.Free(s, idle, 0)
+		tx.Commit()
+		if given {
+			s.Own(s.Owned().Without(first))
+		}
+		sub := model.Subnet{CIDR: cidr, Pools: []model.AddrRange{{First: second.Addr(), Last: netip.MustParseAddr("10.0.0.47")}}}
+		last := map[netip.Addr]int64{}
+		for i := int64(1); i < 5000; i++ {
+			a, err := tx.Dynamic(s, sub, 1, i-10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at, was := last[a]; was && at > i-10 {
+				t.Fatalf("%s is chosen at %d, freed at %d", a, i, at)
+			}
+			tx.Free(s, a, i)
+			last[a] = i
+			tx.Commit()
+			s.Settle(i - 10)
+		}
+		if len(s.queue) > 2*s.Freed()+spareQueue || s.Freed() > 20 {
+			t.Errorf("given back %v: %d freed, queue of %d", given, s.Freed(), len(s.queue))
+		}
+		_, there := s.freed[s.geo.index(idle)]
+		if there == given {
+			t.Errorf("given back %v: remembered %v", given, there)
+		}
+	}
+}
+
 func TestRecutKeepsCoolingAddresses(t *testing.T) {
 	cidr := netip.MustParsePrefix("10.0.0.0/28")
 	whole, _ := NewGeometry(cidr, 1, 0, 1)

@@ -61,8 +61,9 @@ func openAddresses(ctx context.Context, s Settings, log *slog.Logger) (*addresse
 	return a, nil
 }
 
-// living is what may have addresses on this machine: the runtime's sandboxes, and named network namespaces, since a runtime
-// may not list a sandbox yet that it is setting up.
+// living is what may have addresses on this machine: the runtime's sandboxes, but for those in the host's own namespace, and named
+// network namespaces, since a runtime may not list a sandbox yet that it is setting up. Where there is no runtime to ask, it is
+// whatever namespace processes are in: nerdctl names none.
 func living(s Settings) func(context.Context) ([]string, error) {
 	runtime := cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot}
 	return func(ctx context.Context) ([]string, error) {
@@ -70,12 +71,45 @@ func living(s Settings) func(context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids, err := runtime.Sandboxes(ctx)
-		if err != nil && !errors.Is(err, cri.ErrNone) {
+		ids, err := runtime.Separate(ctx)
+		if errors.Is(err, cri.ErrNone) {
+			ids, err = unnamed(s.SysRoot)
+		}
+		if err != nil {
 			return nil, err
 		}
 		return append(named, ids...), nil
 	}
+}
+
+// unnamed are the network namespaces below root's /proc, but for the host's own, that have links beside the loopback device: those
+// of services that were cut off from the network have none.
+func unnamed(root string) ([]string, error) {
+	proc := filepath.Join("/", root, "proc")
+	own, err := os.Readlink(filepath.Join(proc, "1/ns/net"))
+	if err != nil {
+		return nil, fmt.Errorf("list network namespaces: %w", err)
+	}
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, fmt.Errorf("list network namespaces: %w", err)
+	}
+	seen := map[string]bool{own: true}
+	var out []string
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		name, err := os.Readlink(filepath.Join(proc, e.Name(), "ns/net"))
+		if err != nil || seen[name] {
+			continue // the process has ended, or is another's
+		}
+		seen[name] = true
+		if links, err := os.ReadFile(filepath.Join(proc, e.Name(), "net/dev")); err != nil || strings.Count(string(links), ":") > 1 {
+			out = append(out, name)
+		}
+	}
+	return out, nil
 }
 
 func (a *addresses) ipam() server.IPAM {

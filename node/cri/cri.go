@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -23,7 +25,7 @@ var ErrNone = errors.New("no container runtime to ask")
 var usual = []string{"/run/containerd/containerd.sock", "/run/crio/crio.sock"}
 
 const (
-	patience = 10 * time.Second // for one list
+	patience = 10 * time.Second // for one question
 	maxList  = 16 << 20         // bytes of a list, as in the kubelet
 )
 
@@ -35,28 +37,69 @@ type Runtime struct {
 
 // Sandboxes lists the ids of all Pod sandboxes, in whatever state. A sandbox that is being set up may be missing: containerd lists it
 // once its network is there. ErrNone: there is nobody to ask.
-func (r Runtime) Sandboxes(ctx context.Context) ([]string, error) {
+func (r Runtime) Sandboxes(ctx context.Context) (ids []string, err error) {
+	err = r.ask(ctx, func(ctx context.Context, c runtime.RuntimeServiceClient) error {
+		ids, err = list(ctx, c)
+		return err
+	})
+	return ids, err
+}
+
+// Separate is Sandboxes without those that are in the host's own network namespace: they never have addresses from CNI.
+func (r Runtime) Separate(ctx context.Context) (ids []string, err error) {
+	err = r.ask(ctx, func(ctx context.Context, c runtime.RuntimeServiceClient) error {
+		all, err := list(ctx, c)
+		if err != nil {
+			return err
+		}
+		ids = make([]string, 0, len(all))
+		for _, id := range all {
+			s, err := c.PodSandboxStatus(ctx, &runtime.PodSandboxStatusRequest{PodSandboxId: id})
+			if status.Code(err) == codes.NotFound {
+				continue // it has gone
+			}
+			if err != nil {
+				return fmt.Errorf("status of sandbox %s: %w", id, err)
+			}
+			if s.GetStatus().GetLinux().GetNamespaces().GetOptions().GetNetwork() != runtime.NamespaceMode_NODE {
+				ids = append(ids, id)
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+func list(ctx context.Context, c runtime.RuntimeServiceClient) ([]string, error) {
+	all, err := c.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	ids := make([]string, 0, len(all.GetItems()))
+	for _, s := range all.GetItems() {
+		ids = append(ids, s.GetId())
+	}
+	return ids, nil
+}
+
+// ask has a question answered by the runtime.
+func (r Runtime) ask(ctx context.Context, question func(context.Context, runtime.RuntimeServiceClient) error) error {
 	socket, err := r.find()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
 		grpc.WithAuthority("localhost"), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxList)))
+	if err == nil {
+		defer conn.Close()
+		err = question(ctx, runtime.NewRuntimeServiceClient(conn))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("container runtime %s: %w", socket, err)
+		return fmt.Errorf("container runtime at %s: %w", socket, err)
 	}
-	defer conn.Close()
-	list, err := runtime.NewRuntimeServiceClient(conn).ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{})
-	if err != nil {
-		return nil, fmt.Errorf("list sandboxes of the container runtime at %s: %w", socket, err)
-	}
-	ids := make([]string, 0, len(list.GetItems()))
-	for _, s := range list.GetItems() {
-		ids = append(ids, s.GetId())
-	}
-	return ids, nil
+	return nil
 }
 
 // find is looked at again for each list: the runtime may be installed, or started, after us.

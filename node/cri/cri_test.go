@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -21,6 +23,19 @@ type fakeRuntime struct {
 	runtime.UnimplementedRuntimeServiceServer
 	items []*runtime.PodSandbox
 	err   error
+	modes map[string]runtime.NamespaceMode // of the network; not there: the sandbox has gone
+}
+
+func (f *fakeRuntime) PodSandboxStatus(_ context.Context, r *runtime.PodSandboxStatusRequest) (*runtime.PodSandboxStatusResponse, error) {
+	mode, there := f.modes[r.GetPodSandboxId()]
+	if !there {
+		return nil, status.Error(codes.NotFound, "no such sandbox")
+	}
+	if mode == runtime.NamespaceMode_TARGET {
+		return nil, errors.New("busy")
+	}
+	return &runtime.PodSandboxStatusResponse{Status: &runtime.PodSandboxStatus{Linux: &runtime.LinuxPodSandboxStatus{
+		Namespaces: &runtime.Namespace{Options: &runtime.NamespaceOption{Network: mode}}}}}, nil
 }
 
 func (f *fakeRuntime) ListPodSandbox(_ context.Context, r *runtime.ListPodSandboxRequest) (*runtime.ListPodSandboxResponse, error) {
@@ -90,5 +105,23 @@ func TestSandboxes(t *testing.T) {
 			t.Errorf("%s: %v, %v", socket, got, err)
 		}
 		cancel()
+	}
+}
+
+// TestSeparate: who is in the host's network has no address of a Pod; who cannot be asked about may have one.
+func TestSeparate(t *testing.T) {
+	root := t.TempDir()
+	if _, err := (Runtime{Root: root}).Separate(t.Context()); !errors.Is(err, ErrNone) {
+		t.Error(err)
+	}
+	f := &fakeRuntime{items: []*runtime.PodSandbox{{Id: "pod"}, {Id: "host"}, {Id: "gone"}, {Id: "other"}}}
+	f.modes = map[string]runtime.NamespaceMode{"pod": runtime.NamespaceMode_POD, "host": runtime.NamespaceMode_NODE, "other": runtime.NamespaceMode_POD}
+	serve(t, filepath.Join(root, "run/crio/crio.sock"), f)
+	if got, err := (Runtime{Root: root}).Separate(t.Context()); err != nil || !slices.Equal(got, []string{"pod", "other"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	f.modes["other"] = runtime.NamespaceMode_TARGET
+	if got, err := (Runtime{Root: root}).Separate(t.Context()); err == nil || !strings.Contains(err.Error(), "other") {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -37,7 +37,7 @@ func Decide(w World) Decision {
 	}
 	for _, b := range x.void {
 		if b.Spec.Owner != "" {
-			x.owned(b)
+			x.owned(&space{}, b)
 			continue
 		}
 		x.act(Action{Verb: Remove, Block: b.IPBlock, Why: "void"})
@@ -73,7 +73,7 @@ func (x *decider) space(s *space) {
 	for _, b := range slices.Concat(s.blocks, s.strays) {
 		if b.Spec.Owner != "" {
 			count["node"]++
-			x.owned(b)
+			x.owned(s, b)
 			continue
 		}
 		count["controller"]++
@@ -86,12 +86,12 @@ func (x *decider) space(s *space) {
 			continue
 		}
 		count["single"]++
-		x.owned(b)
+		x.owned(s, b)
 		x.unheard(s, b)
 	}
 	switch {
 	case s.root != nil && !s.root.DeletionTimestamp.IsZero() && s.empty():
-		x.act(Action{Verb: Remove, Block: s.root, Why: "deleted"})
+		x.close(s)
 	case s.root != nil:
 		count["root"]++
 		x.rooted(s)

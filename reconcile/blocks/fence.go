@@ -3,6 +3,7 @@ package blocks
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,16 +109,16 @@ func (x *decider) sign(node string) (s Sign, fresh bool) {
 }
 
 // owned frees what a lost node owned, and marks what will be. It never touches what a live node owns, but for removing a mark.
-func (x *decider) owned(b block) {
+func (x *decider) owned(s *space, b block) {
 	m := marksOf(b.IPBlock, x.w.Now)
-	s, fresh := x.sign(b.Spec.Owner)
-	v := judge(s, b.Spec.Identity, x.o.BlockLease, m.since)
+	sign, fresh := x.sign(b.Spec.Owner)
+	v := judge(sign, b.Spec.Identity, x.o.BlockLease, m.since)
 	if v.lost && !v.at.After(x.w.Now) {
 		if !fresh {
 			x.needNode(b.Spec.Owner)
 			return
 		}
-		x.free(b, v)
+		x.free(s, b, v)
 		return
 	}
 	if v.lost {
@@ -128,9 +129,9 @@ func (x *decider) owned(b block) {
 }
 
 // free is R14 and R15: what nobody has addresses of goes; the rest is the controller's until nobody has.
-func (x *decider) free(b block, v verdict) {
+func (x *decider) free(s *space, b block, v verdict) {
 	a := Action{Verb: Remove, Block: b.IPBlock, Why: v.why, Node: b.Spec.Owner, Prompt: true}
-	if !b.void && (b.Spec.Role == v1alpha1.RoleBlock && len(b.Spec.Ceded) > 0 || b.Spec.Reservation != nil) {
+	if !b.void && (b.Spec.Role == v1alpha1.RoleBlock && (len(b.Spec.Ceded) > 0 || slices.ContainsFunc(s.asking(b.prefix), block.used)) || b.Spec.Reservation != nil) {
 		next := b.DeepCopy()
 		next.Spec.Owner, next.Spec.Identity, next.Spec.Epoch = "", "", 0
 		setLabel(next, v1alpha1.LabelOwner, "")

@@ -29,21 +29,20 @@ func (x *decider) network(n *Network) {
 	key := n.Key()
 	finalized := slices.Contains(n.Object.GetFinalizers(), Finalizer)
 	var holders string
+	known := true
 	switch {
 	case n.Deleted.IsZero() && x.served[key] && !finalized:
 		x.act(Action{Verb: Finalize, Network: n, Keep: true, Why: "served"})
 		return // its status follows, upon the new version
 	case !n.Deleted.IsZero() && finalized:
-		attached, known := x.users(n)
-		if known && attached == "" {
+		if holders, known = x.users(n); known && holders == "" {
 			x.act(Action{Verb: Finalize, Network: n, Why: "detached"})
 			return
 		}
-		holders = attached
 	case !n.Deleted.IsZero():
 		return
 	}
-	x.tell(n, holders)
+	x.tell(n, holders, known)
 }
 
 // users says what still uses a network that is being deleted; known is false where that has to be looked for or waited for.
@@ -56,7 +55,7 @@ func (x *decider) users(n *Network) (text string, known bool) {
 		return "", false
 	}
 	if x.w.Endpoints == nil {
-		x.d.Needs.Endpoints = true
+		x.d.Needs.Users = true
 		return "", false
 	}
 	var pods []string
@@ -80,8 +79,9 @@ func some(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
 }
 
-// tell writes what is this loop's of a network's status, where it is news: changes of conditions at once, counts now and then.
-func (x *decider) tell(n *Network, holders string) {
+// tell writes what is this loop's of a network's status, where it is news: changes of conditions at once, counts now and then. Where it
+// is not known who holds the network, what was said of it stays.
+func (x *decider) tell(n *Network, holders string, known bool) {
 	want := &danmv1.NetworkStatus{}
 	var events []Event
 	condition := func(kind string, status metav1.ConditionStatus, reason diag.Code, text string) {
@@ -100,6 +100,9 @@ func (x *decider) tell(n *Network, holders string) {
 		x.cutting(n, condition)
 	} else if x.blind {
 		x.leave(n, want)
+	}
+	if old := meta.FindStatusCondition(n.Status.Conditions, ConditionAttached); !known && old != nil {
+		want.Conditions = append(want.Conditions, *old)
 	}
 	if holders != "" {
 		condition(ConditionAttached, metav1.ConditionTrue, diag.NetworkAttached, "it is being deleted and waits for "+holders)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"danm.io/danm/spec/api/v1alpha1"
 )
@@ -104,7 +105,7 @@ func (x *decider) answers(s *space, b block, next *v1alpha1.IPBlock) {
 			x.answer(single, v1alpha1.AnswerCeded, "")
 			continue
 		}
-		if single.Status.Answer == v1alpha1.AnswerRefused {
+		if single.Status.Answer == v1alpha1.AnswerRefused && !single.used() {
 			continue // who asked deletes it
 		}
 		switch reason := occupied(next, address); {
@@ -160,16 +161,48 @@ func (x *decider) answer(single block, answer, reason string) {
 	x.act(Action{Verb: UpdateStatus, Block: next, Why: answer})
 }
 
+// used says of a Single whether a node relies on it: it was ceded, or made again after the API had forgotten it.
+func (b block) used() bool {
+	return b.Spec.Role == v1alpha1.RoleSingle && b.Spec.Owner != "" && (b.Spec.Before != "" || b.Status.Answer == v1alpha1.AnswerCeded)
+}
+
+// aroundAfter is how long the owner of a block has to make it again, of which a node has made a Single again: nodes try to reach the
+// API every ten seconds.
+const aroundAfter = 5 * time.Minute
+
+// around makes the block that is missing around Singles that nodes rely on, so that nobody claims it and gives their addresses out:
+// an API from a backup knows neither the block nor that it had ceded something (R15, R18).
+func (x *decider) around(s *space, single block) {
+	p, err := single.prefix.Addr().Prefix(int(s.root.Spec.BlockBits))
+	if err != nil {
+		return
+	}
+	o := s.make(v1alpha1.RoleBlock, s.id.BlockName(p), p.String())
+	for _, other := range s.asking(p) {
+		if other.used() && len(o.Spec.Ceded) < maxListed {
+			o.Spec.Ceded = append(o.Spec.Ceded, v1alpha1.IPCession{Address: other.prefix.Addr().String(), UID: string(other.UID), Node: other.Spec.Owner})
+		}
+	}
+	x.act(Action{Verb: Create, Block: o, Why: "ceded"})
+}
+
 // unheard refuses Singles whose question reaches nobody: the owner that was asked has not the block any more, and does not exist.
 func (x *decider) unheard(s *space, single block) {
+	cover, asked := s.cover(single.prefix.Addr()), single.Spec.Asked
+	if cover == nil && single.used() && s.root != nil && int(s.root.Spec.BlockBits) < single.prefix.Bits() {
+		at := single.CreationTimestamp.Add(aroundAfter)
+		if asked != "" && !x.w.Nodes[asked] || !at.After(x.w.Now) {
+			x.around(s, single)
+			return
+		}
+		x.wake(at)
+	}
 	if single.Status.Answer != "" || !single.DeletionTimestamp.IsZero() {
 		return
 	}
-	asked := single.Spec.Asked
 	if asked != "" && x.w.Nodes[asked] {
 		return
 	}
-	cover := s.cover(single.prefix.Addr())
 	switch {
 	case cover == nil:
 		x.answer(single, v1alpha1.AnswerRefused, "nobody has the block around it any more: claim it, or ask again")
@@ -183,6 +216,10 @@ func (x *decider) parked(b block) {
 	r := b.Spec.Reservation
 	if r == nil {
 		x.act(Action{Verb: Remove, Block: b.IPBlock, Why: "nobody's"})
+		return
+	}
+	if !b.DeletionTimestamp.IsZero() { // nobody takes it over any more
+		x.act(Action{Verb: Remove, Block: b.IPBlock, Why: "reservation"})
 		return
 	}
 	if x.w.Sets == nil {

@@ -253,7 +253,7 @@ func TestRandomWorlds(t *testing.T) {
 				if d.Needs.Fresh {
 					w.Fresh, w.Plans, w.Segments, w.Networks = true, h.w.Plans, h.w.Segments, h.w.Networks
 				}
-				if d.Needs.Endpoints {
+				if d.Needs.Endpoints || d.Needs.Users {
 					w.Endpoints = []danmv1.DanmEp{}
 				}
 				d = Decide(w)

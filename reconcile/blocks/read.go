@@ -118,12 +118,10 @@ func (r *Reconciler) satisfy(ctx context.Context, need Needs, w *World) (read bo
 		}
 		read = true
 	}
-	if need.Endpoints && w.Endpoints == nil && again("endpoints", o.Look/60) {
-		var list danmv1.DanmEpList
-		if err := r.APIReader.List(ctx, &list); err != nil {
-			return false, 0, fmt.Errorf("list DanmEps: %w", err)
+	if w.Endpoints == nil && (need.Endpoints && again("endpoints", o.Look/60) || need.Users && again("users", o.Look)) {
+		if w.Endpoints, err = r.endpoints(ctx); err != nil {
+			return false, 0, err
 		}
-		w.Endpoints = append([]danmv1.DanmEp{}, list.Items...) // not nil
 	}
 	if need.Fresh && !w.Fresh && again("fresh", o.Look/60) {
 		if err := r.planned(ctx, r.APIReader, w); err != nil {
@@ -131,12 +129,12 @@ func (r *Reconciler) satisfy(ctx context.Context, need Needs, w *World) (read bo
 		}
 		w.Fresh = true
 	}
-	if need.Pods && w.Pods == nil && again("pods", o.Look) {
+	if need.Pods && w.Pods == nil && again("pods", rarely*o.Look) {
 		if w.Pods, err = r.pods(ctx); err != nil {
 			return false, 0, err
 		}
 	}
-	if need.Sets && w.Sets == nil && again("sets", o.Look) {
+	if need.Sets && w.Sets == nil && again("sets", rarely*o.Look) {
 		if w.Sets, err = r.sets(ctx); err != nil {
 			return false, 0, err
 		}
@@ -170,7 +168,25 @@ func (r *Reconciler) signs(ctx context.Context, names []string, w *World) error 
 	return nil
 }
 
-const page = 2000
+const (
+	page   = 2000
+	rarely = 5 // times Look: all Pods of a cluster are read, and nobody waits for it
+)
+
+// endpoints are all DanmEps; not nil.
+func (r *Reconciler) endpoints(ctx context.Context) ([]danmv1.DanmEp, error) {
+	out := []danmv1.DanmEp{}
+	for next := ""; ; {
+		var list danmv1.DanmEpList
+		if err := r.APIReader.List(ctx, &list, client.Limit(page), client.Continue(next)); err != nil {
+			return nil, fmt.Errorf("list DanmEps: %w", err)
+		}
+		out = append(out, list.Items...)
+		if next = list.Continue; next == "" {
+			return out, nil
+		}
+	}
+}
 
 func (r *Reconciler) pods(ctx context.Context) (*Pods, error) {
 	out := &Pods{UIDs: map[string]bool{}, Names: map[string]bool{}}

@@ -78,10 +78,39 @@ func more(have *block, want *v1alpha1.IPBlock) *v1alpha1.IPBlock {
 	return next
 }
 
+// closeAfter is how long a root that was deleted stays in an empty space, so that nobody claims by it who has read it before: who owns
+// no block of the space reads the root for each claim, and no request lasts longer.
+const closeAfter = 5 * time.Minute
+
+// close removes a root that somebody deleted, as somebody does to have the space cut anew (R16).
+func (x *decider) close(s *space) {
+	since, err := time.Parse(time.RFC3339, s.root.Annotations[v1alpha1.AnnotationClosing])
+	if err != nil || since.After(x.w.Now) {
+		next := s.root.DeepCopy()
+		if next.Annotations == nil {
+			next.Annotations = map[string]string{}
+		}
+		next.Annotations[v1alpha1.AnnotationClosing] = x.w.Now.UTC().Format(time.RFC3339)
+		x.act(Action{Verb: Update, Block: next, Why: "mark"})
+		return
+	}
+	if at := since.Add(closeAfter); at.After(x.w.Now) {
+		x.wake(at)
+		return
+	}
+	x.act(Action{Verb: Remove, Block: s.root, Why: "deleted"})
+}
+
 // rooted keeps a root's hints and counts, and lets it go when nothing has been on its space for a whole block lease.
 func (x *decider) rooted(s *space) {
 	x.d.Report.Unclear += min(1, len(s.strays))
 	if x.blind { // networks may be missing
+		return
+	}
+	if _, closing := s.root.Annotations[v1alpha1.AnnotationClosing]; closing { // somebody was faster
+		next := s.root.DeepCopy()
+		delete(next.Annotations, v1alpha1.AnnotationClosing)
+		x.act(Action{Verb: Update, Block: next, Why: "mark"})
 		return
 	}
 	m := marksOf(s.root, x.w.Now)

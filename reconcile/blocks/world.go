@@ -111,13 +111,16 @@ func (s StatefulSet) has(r *v1alpha1.IPReservation) bool {
 type Needs struct {
 	Nodes     []string // whose Node and Lease are asked for, sorted
 	Fresh     bool
-	Endpoints bool
+	Endpoints bool // for a space that is to be opened
+	Users     bool // the same, of networks that are being deleted
 	Pods      bool
 	Sets      bool
 }
 
 // Any says whether something is needed.
-func (n Needs) Any() bool { return len(n.Nodes) > 0 || n.Fresh || n.Endpoints || n.Pods || n.Sets }
+func (n Needs) Any() bool {
+	return len(n.Nodes) > 0 || n.Fresh || n.Endpoints || n.Users || n.Pods || n.Sets
+}
 
 // Verb is what an Action does.
 type Verb string

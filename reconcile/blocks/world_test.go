@@ -136,7 +136,7 @@ func (s *site) fresh(n Needs, w *World) {
 		w.Signs[node] = Sign{Node: w.Nodes[node], Lease: w.Leases[node]}
 	}
 	w.Fresh = w.Fresh || n.Fresh
-	if n.Endpoints && w.Endpoints == nil {
+	if (n.Endpoints || n.Users) && w.Endpoints == nil {
 		w.Endpoints = []danmv1.DanmEp{}
 	}
 	if n.Sets && w.Sets == nil {

@@ -35,6 +35,7 @@ const (
 	PodAddressFrozen    Code = "PodAddressFrozen"
 	PodModeBusy         Code = "PodModeBusy"
 	PodDeviceBusy       Code = "PodDeviceBusy"
+	PodFormerSandbox    Code = "PodFormerSandbox"
 	PodDeviceInUse      Code = "PodDeviceInUse"
 	PodClaimFailed      Code = "PodClaimFailed"
 	PodAddressElsewhere Code = "PodAddressElsewhere"
@@ -120,6 +121,9 @@ var attachCodes = []Explanation{
 	{PodDeviceInUse, "the host uses the device that the Pod would get",
 		"A device with addresses of the host, or that is the port of a bridge or bond, is not taken away from it: the node might be cut off.",
 		"Take the address away, or name another hostDevice."},
+	{PodFormerSandbox, "the Pod's former sandbox still has its address",
+		"A Pod's next sandbox gets the address of the one before when that one's link is gone. This link was made by another plugin, which takes it down when the runtime says so.",
+		"Wait for the runtime to take the former sandbox down; the Pod is tried again by itself."},
 	{PodClaimFailed, "no address of the node is free, and no further block can be claimed now",
 		"A node gives addresses out alone as long as it has some; a further block is claimed in the API. That server did not answer, or was reached again less than 20 seconds ago: after a restore others make their blocks again first.",
 		"Restore the way to the API server, or wait; the Pod is tried again by itself."},

@@ -280,7 +280,7 @@ func (h *Cluster) satisfy(w *blocks.World, need blocks.Needs) {
 	for _, n := range need.Nodes {
 		w.Signs[n] = blocks.Sign{Node: w.Nodes[n], Lease: w.Leases[n]}
 	}
-	if need.Endpoints {
+	if need.Endpoints || need.Users {
 		w.Endpoints = []danmv1.DanmEp{}
 	}
 	if need.Pods {

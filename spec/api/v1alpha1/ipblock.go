@@ -66,6 +66,9 @@ const (
 	LabelOwner = "danm.io/owner"
 	// LabelAsked on a Single is the owner of the block it lies in, as LabelValue writes it: who has to answer.
 	LabelAsked = "danm.io/asked"
+	// AnnotationClosing on a root says since when (RFC 3339) it is about to go: it was deleted, and its space is empty. Nodes claim
+	// nothing by it.
+	AnnotationClosing = "danm.io/closing"
 	// LabelReservation on a Single is the hash of its reservation.
 	LabelReservation = "danm.io/reservation"
 )
