@@ -332,5 +332,15 @@ func act(ctx context.Context, c *world.Client, a *blocks.Action) (err error) {
 	return err
 }
 
+// Frozen are the blocks that the node does not use.
+func (n *keeperNode) Frozen() (out []string) {
+	for _, b := range n.k.Blocks() {
+		if b.State == ipam.Frozen {
+			out = append(out, b.CIDR.String())
+		}
+	}
+	return out
+}
+
 // Entries is what the journal says.
 func (n *keeperNode) Entries() ([]history.Entry, error) { return entries(n.env.Node, n.s) }

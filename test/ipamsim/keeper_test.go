@@ -34,6 +34,16 @@ func TestClusterHome(t *testing.T) {
 	run(t, cfg)
 }
 
+// TestNothingIsFrozenForNothing: whatever is killed, cut off or late, no block is frozen as long as no memory is lost, and the same
+// addresses are given out again and again.
+func TestNothingIsFrozenForNothing(t *testing.T) {
+	cfg := cluster(4, seed(t, 7), clusterSpaces())
+	cfg.Mild, cfg.Calls = true, operations(t, 5_000)
+	if r := run(t, cfg); r.Stats["op kill"] == 0 || r.Stats["op cut API"] == 0 || r.Stats["audit"] == 0 || r.Stats["op lose journal"] > 0 {
+		t.Errorf("%v", r.Stats)
+	}
+}
+
 // TestClusterHomeManyNodes: two hundred nodes, and spaces of which each can have a little.
 func TestClusterHomeManyNodes(t *testing.T) {
 	cfg := cluster(200/(2*fewer-1), seed(t, 4), slices.Concat(manySpaces(), []Space{

@@ -82,6 +82,11 @@ func weights(f Faults) [kindsEnd]int {
 func Plan(cfg Config, ops int) []Op {
 	rng := rand.New(rand.NewPCG(cfg.Seed, 77))
 	w := weights(cfg.Home.Faults())
+	if cfg.Mild {
+		for _, k := range []Kind{Image, OldDisk, BlankDisk, LoseJournal, EtcdBackup, EtcdRestore, DeleteNode, Clone, Step} {
+			w[k] = 0
+		}
+	}
 	total := 0
 	for _, n := range w {
 		total += n

@@ -27,6 +27,7 @@ type Config struct {
 	Cooldown time.Duration
 	Busy     bool // little time between operations
 	Slow     bool // much time, so that most of it passes in health although faults last long
+	Mild     bool // nothing that loses a memory: no journal, machine, Node or API is set back
 	Calls    int  // end the operations after so many ADDs, DELs and faults; 0 = when they are all done
 	Trace    func(line string)
 }
@@ -363,6 +364,11 @@ func (s *Sim) audit(m *Machine) {
 	}
 	s.check.Recorded(time.Now(), m.Name, live, list)
 	s.stats["audit"]++
+	if f, ok := p.stack.(interface{ Frozen() []string }); ok && s.cfg.Mild {
+		for _, block := range f.Frozen() {
+			s.check.Froze(time.Now(), m.Name, block)
+		}
+	}
 }
 
 // errText is an error without what differs from one to the next.

@@ -108,6 +108,11 @@ func (x Block) leak(nodes map[string]string, singles map[string]bool) string {
 	return ""
 }
 
+// Froze says that a node does not use a block of its own, where no journal, machine or API has lost anything.
+func (c *Checker) Froze(at time.Time, node, block string) {
+	c.blame(Frozen, at, Where{}, "%s on %s", block, node)
+}
+
 // Starve says that a Pod got no address although there are as many as Pods.
 func (c *Checker) Starve(at time.Time, space, pod, why string) {
 	c.blame(Starved, at, Where{Space: space}, "Pod %s: %s", pod, why)

@@ -55,6 +55,7 @@ const (
 	Starved    = "an address is free and a Pod gets none"
 	Unrecorded = "live without a record"
 	TwoBooks   = "two journals list it"
+	Frozen     = "frozen although nothing was lost"
 	Odd        = "the kernel was told nonsense"
 )
 

@@ -100,6 +100,7 @@ func TestSeededViolations(t *testing.T) {
 		"left in the journal": {Leaked, func(c *Checker) {
 			c.Quiet(sec(1000), Books{Entries: []Entry{{Node: "a", Sandbox: "s1", Where: five}}})
 		}},
+		"frozen":  {Frozen, func(c *Checker) { c.Froze(sec(1), "a", "block") }},
 		"starved": {Starved, func(c *Checker) { c.Starve(sec(1), "edge", "u1", "exhausted") }},
 	} {
 		c := New()
