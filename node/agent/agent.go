@@ -93,6 +93,7 @@ type Agent struct {
 	m    *metrics
 
 	confirmed atomic.Pointer[model.NodeState]
+	names     atomic.Pointer[map[string]string] // the kernel's, of devices that plans find by a match; nil before the kernel was seen
 	serving   atomic.Bool
 	problem   atomic.Pointer[string] // why the last round did not come to its end, for /readyz
 
@@ -145,14 +146,14 @@ func nodeError(want, got string) error {
 	return fmt.Errorf("%w: it is %q's, this agent is %q (%s)", ErrNode, got, want, diag.NodeMismatch)
 }
 
-// Confirmed is the newest state whose plan the guard has confirmed, false before there is one. Links of an unconfirmed plan
-// are never in it, so they are not offered to ADD.
+// Confirmed is the newest state whose plan the guard has confirmed, with the kernel's names of devices; false before there is one.
+// Links of an unconfirmed plan are never in it, so they are not offered to ADD.
 func (a *Agent) Confirmed() (model.NodeState, bool) {
 	st := a.confirmed.Load()
 	if st == nil {
 		return model.NodeState{}, false
 	}
-	return *st, true
+	return named(*st, a.names.Load())
 }
 
 // Run works until ctx ends. A round that fails is reported and repeated; only a broken set-up is an error.

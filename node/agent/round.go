@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"danm.io/danm/node/guard"
@@ -143,7 +145,51 @@ func (a *Agent) observe(ctx context.Context, desired plan.Desired) (plan.Observe
 	}
 	o, err := a.opts.Kernel.Observe(ctx, plan.SysctlKeys(desired, owned)...)
 	o.Owned = owned
+	if err == nil {
+		a.learnNames(plan.KernelNames(desired, o))
+	}
 	return o, err
+}
+
+// learnNames remembers what the kernel calls devices that the plan finds by a match. One that is away, in a Pod or pulled out, keeps
+// the name that it had.
+func (a *Agent) learnNames(seen map[string]string) {
+	next := map[string]string{}
+	if old := a.names.Load(); old != nil {
+		if len(seen) == 0 {
+			return
+		}
+		maps.Copy(next, *old)
+	}
+	maps.Copy(next, seen)
+	a.names.Store(&next)
+}
+
+// named is a state with the kernel's names of the devices that Pods stand on; false if those are not known yet.
+func named(st model.NodeState, names *map[string]string) (model.NodeState, bool) {
+	matched := map[string]bool{}
+	for _, l := range st.Plan.Links {
+		matched[l.Name] = l.Match != nil
+	}
+	copied := false
+	for i := range st.Networks {
+		device := st.Networks[i].Device
+		if !matched[device] {
+			continue
+		}
+		if names == nil {
+			return model.NodeState{}, false
+		}
+		name, known := (*names)[device]
+		if !known || name == device {
+			continue
+		}
+		if !copied { // the state is shared
+			st.Networks, copied = slices.Clone(st.Networks), true
+		}
+		st.Networks[i].Device = name
+	}
+	return st, true
 }
 
 func (a *Agent) pods() map[string][]string {

@@ -127,6 +127,19 @@ func (d *differ) find(l model.Link) []string {
 	return hits
 }
 
+// KernelNames are the kernel's names of the declared physical links that are found by a match, by the plan's. One that is not there, or
+// that several interfaces match, has none.
+func KernelNames(desired Desired, observed Observed) map[string]string {
+	d := newDiffer(desired, observed)
+	out := map[string]string{}
+	for _, l := range desired.Plan.Links {
+		if name, there := d.kernel[l.Name]; there && l.Match != nil {
+			out[l.Name] = name
+		}
+	}
+	return out
+}
+
 // Find gives the indexes of the links that a physical link means: by its match, or else by its name.
 func Find(l model.Link, links []ObservedLink) []int {
 	m := model.Match{Name: l.Name}
