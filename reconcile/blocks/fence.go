@@ -3,6 +3,7 @@ package blocks
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -136,6 +137,13 @@ func (x *decider) free(s *space, b block, v verdict) {
 		next.Spec.Owner, next.Spec.Identity, next.Spec.Epoch = "", "", 0
 		setLabel(next, v1alpha1.LabelOwner, "")
 		delete(next.Annotations, AnnotationSince)
+		if slices.ContainsFunc(s.asking(b.prefix), func(o block) bool { return o.used() && o.Spec.Before != "" }) {
+			next.Annotations = maps.Clone(next.Annotations)
+			if next.Annotations == nil {
+				next.Annotations = map[string]string{}
+			}
+			next.Annotations[AnnotationAgain] = x.w.Now.UTC().Format(time.RFC3339)
+		}
 		a.Verb, a.Block = Update, next
 	}
 	if x.act(a) {

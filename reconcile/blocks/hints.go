@@ -48,7 +48,7 @@ func (x *decider) offers(s *space, grid alloc.Grid) []v1alpha1.IPOffer {
 			continue
 		}
 		for a := b.prefix.Addr(); len(out) < maxOffers/2 && b.prefix.Contains(a); a = a.Next() {
-			if grid.Dynamic(a) && !asked[a] && occupied(b.IPBlock, a.String()) == "" {
+			if grid.Dynamic(a) && !asked[a] && occupied(b.IPBlock, a.String()) == "" && unheardOf(b.IPBlock, x.w.Now) == "" {
 				out = append(out, v1alpha1.IPOffer{Address: a.String()})
 			}
 		}

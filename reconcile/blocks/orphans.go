@@ -108,7 +108,11 @@ func (x *decider) answers(s *space, b block, next *v1alpha1.IPBlock) {
 		if single.Status.Answer == v1alpha1.AnswerRefused && !single.used() {
 			continue // who asked deletes it
 		}
-		switch reason := occupied(next, address); {
+		reason := occupied(next, address)
+		if reason == "" && !single.used() {
+			reason = unheardOf(b.IPBlock, x.w.Now)
+		}
+		switch {
 		case reason != "":
 			x.answer(single, v1alpha1.AnswerRefused, reason)
 		case len(next.Spec.Ceded) >= maxListed:
@@ -166,9 +170,22 @@ func (b block) used() bool {
 	return b.Spec.Role == v1alpha1.RoleSingle && b.Spec.Owner != "" && (b.Spec.Before != "" || b.Status.Answer == v1alpha1.AnswerCeded)
 }
 
-// aroundAfter is how long the owner of a block has to make it again, of which a node has made a Single again: nodes try to reach the
-// API every ten seconds.
-const aroundAfter = 5 * time.Minute
+const (
+	// aroundAfter is how long the owner of a block has to make it again, of which a node has made a Single again: nodes try to reach
+	// the API every ten seconds.
+	aroundAfter = 30 * time.Second
+	// heardAfter is how long after that nothing else of the block is ceded: who had it, or an address of it, may be cut off.
+	heardAfter = 15 * time.Minute
+)
+
+// unheardOf says why nothing more of an orphan is ceded yet, "" if it may be.
+func unheardOf(b *v1alpha1.IPBlock, now time.Time) string {
+	at, err := time.Parse(time.RFC3339, b.Annotations[AnnotationAgain])
+	if err != nil || !at.Add(heardAfter).After(now) {
+		return ""
+	}
+	return "the block around it was made again after the API had forgotten it, and who had it may not have been heard of yet"
+}
 
 // around makes the block that is missing around Singles that nodes rely on, so that nobody claims it and gives their addresses out:
 // an API from a backup knows neither the block nor that it had ceded something (R15, R18).
@@ -183,6 +200,7 @@ func (x *decider) around(s *space, single block) {
 			o.Spec.Ceded = append(o.Spec.Ceded, v1alpha1.IPCession{Address: other.prefix.Addr().String(), UID: string(other.UID), Node: other.Spec.Owner})
 		}
 	}
+	o.Annotations = map[string]string{AnnotationAgain: x.w.Now.UTC().Format(time.RFC3339)}
 	x.act(Action{Verb: Create, Block: o, Why: "ceded"})
 }
 

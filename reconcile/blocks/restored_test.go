@@ -49,6 +49,18 @@ func TestWhatNodesRelyOnIsNotLeftOpen(t *testing.T) {
 	s.settle()
 	b = s.block("10.0.0.64/28")
 	s.want("and no more", b != nil && b.Spec.Owner == "" && len(b.Spec.Ceded) == 2)
+	asks := func(address string) string {
+		s.put(v1alpha1.RoleSingle, address+"/32", "n1", nil)
+		s.settle()
+		answer := s.block(address + "/32").Status
+		s.carry(&Action{Verb: Remove, Block: s.block(address + "/32")})
+		return answer.Answer + " " + answer.Reason
+	}
+	s.want("nothing else of it is ceded: "+asks("10.0.0.72"), strings.HasPrefix(asks("10.0.0.72"), v1alpha1.AnswerRefused+" the block around it was made again"))
+	s.want("nor offered", len(s.find(edge.RootName()).Status.Offers) == 0)
+	s.later(heardAfter)
+	s.want("later it is", strings.HasPrefix(asks("10.0.0.72"), v1alpha1.AnswerCeded))
+	s.later(time.Minute)
 	for _, cidr := range []string{"10.0.0.70/32", "10.0.0.71/32"} { // they go with who relies on them
 		s.carry(&Action{Verb: Remove, Block: s.block(cidr)})
 	}
@@ -84,6 +96,7 @@ func TestFreeingAsksWhoReliesOnIt(t *testing.T) {
 	s.settle()
 	b := s.block("10.0.0.0/28")
 	s.want("it is an orphan that cedes it", b != nil && b.UID == uid && b.Spec.Owner == "" && len(b.Spec.Ceded) == 1 && b.Spec.Ceded[0].Address == "10.0.0.5")
+	s.want("nothing else is ceded", b.Annotations[AnnotationAgain] != "")
 	s.want("who relies on it is told", s.block("10.0.0.5/32").Status.Answer == v1alpha1.AnswerCeded)
 }
 

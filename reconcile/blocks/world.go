@@ -15,6 +15,8 @@ import (
 const (
 	// AnnotationSince on an IPBlock says since when the controller sees what may end it: JSON, what → RFC 3339 time.
 	AnnotationSince = "danm.io/since"
+	// AnnotationAgain on an orphan says when it was made around addresses that nodes rely on: RFC 3339.
+	AnnotationAgain = "danm.io/made-again"
 	// AnnotationPoweredOff on a node's Lease is a person's word that the machine with this identity is off.
 	AnnotationPoweredOff = "danm.io/powered-off"
 	// Finalizer keeps a network while Pods are attached to it.
