@@ -356,3 +356,37 @@ func TestWhoWasCalledOffClaimsItsBlocksAnew(t *testing.T) {
 		}
 	}
 }
+
+// Between a look at the own lease and a look at the Singles the API may be set back (R18): what is missing then is not taken back.
+func TestNothingIsTakenBackOfARestoredAPI(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+	ms[0].mustPod(n, static("10.0.0.1"))
+	backup := must(apiOf{api, "a"}.Lease(ctx)).DeepCopy()
+	stop := answering(ms[:1])
+	ms[1].mustPod(n, static("10.0.0.2"))
+	stop()
+	c.advance(DefaultBlockLease / 72)
+	ms[0].mustRound() // the lease is written, and was seen a moment ago
+	c.advance(time.Second)
+	ceded := func() int {
+		for _, b := range ms[0].k.Blocks() {
+			if !b.Single {
+				return len(b.Ceded)
+			}
+		}
+		return -1
+	}
+	name, lists := single(t, api).Name, 0
+	api.before = func(call, _ string) error {
+		if lists++; call == "list" && lists > 1 { // the first is of who asks
+			delete(api.blocks, name)
+			api.leases["a"] = backup
+		}
+		return nil
+	}
+	err := ms[0].round()
+	api.before = nil
+	if !errors.Is(err, ErrSuspect) || ceded() != 1 || ms[0].k.Meta().Suspect == "" {
+		t.Fatalf("%v, %d ceded, suspect %q", err, ceded(), ms[0].k.Meta().Suspect)
+	}
+}

@@ -15,9 +15,20 @@ const leaseFresh = 5 * time.Second
 // block is claimed, and before anything ceded is taken for returned, this is known.
 func (k *Keeper) leaseStands(ctx context.Context) error {
 	k.mu.Lock()
-	mine, fresh := k.lease, k.o.Boottime()-k.leaseSeen < leaseFresh && k.leaseSeen != 0
+	mine, fresh := k.lease != nil, k.o.Boottime()-k.leaseSeen < leaseFresh && k.leaseSeen != 0
 	k.mu.Unlock()
-	if fresh || mine == nil {
+	if fresh || !mine {
+		return nil
+	}
+	return k.leaseStandsNow(ctx)
+}
+
+// leaseStandsNow is leaseStands, whenever the lease was read last.
+func (k *Keeper) leaseStandsNow(ctx context.Context) error {
+	k.mu.Lock()
+	mine := k.lease
+	k.mu.Unlock()
+	if mine == nil {
 		return nil
 	}
 	at := k.o.Boottime()

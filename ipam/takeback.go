@@ -23,9 +23,6 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 	if len(lists) == 0 {
 		return nil
 	}
-	if err := k.leaseStands(ctx); err != nil {
-		return err
-	}
 	list, _, err := k.api.Blocks(ctx, map[string]string{v1alpha1.LabelAsked: v1alpha1.LabelValue(k.o.Node)})
 	if err != nil {
 		return fmt.Errorf("list the addresses that this node has ceded: %w", err)
@@ -34,29 +31,43 @@ func (k *Keeper) takeBack(ctx context.Context) error {
 	for _, o := range list {
 		alive[string(o.UID)] = true
 	}
+	type change struct {
+		block  Block
+		gone   []string
+		others []Cession
+	}
+	var changes []change
 	var failed []error
+	missing := false
 	for _, b := range lists {
-		var gone []string
-		var others []Cession
-		for _, c := range b.Ceded {
-			if alive[c.UID] {
+		c := change{block: b}
+		for _, ceded := range b.Ceded {
+			if alive[ceded.UID] {
 				continue
 			}
-			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(c.Addr)))
+			o, err := k.api.Block(ctx, b.Space.object().BlockName(singlePrefix(ceded.Addr)))
 			switch {
-			case err == nil && string(o.UID) == c.UID:
-			case err == nil && (o.Spec.Before == c.UID || o.Spec.Asked == k.o.Node && o.Status.Answer == v1alpha1.AnswerCeded):
+			case err == nil && string(o.UID) == ceded.UID:
+			case err == nil && (o.Spec.Before == ceded.UID || o.Spec.Asked == k.o.Node && o.Status.Answer == v1alpha1.AnswerCeded):
 				// Made again after a restore, or ceded by a life that this journal does not know.
-				others = append(others, Cession{Addr: c.Addr, UID: string(o.UID), Node: o.Spec.Owner})
+				c.others = append(c.others, Cession{Addr: ceded.Addr, UID: string(o.UID), Node: o.Spec.Owner})
 			case err == nil || apierrors.IsNotFound(err):
-				gone = append(gone, c.UID)
+				c.gone = append(c.gone, ceded.UID)
 			default:
-				failed = append(failed, fmt.Errorf("read address %s: %w", c.Addr, err))
+				failed = append(failed, fmt.Errorf("read address %s: %w", ceded.Addr, err))
 			}
 		}
-		if len(gone)+len(others) > 0 {
-			failed = append(failed, k.uncede(ctx, b, gone, others))
+		if len(c.gone)+len(c.others) > 0 {
+			changes, missing = append(changes, c), missing || len(c.gone) > 0
 		}
+	}
+	if missing { // in an API from a backup, what is missing may be in use: after it was read, not before, this can be said
+		if err := k.leaseStandsNow(ctx); err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+	}
+	for _, c := range changes {
+		failed = append(failed, k.uncede(ctx, c.block, c.gone, c.others))
 	}
 	return errors.Join(failed...)
 }
