@@ -9,11 +9,12 @@ import (
 	"slices"
 	"time"
 
-	"danm.io/danm/cni/wire"
-	"danm.io/danm/spec/diag"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/spec/diag"
 )
 
 // call is one CNI call after its form was checked.

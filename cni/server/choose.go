@@ -6,11 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/utils"
+
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/utils"
 )
 
 // choice is what a Pod gets, before it has addresses: one entry an interface.
@@ -28,9 +29,8 @@ type chosen struct {
 	mac     string
 }
 
-// choose resolves the requests of a call, or its default network, against the networks of this node.
-func choose(state model.NodeState, c call) (choice, error) {
-	requests := c.conf.requests
+// choose resolves what a Pod asks for, or its default network, against the networks of this node.
+func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (choice, error) {
 	if len(requests) == 0 {
 		n, err := defaultNetwork(state, c.args.namespace)
 		if err != nil {

@@ -7,10 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 func TestDefaultNetwork(t *testing.T) {
@@ -128,7 +129,7 @@ func FuzzConf(f *testing.F) {
 		if c.args, err = parseArgs(c.Request, conf); err != nil {
 			return
 		}
-		p, err := choose(state, c)
+		p, err := choose(state, c, conf.requests)
 		if err != nil {
 			return
 		}

@@ -7,11 +7,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/spec/annotation"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 // pluginType is how CNI configurations name this plugin.
@@ -108,7 +109,10 @@ func (c netConf) forIPAM() bool {
 }
 
 // podArgs is who is attached.
-type podArgs struct{ namespace, pod, uid string }
+type podArgs struct {
+	namespace, pod, uid string
+	named, identified   bool // the runtime names a Pod, and its UID
+}
 
 // parseArgs reads CNI_ARGS ("K=V;K=V"). Without a Pod's UID the container's ID stands for it, as every container is then
 // a Pod of its own.
@@ -129,12 +133,12 @@ func parseArgs(req wire.Request, conf netConf) (a podArgs, err error) {
 		case "K8S_POD_NAMESPACE":
 			a.namespace = value
 		case "K8S_POD_NAME":
-			a.pod = value
+			a.pod, a.named = value, true
 		case "K8S_POD_UID":
 			if strings.Contains(value, "/") { // would be somebody else's record, see scopedKey
 				return a, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("CNI_ARGS: %q is not a UID", clip(value)))
 			}
-			a.uid = value
+			a.uid, a.identified = value, true
 		}
 	}
 	return a, nil

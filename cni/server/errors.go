@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 // CNI error codes of our own (the specification leaves those from 100 on to plugins). They are stable; the details of

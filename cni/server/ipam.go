@@ -9,13 +9,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/annotation"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 // A call as another plugin's IPAM has a record of its own for each interface, beside that of danm's own ADD, if there is one:
@@ -93,8 +94,12 @@ func (s *Server) give(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.owner, err = s.owner(ctx, c, p); err != nil {
-		return nil, err
+	if p.items[0].network.Sticky {
+		pod, err := s.pod(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		p.owner = pod.Sticky
 	}
 	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
 	given := func(g []ipam.Grant) model.Attachment {

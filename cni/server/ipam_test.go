@@ -13,13 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"danm.io/danm/cni/wire"
-	"danm.io/danm/spec/diag"
-	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
+
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
 )
 
 // asIPAM is a call as a macvlan plugin would hand it on to its IPAM plugin.

@@ -14,12 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"danm.io/danm/cni/attach"
-	"danm.io/danm/cni/wire"
-	"danm.io/danm/test/lab"
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/wire"
+	"danm.io/danm/test/lab"
 )
 
 // runtimeNode is a host in namespaces with the real attacher, IPAM and server, called by libcni through the built shim.

@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 func TestFailedAttachReleasesAddresses(t *testing.T) {

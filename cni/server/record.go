@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 // recordVersion is the form of attachment records that this release writes; it reads the one before, once there is one.

@@ -6,11 +6,12 @@ import (
 	"net"
 	"net/netip"
 
-	"danm.io/danm/cni/attach"
-	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/spec/model"
 )
 
 // result writes the answer to ADD in the asked version: interfaces in order, the first one first in everything, because

@@ -41,6 +41,12 @@ type Attacher interface {
 	Homeless(ctx context.Context, devices []string) (names []string, err error)
 }
 
+// Pod is what the API says of a Pod.
+type Pod struct {
+	Annotations map[string]string // those that ask for interfaces, at least
+	Sticky      ipam.Sticky       // which Pod of which StatefulSet it is, the zero value for none
+}
+
 // Options of a Server. IPAM and Attacher are required.
 type Options struct {
 	Socket   string // absolute; "" = wire.DefaultSocket
@@ -49,9 +55,9 @@ type Options struct {
 	Log      *slog.Logger  // nil = none
 	Timeout  time.Duration // of one call, 0 = 60 s
 	Grace    time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
-	// Owner tells which Pod of which StatefulSet a Pod is, the zero value for none. It is asked for networks that keep
-	// addresses by it; nil = no Pod is one's.
-	Owner func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error)
+	// Pod tells what the API says of a Pod; uid is "" where the runtime names none. nil = there is no API to ask: attachments
+	// stand in the CNI configuration.
+	Pod func(ctx context.Context, namespace, name, uid string) (Pod, error)
 	// Observe is told about each call: the CNI command ("other" for one unknown), how long it took, the error's CNI code (0 is success). nil = nobody.
 	Observe func(command string, took time.Duration, code uint)
 	// BootID is this boot's, as in /proc/sys/kernel/random/boot_id; "" = not known, then nothing is concluded from it.

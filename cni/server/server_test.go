@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/spec/diag"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 const oneData = `[{"tenantNetwork":"data","ip":"dynamic","ip6":"dynamic"}]`

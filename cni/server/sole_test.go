@@ -6,10 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 // soleNode has networks whose devices serve one Pod at a time.

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
 
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
+	"danm.io/danm/spec/annotation"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"github.com/containernetworking/cni/pkg/types"
 )
 
 // cleanupTime bounds undoing, which goes on after the caller has gone.
@@ -41,16 +42,22 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 		return nil, fail(types.ErrTryAgainLater, diag.AgentNotReady, errNotReady)
 	}
 	s.everReady.Store(true)
-	p, err := choose(state, c)
+	pod, err := s.pod(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := requests(c, pod)
+	if err != nil {
+		return nil, err
+	}
+	p, err := choose(state, c, asked)
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(s.oneMode(p), s.alone(p, c.args.namespace+"/"+c.args.pod)); err != nil {
 		return nil, err
 	}
-	if p.owner, err = s.owner(ctx, c, p); err != nil {
-		return nil, err
-	}
+	p.owner = pod.Sticky
 	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
 	unlock, err := s.locks.lock(ctx, "pod/"+c.args.uid)
 	if err != nil {
@@ -97,17 +104,32 @@ func (s *Server) survey(interfaces []model.Attachment) error {
 	return nil
 }
 
-// owner asks whose Pod this is, if a network of the choice keeps addresses by that.
-func (s *Server) owner(ctx context.Context, c call, p choice) (ipam.Sticky, error) {
-	sticky := slices.ContainsFunc(p.items, func(it chosen) bool { return it.network.Sticky })
-	if !sticky || s.opts.Owner == nil || p.state.Home != model.ClusterHome {
-		return ipam.Sticky{}, nil
+// pod is what the API says of the Pod of a call; the zero value where there is no API, or no Pod that it could know.
+func (s *Server) pod(ctx context.Context, c call) (Pod, error) {
+	if s.opts.Pod == nil || !c.args.named {
+		return Pod{}, nil
 	}
-	of, err := s.opts.Owner(ctx, c.args.namespace, c.args.pod, c.args.uid)
+	uid := ""
+	if c.args.identified {
+		uid = c.args.uid
+	}
+	p, err := s.opts.Pod(ctx, c.args.namespace, c.args.pod, uid)
 	if err != nil {
-		return of, fail(types.ErrTryAgainLater, diag.PodOwnerUnknown, fmt.Errorf("find out whether Pod %s/%s is a StatefulSet's: %w", c.args.namespace, c.args.pod, err))
+		return Pod{}, fail(types.ErrTryAgainLater, diag.PodUnknown, fmt.Errorf("find out what Pod %s/%s asks for: %w", c.args.namespace, c.args.pod, err))
 	}
-	return of, nil
+	return p, nil
+}
+
+// requests are what a Pod asks for: in the CNI configuration, or else in its annotations; none is the default network.
+func requests(c call, p Pod) ([]model.InterfaceRequest, error) {
+	if len(c.conf.requests) > 0 {
+		return c.conf.requests, nil
+	}
+	asked, problems := annotation.Parse(p.Annotations)
+	if err := problems.Err(); err != nil {
+		return nil, fail(CodeRequestRefused, problems[0].Code, fmt.Errorf("annotations of Pod %s/%s: %w", c.args.namespace, c.args.pod, err))
+	}
+	return asked, nil
 }
 
 func (s *Server) makeLinks(ctx context.Context, c call, rec record) ([]byte, error) {

@@ -254,23 +254,41 @@ func (g gauges) Describe(ch chan<- *prometheus.Desc) {
 // Collect is prometheus.Collector's.
 func (g gauges) Collect(ch chan<- prometheus.Metric) { g.collect(ch) }
 
-// ownerBy finds the StatefulSet of a Pod: in the mirror, or by asking once. nil where there are no Pods to ask about.
-func ownerBy(pods *mirror.Pods) func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error) {
+// podsBy finds what a Pod asks for: in the mirror, or by asking once. nil where there are no Pods to ask about.
+func podsBy(pods *mirror.Pods) func(ctx context.Context, namespace, name, uid string) (server.Pod, error) {
 	if pods == nil {
 		return nil
 	}
-	return func(ctx context.Context, namespace, pod, uid string) (ipam.Sticky, error) {
-		info, ok := pods.Known(uid)
-		if !ok {
+	return podFrom(pods)
+}
+
+// podSource is mirror.Pods.
+type podSource interface {
+	Known(uid string) (mirror.PodInfo, bool)
+	Get(ctx context.Context, namespace, name string) (mirror.PodInfo, error)
+}
+
+// podFrom believes the API of a Pod only if it is the one that the runtime means: its UID, or that of the static Pod that the object
+// mirrors, is the runtime's. A runtime that names no UID means whoever has the name.
+func podFrom(pods podSource) func(ctx context.Context, namespace, name, uid string) (server.Pod, error) {
+	return func(ctx context.Context, namespace, name, uid string) (server.Pod, error) {
+		info, known := mirror.PodInfo{}, false
+		if uid != "" {
+			info, known = pods.Known(uid)
+		}
+		if known && (info.Namespace != namespace || info.Name != name) {
+			return server.Pod{}, fmt.Errorf("the API has %s/%s under its UID %s: %w", info.Namespace, info.Name, uid, mirror.ErrNoPod)
+		}
+		if !known {
 			var err error
-			if info, err = pods.Get(ctx, namespace, pod); err != nil {
-				return ipam.Sticky{}, err
+			if info, err = pods.Get(ctx, namespace, name); err != nil {
+				return server.Pod{}, err
 			}
-			if info.UID != uid && info.Static != uid {
-				return ipam.Sticky{}, fmt.Errorf("the API has another Pod of this name (UID %s): %w", info.UID, mirror.ErrNoPod)
+			if uid != "" && info.UID != uid && info.Static != uid {
+				return server.Pod{}, fmt.Errorf("the API has another Pod of this name (UID %s): %w", info.UID, mirror.ErrNoPod)
 			}
 		}
-		return stickyOf(info), nil
+		return server.Pod{Annotations: info.Annotations, Sticky: stickyOf(info)}, nil
 	}
 }
 

@@ -77,7 +77,7 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		log.Warn("which boot this is is not known; nothing is concluded from it", "reason", err)
 	}
 	options := server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
-		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Owner: ownerBy(pods)}
+		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Pod: podsBy(pods)}
 	if s.Probe {
 		options.Probe = askNetwork
 	}

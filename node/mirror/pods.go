@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+
+	"danm.io/danm/spec/annotation"
 )
 
 // PodInfo is what is kept of one Pod.
@@ -28,6 +30,7 @@ type PodInfo struct {
 	StatefulSet    string // name of the owner, "" = none
 	StatefulSetUID string
 	Phase          string
+	Annotations    map[string]string // those of annotation.Keys that it has, nil for none
 }
 
 // ErrNoPod says that the API has no such Pod.
@@ -221,6 +224,14 @@ func put(byUID map[string]PodInfo, info PodInfo) {
 
 func infoOf(u *unstructured.Unstructured) PodInfo {
 	out := PodInfo{UID: string(u.GetUID()), Namespace: u.GetNamespace(), Name: u.GetName(), Static: u.GetAnnotations()[annStatic]}
+	for _, key := range annotation.Keys {
+		if text, has := u.GetAnnotations()[key]; has {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[key] = text
+		}
+	}
 	out.Phase, _, _ = unstructured.NestedString(u.Object, "status", "phase")
 	for _, o := range u.GetOwnerReferences() {
 		if o.Kind == "StatefulSet" && strings.HasPrefix(o.APIVersion, "apps/") && o.Controller != nil && *o.Controller {

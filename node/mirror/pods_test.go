@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,7 +157,7 @@ func TestPodsOfTheNode(t *testing.T) {
 	for i := range 60 {
 		a.pods = append(a.pods, pod(fmt.Sprintf("u%d", i), "acme", fmt.Sprintf("p%d", i), nil))
 	}
-	a.pods = append(a.pods, pod("sts", "acme", "web-3", map[string]any{
+	a.pods = append(a.pods, pod("sts", "acme", "web-3", map[string]any{"annotations": map[string]any{"danm.io/interfaces": "[]", "other": "is not kept"},
 		"ownerReferences": []any{map[string]any{"apiVersion": "x/v1", "kind": "Other", "name": "o", "uid": "o"}, map[string]any{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "web-uid", "controller": true},
 			map[string]any{"apiVersion": "tenant.example/v1", "kind": "StatefulSet", "name": "other", "uid": "other", "controller": true}}}))
 	a.pods = append(a.pods, pod("mirror", "kube-system", "etcd-n1", map[string]any{"annotations": map[string]any{"kubernetes.io/config.mirror": "hash"}}))
@@ -187,7 +188,8 @@ func TestPodsOfTheNode(t *testing.T) {
 		t.Errorf("selector %q, %d pages of %d lists", a.selector, a.pages, a.lists)
 	}
 	a.mu.Unlock()
-	if got, _ := p.Known("sts"); got != (PodInfo{UID: "sts", Namespace: "acme", Name: "web-3", StatefulSet: "web", StatefulSetUID: "web-uid", Phase: "Running"}) {
+	if got, _ := p.Known("sts"); !reflect.DeepEqual(got, PodInfo{UID: "sts", Namespace: "acme", Name: "web-3", StatefulSet: "web", StatefulSetUID: "web-uid", Phase: "Running",
+		Annotations: map[string]string{"danm.io/interfaces": "[]"}}) {
 		t.Errorf("%+v", got)
 	}
 	if got, ok := p.Known("hash"); !ok || got.UID != "mirror" || got.Static != "hash" || !known("mirror") || !known("u59") || known("u60") {

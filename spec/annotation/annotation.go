@@ -14,6 +14,9 @@ const (
 	NPWGKey   = "k8s.v1.cni.cncf.io/networks"
 )
 
+// Keys are those of a Pod's annotations that say which interfaces it asks for.
+var Keys = []string{Key, LegacyKey, NPWGKey}
+
 // Bounds of one Pod's request.
 const (
 	MaxBytes      = 1 << 20

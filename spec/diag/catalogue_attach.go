@@ -39,7 +39,7 @@ const (
 	PodDeviceInUse      Code = "PodDeviceInUse"
 	PodClaimFailed      Code = "PodClaimFailed"
 	PodAddressElsewhere Code = "PodAddressElsewhere"
-	PodOwnerUnknown     Code = "PodOwnerUnknown"
+	PodUnknown          Code = "PodUnknown"
 )
 
 var attachCodes = []Explanation{
@@ -130,8 +130,8 @@ var attachCodes = []Explanation{
 	{PodAddressElsewhere, "another node has the address",
 		"A static, kept or borrowed address lies in a block of another node, which has it in use, refused, or did not answer in time.",
 		"The message names the node. Choose another address, or wait until it is free."},
-	{PodOwnerUnknown, "it is not known whether the Pod is a StatefulSet's",
-		"A sticky network keeps addresses for Pods of StatefulSets. The node has not been told of this Pod yet, and the API server did not answer.",
+	{PodUnknown, "it is not known what the Pod asks for",
+		"Pods ask for interfaces in their annotations, and sticky networks keep addresses for Pods of StatefulSets. The node has not been told of this Pod yet, and the API server did not answer, or has another Pod of its name.",
 		"Restore the way to the API server; the Pod is tried again by itself."},
 	{PodPolicyTable, "policy routes on a network without a routing table",
 		"proutes go into the network's table; without one they could not be set, and traffic would take another way than asked for.",
