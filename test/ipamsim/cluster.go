@@ -145,7 +145,10 @@ func (s *Sim) clone(from, to *Machine, d time.Duration) {
 	to.doubtful = true
 	to.MachineID = from.MachineID
 	s.mu.Unlock()
-	s.later(d, to.powerOn)
+	s.later(d, func() {
+		s.register(to)
+		to.powerOn()
+	})
 }
 
 // register makes a machine's Node object.

@@ -119,7 +119,10 @@ func (s *Sim) powerCut(o Op, m *Machine, d time.Duration) {
 		m.notBefore = time.Now().Add(s.cfg.Cooldown)
 	}
 	s.mu.Unlock()
-	s.later(d, m.powerOn)
+	s.later(d, func() {
+		s.register(m) // as its kubelet does, if the Node was deleted meanwhile
+		m.powerOn()
+	})
 }
 
 // sandboxNeeded says whether a sandbox is the one its Pod runs in, of which no DEL may come.
