@@ -390,3 +390,55 @@ func TestNothingIsTakenBackOfARestoredAPI(t *testing.T) {
 		t.Fatalf("%v, %d ceded, suspect %q", err, ceded(), ms[0].k.Meta().Suspect)
 	}
 }
+
+// A block that this life has given back, and that an API from a backup shows again, is not the claim that is under way (R18).
+func TestWhatWasGivenBackIsNoClaim(t *testing.T) {
+	for _, lost := range []bool{false, true} { // whether the claim's own answer is lost
+		c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
+		a := ms[0]
+		sandbox, _ := a.mustPod(n, dynamic)
+		backup := must(apiOf{api, "a"}.Lease(ctx)).DeepCopy()
+		var block *v1alpha1.IPBlock
+		for _, o := range api.blocks {
+			if o.Spec.Role == v1alpha1.RoleBlock {
+				block = o.DeepCopy()
+			}
+		}
+		if err := a.k.Release(ctx, sandbox); err != nil {
+			t.Fatal(err)
+		}
+		c.advance(DefaultIdle*lastIdle + time.Hour)
+		a.mustRound()
+		c.advance(DefaultIdle * lastIdle)
+		a.mustRound()
+		if len(a.k.Blocks()) != 0 {
+			t.Fatal(a.k.Blocks())
+		}
+		c.advance(time.Second)
+		restored := false
+		api.before = func(call, _ string) error {
+			if call != "create" || restored {
+				return nil
+			}
+			restored = true
+			api.blocks[block.Name], api.leases["a"] = block, backup
+			if lost {
+				return errLost
+			}
+			return nil
+		}
+		_, got, err := a.pod(n, dynamic)
+		if err == nil || !lost && !errors.Is(err, ErrSuspect) {
+			t.Fatalf("lost %v: %q, %v", lost, got, err)
+		}
+		_ = a.round()
+		for _, b := range a.k.Blocks() {
+			if b.State == Owned {
+				t.Fatalf("lost %v: %v", lost, b)
+			}
+		}
+		if a.k.Meta().Suspect == "" {
+			t.Fatalf("lost %v: it claims on", lost)
+		}
+	}
+}

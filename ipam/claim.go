@@ -365,6 +365,10 @@ func (k *Keeper) claimOfOld(ctx context.Context, b Block) (bool, error) {
 		// An object of an earlier life that no list showed: what was given out of it is not known.
 		return false, k.freezeOne(ctx, b, string(o.UID))
 	}
+	// It may also be what this life has given back, in an API from a backup: after it was read, not before, this can be said (R18).
+	if err := k.leaseStandsNow(ctx); err != nil {
+		return false, err
+	}
 	return true, k.owned(b, string(o.UID))
 }
 

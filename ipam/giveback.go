@@ -143,6 +143,11 @@ func (k *Keeper) settle(ctx context.Context, b Block) error {
 	if !mine && !k.overdue(attempt{at, b.Since}) {
 		return nil
 	}
+	if mine { // or it is what was given back, in an API from a backup
+		if err := k.leaseStandsNow(ctx); err != nil {
+			return err
+		}
+	}
 	return k.change(func(e *edit) error {
 		now, ok := e.block(b.Space, b.CIDR)
 		if !ok || now.State != Claiming || now.Since != b.Since {
