@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -201,7 +202,7 @@ func (s *Server) gc(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	return s.GC(ctx, c.conf.Name, valid)
+	return errors.Join(s.GC(ctx, c.conf.Name, valid), s.forwardGC(ctx))
 }
 
 func clip(s string) string {

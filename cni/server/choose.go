@@ -47,6 +47,9 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 		if err := policyRoutesFit(q, n); err != nil {
 			return choice{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
 		}
+		if n.Delegate != nil {
+			q = ofSubnets(q, n)
+		}
 		if q, err = permitted(q, n, c.args.namespace); err != nil {
 			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 		}
@@ -97,10 +100,10 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		if !visible(n, namespace) {
 			continue
 		}
-		if n.Delegate != nil || !slices.Contains(attachable, n.Type) {
+		if n.DevicePool != "" || n.Delegate == nil && !slices.Contains(attachable, n.Type) {
 			return n, fail(CodeRequestRefused, diag.PodTypeUnsupported, fmt.Errorf("%s %s is of type %s, which this version does not attach", n.Kind, n.Key(), n.Type))
 		}
-		if n.Device == "" {
+		if n.Device == "" && n.Delegate == nil {
 			return n, fail(CodeNetworkUnknown, diag.PodNetworkUnknown, fmt.Errorf("%s %s has no host link on node %s", n.Kind, n.Key(), state.Node))
 		}
 		return n, nil
@@ -182,6 +185,17 @@ func defaultRequest(n model.Network) model.InterfaceRequest {
 	return q
 }
 
+// ofSubnets leaves a family without a subnet to the plugin that makes the interface, as DANM does (contract 1.9).
+func ofSubnets(q model.InterfaceRequest, n model.Network) model.InterfaceRequest {
+	if n.IPv4 == nil {
+		q.IP = model.AddressRequest{}
+	}
+	if n.IPv6 == nil {
+		q.IP6 = model.AddressRequest{}
+	}
+	return q
+}
+
 func asked(q model.AddressRequest) bool {
 	return q.Mode == model.AddressDynamic || q.Mode == model.AddressStatic || q.Mode == model.AddressReserved
 }
@@ -218,6 +232,9 @@ func permitted(q model.InterfaceRequest, n model.Network, namespace string) (mod
 // policyRoutesFit refuses policy routes that could not be set; leaving them out would send the Pod's traffic elsewhere.
 func policyRoutesFit(q model.InterfaceRequest, n model.Network) error {
 	for _, r := range q.Routes {
+		if n.Delegate != nil {
+			return fmt.Errorf("policy routes on network %s, whose interfaces another plugin makes", n.Key())
+		}
 		if n.Table == 0 {
 			return fmt.Errorf("policy routes on network %s, which has no routing table", n.Key())
 		}

@@ -194,7 +194,7 @@ func TestTypesWithoutADriverAreRefused(t *testing.T) {
 	for _, name := range []string{"vf", "plug", "nic", "tag", "good"} {
 		_, err := findNetwork(state, "acme", model.InterfaceRequest{Kind: model.ClusterNetwork, Network: name})
 		var f *Failure
-		if refused := errors.As(err, &f) && f.Code == diag.PodTypeUnsupported; refused != (name == "vf" || name == "plug") {
+		if refused := errors.As(err, &f) && f.Code == diag.PodTypeUnsupported; refused != (name == "vf") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -36,6 +36,7 @@ type netConf struct {
 	Interfaces   json.RawMessage `json:"interfaces"`
 	IPAM         json.RawMessage `json:"ipam"`
 	PrevResult   json.RawMessage `json:"prevResult"`
+	Runtime      map[string]any  `json:"runtimeConfig"` // capability arguments, for the first interface
 	// Valid is what a GC leaves alone; its first name was another one (CNI specification 1.1.0, section 2, "GC").
 	Valid    json.RawMessage `json:"cni.dev/valid-attachments"`
 	OldValid json.RawMessage `json:"cni.dev/attachments"`
@@ -112,6 +113,7 @@ func (c netConf) forIPAM() bool {
 type podArgs struct {
 	namespace, pod, uid string
 	named, identified   bool // the runtime names a Pod, and its UID
+	pairs               [][2]string
 }
 
 // parseArgs reads CNI_ARGS ("K=V;K=V"). Without a Pod's UID the container's ID stands for it, as every container is then
@@ -126,6 +128,7 @@ func parseArgs(req wire.Request, conf netConf) (a podArgs, err error) {
 		if !ok {
 			return a, fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("CNI_ARGS: %q is not KEY=VALUE", clip(pair)))
 		}
+		a.pairs = append(a.pairs, [2]string{key, value})
 		if value == "" {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/delegate"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
 )
@@ -62,6 +63,8 @@ var known = []struct {
 	{ipam.ErrL2, CodeAddressUnusable, diag.PodAddressUnusable},
 	{attach.ErrServed, types.ErrTryAgainLater, diag.PodDeviceBusy},
 	{attach.ErrInUse, CodeAttachFailed, diag.PodDeviceInUse},
+	{delegate.ErrConfig, CodeAttachFailed, diag.PodDelegateConfig},
+	{delegate.ErrPlugin, CodeAttachFailed, diag.PodDelegateFailed},
 	{attach.ErrHostLink, types.ErrTryAgainLater, diag.PodHostLinkMissing},
 	{attach.ErrNetns, types.ErrInvalidNetNS, diag.PodNetnsInvalid},
 	{attach.ErrMismatch, CodeCheckFailed, diag.PodCheckFailed},

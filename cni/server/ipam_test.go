@@ -325,7 +325,7 @@ func TestDelegateThatCallsBack(t *testing.T) {
 		env := map[string]string{"CNI_COMMAND": command, "CNI_CONTAINERID": "c", "CNI_NETNS": "/proc/self/ns/net", "CNI_IFNAME": ifName, "CNI_PATH": bin,
 			"CNI_ARGS": "K8S_POD_NAMESPACE=acme;K8S_POD_NAME=p;K8S_POD_UID=u"}
 		conf := fmt.Sprintf(`{"cniVersion":"1.0.0","name":"NetworkID","type":"delegate","ipam":%s}`, section)
-		out, err := delegate(ctx, filepath.Join(bin, "delegate"), env, conf)
+		out, err := execPlugin(ctx, filepath.Join(bin, "delegate"), env, conf)
 		if err == nil && command == "ADD" {
 			delegated, err = create.CreateFromBytes(out)
 		}
@@ -375,7 +375,7 @@ func TestDelegateThatCallsBack(t *testing.T) {
 }
 
 // delegate executes a CNI plugin.
-func delegate(ctx context.Context, path string, env map[string]string, conf string) ([]byte, error) {
+func execPlugin(ctx context.Context, path string, env map[string]string, conf string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path)
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
@@ -389,7 +389,7 @@ func delegate(ctx context.Context, path string, env map[string]string, conf stri
 }
 
 func (n *node) shimCall(ctx context.Context, bin, conf string) ([]byte, error) {
-	return delegate(ctx, filepath.Join(bin, "danm"), map[string]string{"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": "/proc/self/ns/net", "CNI_IFNAME": "eth0",
+	return execPlugin(ctx, filepath.Join(bin, "danm"), map[string]string{"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": "/proc/self/ns/net", "CNI_IFNAME": "eth0",
 		"CNI_ARGS": "K8S_POD_NAMESPACE=acme;K8S_POD_NAME=p;K8S_POD_UID=u"}, conf)
 }
 

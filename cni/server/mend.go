@@ -136,7 +136,7 @@ func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[st
 		return 0, nil // the Pod is gone, its DEL is to come
 	}
 	defer netns.Close()
-	on := slices.DeleteFunc(rec.Interfaces, func(at model.Attachment) bool { return devices[at.Device] == 0 })
+	on := slices.DeleteFunc(rec.Interfaces, func(at model.Attachment) bool { return devices[at.Device] == 0 || at.Delegate != nil })
 	mended, err := s.opts.Attacher.Mend(ctx, attach.Pod{Sandbox: sandbox, Netns: netns}, on)
 	if len(mended) > 0 {
 		s.log.Warn("interfaces made again: what they stood on was made anew", "container", sandbox, "pod", old.Namespace+"/"+old.Pod, "interfaces", mended)

@@ -10,27 +10,60 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"danm.io/danm/cni/attach"
 	"danm.io/danm/spec/model"
 )
 
 // result writes the answer to ADD in the asked version: interfaces in order, the first one first in everything, because
 // runtimes take the first address as the Pod's.
-func result(cniVersion, netns string, interfaces []model.Attachment, links []attach.Link) ([]byte, error) {
+func result(cniVersion, netns string, interfaces []model.Attachment, all []made) ([]byte, error) {
 	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	withMTU, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
 	if err != nil {
 		return nil, err
 	}
 	for i, at := range interfaces {
-		in := &types100.Interface{Name: at.IfName, Mac: links[i].MAC, Sandbox: netns}
+		if at.Delegate != nil {
+			merge(r, all[i].result)
+			continue
+		}
+		in := &types100.Interface{Name: at.IfName, Mac: all[i].link.MAC, Sandbox: netns}
 		if withMTU {
-			in.Mtu = links[i].MTU
+			in.Mtu = all[i].link.MTU
 		}
 		r.Interfaces = append(r.Interfaces, in)
-		addressing(r, at, types100.Int(i))
+		addressing(r, at, types100.Int(len(r.Interfaces)-1))
 	}
 	return written(r, cniVersion)
+}
+
+// merge adds what another plugin answered. An address that it says no interface of is the Pod's end's.
+func merge(r, more *types100.Result) {
+	if more == nil {
+		return
+	}
+	first, inPod := len(r.Interfaces), -1
+	for i, in := range more.Interfaces {
+		if in.Sandbox != "" && inPod < 0 {
+			inPod = first + i
+		}
+		r.Interfaces = append(r.Interfaces, in)
+	}
+	for _, ip := range more.IPs {
+		moved := *ip
+		switch {
+		case ip.Interface != nil && *ip.Interface >= 0 && *ip.Interface < len(more.Interfaces):
+			moved.Interface = types100.Int(first + *ip.Interface)
+		case inPod >= 0:
+			moved.Interface = types100.Int(inPod)
+		default:
+			moved.Interface = nil
+		}
+		r.IPs = append(r.IPs, &moved)
+	}
+	r.Routes = append(r.Routes, more.Routes...)
+	if len(r.DNS.Nameservers)+len(r.DNS.Search)+len(r.DNS.Options) == 0 && r.DNS.Domain == "" {
+		r.DNS = more.DNS
+	}
 }
 
 // ipamResult is the answer to a plugin that asked for addresses alone (CNI specification, section 5, "Delegated plugins (IPAM)").

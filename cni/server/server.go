@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/delegate"
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/model"
@@ -52,9 +53,11 @@ type Options struct {
 	Socket   string // absolute; "" = wire.DefaultSocket
 	IPAM     IPAM
 	Attacher Attacher
-	Log      *slog.Logger  // nil = none
-	Timeout  time.Duration // of one call, 0 = 60 s
-	Grace    time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
+	// Delegates runs other CNI plugins; nil = none is run.
+	Delegates *delegate.Plugins
+	Log       *slog.Logger  // nil = none
+	Timeout   time.Duration // of one call, 0 = 60 s
+	Grace     time.Duration // for calls in progress when Serve ends, 0 = 5 s; then they are cancelled and undo their work
 	// Pod tells what the API says of a Pod; uid is "" where the runtime names none. nil = there is no API to ask: attachments
 	// stand in the CNI configuration.
 	Pod func(ctx context.Context, namespace, name, uid string) (Pod, error)
@@ -86,7 +89,7 @@ type Server struct {
 	log       *slog.Logger
 	locks     keyedLock
 	slots     chan struct{}
-	confirmed func() (model.NodeState, bool)
+	source    atomic.Pointer[func() (model.NodeState, bool)] // Serve's
 	everReady atomic.Bool
 
 	mu   sync.Mutex
@@ -98,6 +101,15 @@ type Server struct {
 	conflicts []Conflict // guarded by mu
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
+}
+
+// confirmed is the state that Pods are attached by; false before there is one, or before Serve was called.
+func (s *Server) confirmed() (model.NodeState, bool) {
+	source := s.source.Load()
+	if source == nil {
+		return model.NodeState{}, false
+	}
+	return (*source)()
 }
 
 type attachedPod struct {
@@ -143,7 +155,7 @@ func New(opts Options) (*Server, error) {
 // Serve listens and answers until ctx ends; ready is closed once it listens. confirmed is the state whose plan the kernel
 // has, false while there is none. Serve returns after the calls in progress have ended.
 func (s *Server) Serve(ctx context.Context, ready chan<- struct{}, confirmed func() (model.NodeState, bool)) error {
-	s.confirmed = confirmed
+	s.source.Store(&confirmed)
 	l, err := s.listen()
 	if err != nil {
 		return err

@@ -120,3 +120,16 @@ func TestHostDeviceIsRecorded(t *testing.T) {
 		}
 	})
 }
+
+// The agent mends before anybody serves.
+func TestMendBeforeServe(t *testing.T) {
+	n := newNode(t, nil)
+	s, err := New(Options{Socket: n.socket(), IPAM: n.ipam, Attacher: n.fake})
+	must(t, err)
+	if mended, err := s.Mend(t.Context()); mended != 0 || err != nil {
+		t.Errorf("%d, %v", mended, err)
+	}
+	if err := s.forwardGC(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -72,7 +72,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 		Record: func(g []ipam.Grant) ([]byte, error) {
 			r := rec
 			r.Interfaces = p.attachments(g)
-			if err := s.survey(r.Interfaces); err != nil {
+			if err := errors.Join(s.survey(r.Interfaces), s.configure(r.Interfaces, p, c)); err != nil {
 				return nil, err
 			}
 			made = r.Interfaces
@@ -134,10 +134,10 @@ func requests(c call, p Pod) ([]model.InterfaceRequest, error) {
 
 func (s *Server) makeLinks(ctx context.Context, c call, rec record) ([]byte, error) {
 	pod := attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}
-	links, err := s.opts.Attacher.Attach(ctx, pod, rec.Interfaces)
+	made, err := s.attach(ctx, pod, rec)
 	var out []byte
 	if err == nil {
-		out, err = result(c.conf.CNIVersion, c.Netns, rec.Interfaces, links)
+		out, err = result(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
 	}
 	if err == nil {
 		err = ctx.Err()
@@ -162,11 +162,11 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached,
 			fmt.Errorf("container %s is attached by configuration %s as %s in %s", c.ContainerID, rec.Conf, rec.IfName, rec.Netns))
 	}
-	links, err := s.opts.Attacher.Check(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}, rec.Interfaces)
+	made, err := s.compare(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}, rec)
 	if err != nil {
 		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached, fmt.Errorf("container %s is attached already: %w", c.ContainerID, err))
 	}
-	return result(c.conf.CNIVersion, c.Netns, rec.Interfaces, links)
+	return result(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
 }
 
 // takeDown removes links, and only when none is left, record and addresses: an address must not be free while a link
@@ -174,10 +174,8 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 func (s *Server) takeDown(ctx context.Context, pod attach.Pod, rec record) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
-	if len(rec.Interfaces) > 0 {
-		if err := s.opts.Attacher.Detach(ctx, pod, rec.Interfaces); err != nil {
-			return fmt.Errorf("take links down: %w", err)
-		}
+	if err := s.detach(ctx, pod, rec); err != nil {
+		return fmt.Errorf("take links down: %w", err)
 	}
 	if err := s.opts.IPAM.Release(ctx, pod.Sandbox); err != nil {
 		return fmt.Errorf("release addresses: %w", err)
@@ -207,7 +205,7 @@ func (s *Server) evict(ctx context.Context, old ipam.Record) error {
 		if netns != nil {
 			defer netns.Close()
 		}
-		if err := s.opts.Attacher.Detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec.Interfaces); err != nil {
+		if err := s.detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec); err != nil {
 			return err
 		}
 	}
@@ -231,7 +229,7 @@ func (s *Server) check(ctx context.Context, c call) error {
 	if rec.IfName != c.IfName {
 		return fail(types.ErrUnknownContainer, diag.PodCheckFailed, fmt.Errorf("container %s is attached as %s", c.ContainerID, rec.IfName))
 	}
-	_, err = s.opts.Attacher.Check(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}, rec.Interfaces)
+	_, err = s.compare(ctx, attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}, rec)
 	return err
 }
 

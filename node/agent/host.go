@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/delegate"
 	"danm.io/danm/cni/server"
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/cri"
@@ -21,7 +25,6 @@ import (
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
-	"k8s.io/client-go/rest"
 )
 
 // Settings are the agent's command line.
@@ -30,6 +33,7 @@ type Settings struct {
 	StateDir    string
 	Socket      string
 	CNIConfDir  string
+	CNIBinDirs  []string // on the host
 	MetricsAddr string
 	API         *rest.Config // the cluster home's API server, nil = local home
 	Namespace   string       // of the node's Lease
@@ -78,6 +82,7 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	}
 	options := server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
 		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Pod: podsBy(pods)}
+	options.Delegates = delegate.New(delegate.Options{Root: s.SysRoot, ConfDir: s.CNIConfDir, PluginDirs: s.CNIBinDirs, CacheDir: filepath.Join(s.StateDir, "delegates")})
 	if s.Probe {
 		options.Probe = askNetwork
 	}

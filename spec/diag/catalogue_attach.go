@@ -35,6 +35,9 @@ const (
 	PodAddressFrozen    Code = "PodAddressFrozen"
 	PodModeBusy         Code = "PodModeBusy"
 	PodDeviceBusy       Code = "PodDeviceBusy"
+	PodDelegateConfig   Code = "PodDelegateConfig"
+	PodDelegateMissing  Code = "PodDelegateMissing"
+	PodDelegateFailed   Code = "PodDelegateFailed"
 	PodFormerSandbox    Code = "PodFormerSandbox"
 	PodDeviceInUse      Code = "PodDeviceInUse"
 	PodClaimFailed      Code = "PodClaimFailed"
@@ -83,7 +86,7 @@ var attachCodes = []Explanation{
 		"The plan declares the link, but the node does not have it: it is blocked by something foreign, its own device is missing, or somebody has deleted it and it is being made again. The runtime is told to try again.",
 		"Run danm-node status on the node: it lists what is blocked, with the remedy."},
 	{PodTypeUnsupported, "the network's type cannot be attached yet",
-		"Bundles can say more than this version attaches: virtual functions and delegates to other CNI plugins have no driver yet. A Pod that asks for such a network gets nothing rather than less.",
+		"Bundles can say more than this version attaches: virtual functions have no driver yet. A Pod that asks for such a network gets nothing rather than less.",
 		"Attach the Pod to a network of another type."},
 	{PodInterfaceName, "an interface name is longer than 15 bytes or used twice",
 		"Names are eth0, then the network's prefix (or eth) and the position; the kernel takes 15 bytes (IFNAMSIZ).",
@@ -121,6 +124,15 @@ var attachCodes = []Explanation{
 	{PodDeviceInUse, "the host uses the device that the Pod would get",
 		"A device with addresses of the host, or that is the port of a bridge or bond, is not taken away from it: the node might be cut off.",
 		"Take the address away, or name another hostDevice."},
+	{PodDelegateConfig, "the configuration of another CNI plugin cannot be used",
+		"A network names the plugin that makes its interfaces, with a configuration in the bundle or in a file of the node's CNI directory. That is not there, is no JSON, or would call DANM again.",
+		"Correct the network's delegate, or put the file in place on the node."},
+	{PodDelegateMissing, "another CNI plugin is not on this node",
+		"Plugins are programs in the node's CNI plugin directories, /opt/cni/bin unless danm-node was told others.",
+		"Install the plugin on the node."},
+	{PodDelegateFailed, "another CNI plugin failed",
+		"The plugin that makes the network's interfaces said why; everything done for this Pod was undone and its addresses were released.",
+		"Read the reason; it is the plugin's."},
 	{PodFormerSandbox, "the Pod's former sandbox still has its address",
 		"A Pod's next sandbox gets the address of the one before when that one's link is gone. This link was made by another plugin, which takes it down when the runtime says so.",
 		"Wait for the runtime to take the former sandbox down; the Pod is tried again by itself."},

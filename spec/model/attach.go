@@ -1,6 +1,9 @@
 package model
 
-import "net/netip"
+import (
+	"encoding/json"
+	"net/netip"
+)
 
 // InterfaceRequest is one interface a Pod asks for, from an annotation or from the CNI conf's `interfaces` key.
 // An empty Kind asks for the default network.
@@ -40,6 +43,7 @@ type Attachment struct {
 	Mode         string         `json:"mode,omitempty"`     // as Network.Mode
 	Device       string         `json:"device"`             // host parent (macvlan, ipvlan, vlan), bridge, or what is moved (host-device)
 	VLAN         uint16         `json:"vlan,omitempty"`     // vlan: the tag
+	Delegate     *DelegateCall  `json:"delegate,omitempty"` // another CNI plugin makes the link; Type is the plugin's name
 	Moved        *Moved         `json:"moved,omitempty"`    // host-device: what the device was like before
 	HostLink     string         `json:"hostLink,omitempty"` // bridge: host end of the veth
 	IfName       string         `json:"ifName"`             // in the Pod
@@ -51,6 +55,13 @@ type Attachment struct {
 	Table        uint32         `json:"table,omitempty"`
 	PolicyRoutes []PodRoute     `json:"policyRoutes,omitempty"`
 	IPv6         bool           `json:"ipv6,omitempty"` // IPv6 is on on the link; false turns it off there
+}
+
+// DelegateCall is what other CNI plugins were called with, and are called with again.
+type DelegateCall struct {
+	List         json.RawMessage `json:"list"` // a network configuration list
+	Args         [][2]string     `json:"args,omitempty"`
+	Capabilities map[string]any  `json:"capabilities,omitempty"`
 }
 
 // Moved is what a device of the host was like before a Pod got it, and is to be like again afterwards.

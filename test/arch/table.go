@@ -73,6 +73,7 @@ var table = []row{
 	{Name: "agent", Room: "node/agent", May: []string{"node/...", "cni/...", "spec/...", "ipam"}, Never: []string{"sigs.k8s.io/controller-runtime", "github.com/go-git/go-git/v5"}, Reason: "the loop wires rooms together on the node; it fetches nothing"},
 	{Name: "wire", Room: "cni/wire", Never: []string{"github.com/containernetworking/cni/pkg/skel", "github.com/vishvananda/netlink", "net/http", "k8s.io/client-go"}, Reason: "the shim links it: every import costs start-up time on each Pod"},
 	{Name: "attach", Room: "cni/attach", May: []string{"cni/wire", "spec/...", "node/link", "node/sriov"}, Reason: "drivers touch Pods' links; addresses come by an interface of their own"},
+	{Name: "delegate", Room: "cni/delegate", May: []string{"spec/model"}, Never: []string{"github.com/vishvananda/netlink", "k8s.io/client-go"}, Reason: "other plugins are called with what they are given; addresses and records are the server's"},
 	{Name: "server", Room: "cni/server", May: []string{"cni/...", "spec/...", "ipam"}, Never: []string{"github.com/vishvananda/netlink"}, Reason: "the server orders the work; the kernel is the drivers'"},
 	{Name: "alloc", Room: "ipam/alloc", May: specAll, Never: join(ioPackages, []string{"time"}), Reason: "the choice of an address is pure, so that it can be searched exhaustively"},
 	{Name: "ipam-audit", Room: "ipam/audit", May: []string{"spec/...", "ipam", "ipam/alloc"}, Never: ioPackages, Reason: "what differs is decided from values, so that every discrepancy can be tried"},

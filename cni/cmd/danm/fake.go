@@ -10,9 +10,16 @@ import (
 
 // ipamSection is the part of a configuration that an IPAM plugin reads.
 type ipamSection struct {
-	Type   string   `json:"type"`
-	Socket string   `json:"socket"`
-	IPs    []fakeIP `json:"ips"`
+	Type   string      `json:"type"`
+	Socket string      `json:"socket"`
+	IPs    []fakeIP    `json:"ips"`
+	Routes []fakeRoute `json:"routes"`
+}
+
+// fakeRoute is a route of the network that the addresses are of.
+type fakeRoute struct {
+	To  string `json:"dst"`
+	Via string `json:"gw,omitempty"`
 }
 
 // fakeIP is an address that a metaplugin put into its delegate's configuration, as DANM does.
@@ -34,9 +41,10 @@ func isFake(name string, c conf) bool {
 
 // fakeResult is an IPAM result; before 1.0.0 each address says its family (CNI specification 0.4.0, "IP allocation").
 type fakeResult struct {
-	CNIVersion string    `json:"cniVersion"`
-	IPs        []givenIP `json:"ips"`
-	DNS        struct{}  `json:"dns"`
+	CNIVersion string      `json:"cniVersion"`
+	IPs        []givenIP   `json:"ips"`
+	Routes     []fakeRoute `json:"routes,omitempty"`
+	DNS        struct{}    `json:"dns"`
 }
 
 type givenIP struct {
@@ -72,6 +80,13 @@ func fake(c invocation) (out []byte, failure *types.Error) {
 		}
 		r.IPs = append(r.IPs, given)
 	}
+	for _, route := range section.Routes {
+		_, err := netip.ParsePrefix(route.To)
+		if _, bad := netip.ParseAddr(route.Via); err != nil || bad != nil && route.Via != "" {
+			return nil, types.NewError(types.ErrInvalidNetworkConfig, "ipam.routes: "+quote(route.To)+" via "+quote(route.Via)+" is no route", "ConfInvalid")
+		}
+	}
+	r.Routes = section.Routes
 	out, err := json.MarshalIndent(r, "", "    ")
 	if err != nil {
 		return nil, types.NewError(types.ErrInternal, err.Error(), "")

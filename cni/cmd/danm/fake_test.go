@@ -26,7 +26,7 @@ func invokeAs(name string, env map[string]string, stdin io.Reader) (code int, ou
 func TestFakeIPAMEchoes(t *testing.T) {
 	for _, version := range supported {
 		for name, ipamType := range map[string]string{"fakeipam": "", "danm": "fakeipam"} {
-			conf := `{"cniVersion":"` + version + `","name":"n","type":"macvlan","ipam":{"type":"` + ipamType + `","ips":[{"ipcidr":"10.0.0.5/24","version":4},{"ipcidr":"fd00::5/64","version":6}]}}`
+			conf := `{"cniVersion":"` + version + `","name":"n","type":"macvlan","ipam":{"type":"` + ipamType + `","ips":[{"ipcidr":"10.0.0.5/24","version":4},{"ipcidr":"fd00::5/64","version":6}],"routes":[{"dst":"10.9.0.0/16","gw":"10.0.0.1"},{"dst":"fd09::/64"}]}}`
 			code, out := invokeAs(name, addEnv("ADD"), strings.NewReader(conf))
 			if code != 0 {
 				t.Fatalf("%s %s: exit %d %s", name, version, code, out)
@@ -36,7 +36,8 @@ func TestFakeIPAMEchoes(t *testing.T) {
 				t.Fatalf("%s: %v\n%s", version, err, out)
 			}
 			r, err := types100.NewResultFromResult(res)
-			if err != nil || len(r.IPs) != 2 || r.IPs[0].Address.String() != "10.0.0.5/24" || r.IPs[1].Address.String() != "fd00::5/64" || len(r.Interfaces) != 0 {
+			if err != nil || len(r.IPs) != 2 || r.IPs[0].Address.String() != "10.0.0.5/24" || r.IPs[1].Address.String() != "fd00::5/64" || len(r.Interfaces) != 0 ||
+				len(r.Routes) != 2 || r.Routes[0].Dst.String() != "10.9.0.0/16" || r.Routes[0].GW.String() != "10.0.0.1" || r.Routes[1].GW != nil {
 				t.Errorf("%s: %+v %v", version, r, err)
 			}
 			if strings.Contains(out, `"version": "4"`) != strings.HasPrefix(version, "0.") {
@@ -54,6 +55,8 @@ func TestFakeIPAMRefuses(t *testing.T) {
 		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5"}]}`):                "10.0.0.5",
 		section(`{"type":"fakeipam","ips":[{"ipcidr":"none","version":4}]}`):        "none",
 		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24","version":6}]}`): "10.0.0.5/24",
+		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24"}],"routes":[{"dst":"all","gw":"10.0.0.1"}]}`): "all",
+		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24"}],"routes":[{"dst":"10.9.0.0/16","gw":"x"}]}`): "10.9.0.0/16",
 		section(`{"type":"fakeipam","ips":7}`):                                      "decode ipam",
 		`{"cniVersion":"0.3.1","name":"n"}`:                                         "No IP was passed to fake IPAM",
 		`{"cniVersion":"0.2.0","name":"n"}`:                                         "0.2.0",

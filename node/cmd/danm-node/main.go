@@ -66,7 +66,7 @@ func agentCommand(c *common) *cobra.Command {
 	f.StringVar(&o.Node, "node-name", "", "name of this node in the bundle (required)")
 	f.StringVar(&o.Socket, "socket", "/run/danm/cni.sock", "socket for the CNI binary")
 	f.StringVar(&o.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the CNI conf is written once ready, \"\" = nowhere")
-	f.String("cni-bin-dir", "/opt/cni/bin", "where the CNI binary stands; the agent leaves it alone, uninstall removes it")
+	f.StringSliceVar(&o.CNIBinDirs, "cni-bin-dir", []string{"/opt/cni/bin"}, "where CNI plugins stand on the host: those of networks that name one, and our own, which uninstall removes")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "cluster home: kubeconfig file, or in-cluster for the Pod's service account; \"\" = local home, danmctl sync writes the state")
 	f.StringVar(&o.Namespace, "namespace", "danm-system", "cluster home: namespace of the node's Lease")
 	f.StringVar(&o.CRISocket, "cri-socket", "", "socket of the container runtime, \"\" = containerd's or CRI-O's below --sys-root, none = it is not asked")

@@ -1,0 +1,147 @@
+package delegate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"danm.io/danm/spec/model"
+)
+
+// maxConf bounds a configuration in bytes, as the bundle's rules do.
+const maxConf = 64 << 10
+
+// fileName is a configuration's file without its ending: it is joined to a directory, and a slash would lead out of it.
+var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// Configure is the list that a network's plugins are called with: its delegate's configuration with the network's ID as name, and for
+// the first plugin the host link as master, the MTU where one is known, and, if there are any, the addresses that the Pod was given, with
+// the routes of their subnets. Without addresses the plugin's own address management stays. Errors: ErrConfig.
+func (p *Plugins) Configure(n model.Network, given []netip.Prefix, routes []model.PodRoute) (json.RawMessage, error) {
+	list, err := p.load(n)
+	if err != nil {
+		return nil, fmt.Errorf("network %s: %w", n.Key(), err)
+	}
+	plugins, ok := list["plugins"].([]any)
+	if !ok || len(plugins) == 0 {
+		return nil, fmt.Errorf("network %s: no plugins in its configuration: %w", n.Key(), ErrConfig)
+	}
+	for i, one := range plugins {
+		plugin, ok := one.(map[string]any)
+		name, _ := plugin["type"].(string)
+		if !ok || !fileName.MatchString(name) {
+			return nil, fmt.Errorf("network %s: plugin %d has no usable type (%q): %w", n.Key(), i, name, ErrConfig)
+		}
+		if name == "danm" {
+			return nil, fmt.Errorf("network %s: plugin %d would call DANM again, which waits for this very call: %w", n.Key(), i, ErrConfig)
+		}
+	}
+	first := plugins[0].(map[string]any) //nolint:forcetypeassert // looked at above
+	if n.Device != "" {
+		first["master"] = n.Device
+	}
+	if n.MTU != 0 {
+		first["mtu"] = n.MTU
+	}
+	if len(given) > 0 {
+		first["ipam"] = fakeIPAM(given, routes)
+	}
+	list["name"] = n.NetworkID
+	if _, has := list["cniVersion"].(string); !has {
+		list["cniVersion"] = "0.3.1" // DANM's own, where its files say nothing
+	}
+	return json.Marshal(list)
+}
+
+// fakeIPAM is what DANM gives its delegates: an IPAM plugin that answers with what stands in its configuration.
+func fakeIPAM(given []netip.Prefix, routes []model.PodRoute) map[string]any {
+	ips := make([]any, 0, len(given))
+	for _, p := range given {
+		v := 4
+		if p.Addr().Is6() {
+			v = 6
+		}
+		ips = append(ips, map[string]any{"ipcidr": p.String(), "version": v})
+	}
+	out := map[string]any{"type": "fakeipam", "ips": ips}
+	var list []any
+	for _, r := range routes {
+		route := map[string]any{"dst": r.To.String()}
+		if r.Via.IsValid() {
+			route["gw"] = r.Via.String()
+		}
+		list = append(list, route)
+	}
+	if list != nil {
+		out["routes"] = list
+	}
+	return out
+}
+
+// load reads a delegate's configuration as a list.
+func (p *Plugins) load(n model.Network) (map[string]any, error) {
+	d := n.Delegate
+	switch {
+	case d == nil:
+		return nil, fmt.Errorf("it is made by no other plugin: %w", ErrConfig)
+	case d.Conf != "":
+		return asList([]byte(d.Conf), false)
+	case d.ConfList != "":
+		return asList([]byte(d.ConfList), true)
+	case !fileName.MatchString(d.File):
+		return nil, fmt.Errorf("%q cannot name a file: %w", d.File, ErrConfig)
+	}
+	for _, ending := range []string{".conflist", ".conf", ".json"} {
+		path := filepath.Join(p.opts.ConfDir, d.File+ending)
+		text, err := read(onHost(p.opts.Root, path))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w: %w", path, ErrConfig, err)
+		}
+		list, err := asList(text, ending == ".conflist")
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return list, nil
+	}
+	return nil, fmt.Errorf("neither %[1]s.conflist nor %[1]s.conf is there on this node: %w", filepath.Join(p.opts.ConfDir, d.File), ErrConfig)
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConf+1))
+	if err == nil && len(text) > maxConf {
+		err = fmt.Errorf("more than %d bytes", maxConf)
+	}
+	return text, err
+}
+
+func asList(text []byte, list bool) (map[string]any, error) {
+	var all map[string]any
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if all == nil {
+		return nil, fmt.Errorf("it is no object: %w", ErrConfig)
+	}
+	if _, is := all["plugins"]; list || is {
+		return all, nil
+	}
+	out := map[string]any{"plugins": []any{all}}
+	if v, has := all["cniVersion"]; has {
+		out["cniVersion"] = v
+	}
+	return out, nil
+}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"danm.io/danm/cni/attach"
+	"danm.io/danm/cni/delegate"
+	"danm.io/danm/spec/diag"
+	"danm.io/danm/spec/model"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// made is what an interface has become: a link of ours, or what another plugin answered.
+type made struct {
+	link   attach.Link
+	result *types100.Result // nil for a link of ours
+}
+
+// own are the interfaces that the attacher makes, and their places.
+func own(interfaces []model.Attachment) (list []model.Attachment, places []int) {
+	for i, at := range interfaces {
+		if at.Delegate == nil {
+			list, places = append(list, at), append(places, i)
+		}
+	}
+	return list, places
+}
+
+// configure completes what other plugins are called with, for the record that is written before.
+func (s *Server) configure(interfaces []model.Attachment, p choice, c call) error {
+	for i := range interfaces {
+		n, at := p.items[i].network, &interfaces[i]
+		if n.Delegate == nil {
+			continue
+		}
+		if s.opts.Delegates == nil {
+			return fail(CodeRequestRefused, diag.PodTypeUnsupported, fmt.Errorf("network %s is made by the CNI plugin %s, and this agent calls none", n.Key(), n.Type))
+		}
+		list, err := s.opts.Delegates.Configure(n, at.Addresses, at.Routes)
+		if err != nil {
+			return err
+		}
+		if plugin := s.opts.Delegates.Missing(list); plugin != "" {
+			return fail(CodeAttachFailed, diag.PodDelegateMissing, fmt.Errorf("network %s needs the CNI plugin %s, which is not on this node", n.Key(), plugin))
+		}
+		at.Delegate = &model.DelegateCall{List: list, Args: c.args.pairs}
+		if i == 0 {
+			at.Delegate.Capabilities = c.conf.Runtime
+		}
+	}
+	return nil
+}
+
+// callOf is the call of another plugin for one interface. Without a namespace it is one that has ended.
+func callOf(pod attach.Pod, rec record, at model.Attachment) delegate.Call {
+	c := delegate.Call{Container: pod.Sandbox, IfName: at.IfName, Args: at.Delegate.Args, Capabilities: at.Delegate.Capabilities}
+	if pod.Netns != nil {
+		c.Netns = rec.Netns
+	}
+	return c
+}
+
+// attach makes all interfaces of a record: those of other plugins one after another in their order, for one container's calls must not
+// overlap (CNI specification, section 2), then ours. After an error something may be left for detach.
+func (s *Server) attach(ctx context.Context, pod attach.Pod, rec record) ([]made, error) {
+	out := make([]made, len(rec.Interfaces))
+	for i, at := range rec.Interfaces {
+		if at.Delegate == nil {
+			continue
+		}
+		r, err := s.opts.Delegates.Add(ctx, at.Delegate.List, callOf(pod, rec, at))
+		if err != nil {
+			return nil, delegateFailure(at, err)
+		}
+		out[i].result = r
+	}
+	list, places := own(rec.Interfaces)
+	if len(list) == 0 {
+		return out, nil
+	}
+	links, err := s.opts.Attacher.Attach(ctx, pod, list)
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range places {
+		out[at].link = links[i]
+	}
+	return out, nil
+}
+
+// delegateFailure keeps what another plugin says of trying again; its other codes mean something to it alone.
+func delegateFailure(at model.Attachment, err error) error {
+	code := CodeAttachFailed
+	if e := (*types.Error)(nil); errors.As(err, &e) && e.Code == types.ErrTryAgainLater || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		code = types.ErrTryAgainLater
+	}
+	return fail(code, diag.PodDelegateFailed, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err))
+}
+
+// detach takes everything down that a record speaks of, in the reverse order. What is gone is no error.
+func (s *Server) detach(ctx context.Context, pod attach.Pod, rec record) error {
+	var errs []error
+	if list, _ := own(rec.Interfaces); len(list) > 0 {
+		errs = append(errs, s.opts.Attacher.Detach(ctx, pod, list))
+	}
+	for _, at := range slices.Backward(rec.Interfaces) {
+		if at.Delegate == nil {
+			continue
+		}
+		if s.opts.Delegates == nil {
+			errs = append(errs, fmt.Errorf("interface %s on network %s was made by the CNI plugin %s, and this agent calls none", at.IfName, at.Network, at.Type))
+			continue
+		}
+		if plugin := s.opts.Delegates.Missing(at.Delegate.List); plugin != "" {
+			s.log.Warn("a CNI plugin is not there any more to take down what it made", "container", pod.Sandbox, "interface", at.IfName, "plugin", plugin)
+		}
+		if err := s.opts.Delegates.Del(ctx, at.Delegate.List, callOf(pod, rec, at)); err != nil {
+			errs = append(errs, delegateFailure(at, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// compare is CHECK of everything that a record speaks of, and what is there.
+func (s *Server) compare(ctx context.Context, pod attach.Pod, rec record) ([]made, error) {
+	out := make([]made, len(rec.Interfaces))
+	if list, places := own(rec.Interfaces); len(list) > 0 {
+		links, err := s.opts.Attacher.Check(ctx, pod, list)
+		if err != nil {
+			return nil, err
+		}
+		for i, at := range places {
+			out[at].link = links[i]
+		}
+	}
+	for i, at := range rec.Interfaces {
+		if at.Delegate == nil || s.opts.Delegates == nil {
+			continue
+		}
+		c := callOf(pod, rec, at)
+		if err := s.opts.Delegates.Check(ctx, at.Delegate.List, c); err != nil {
+			return nil, fail(CodeCheckFailed, diag.PodCheckFailed, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err))
+		}
+		r, err := s.opts.Delegates.Result(at.Delegate.List, c)
+		if err != nil {
+			return nil, err
+		}
+		out[i].result = r
+	}
+	return out, nil
+}
+
+// forwardGC tells the plugins of each network which of its attachments are still there.
+func (s *Server) forwardGC(ctx context.Context) error {
+	state, ok := s.confirmed()
+	if !ok || s.opts.Delegates == nil {
+		return nil
+	}
+	records, err := s.opts.IPAM.List()
+	if err != nil {
+		return fmt.Errorf("list attachments: %w", err)
+	}
+	valid := map[string][]types.GCAttachment{} // by the list's name
+	for _, r := range records {
+		rec, err := decodeRecord(r.Data)
+		if err != nil {
+			return err
+		}
+		for _, at := range rec.Interfaces {
+			if at.Delegate == nil {
+				continue
+			}
+			name := at.NetworkID
+			valid[name] = append(valid[name], types.GCAttachment{ContainerID: r.Sandbox, IfName: at.IfName})
+		}
+	}
+	var errs []error
+	done := map[string]bool{}
+	for _, n := range state.Networks {
+		if n.Delegate == nil || n.DevicePool != "" {
+			continue
+		}
+		list, err := s.opts.Delegates.Configure(n, nil, nil)
+		if err != nil || s.opts.Delegates.Missing(list) != "" {
+			continue // nothing can be called; an ADD says why
+		}
+		if key := string(list); !done[key] {
+			done[key] = true
+			errs = append(errs, s.opts.Delegates.GC(ctx, list, valid[n.NetworkID]))
+		}
+	}
+	return errors.Join(errs...)
+}
