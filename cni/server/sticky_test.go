@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"danm.io/danm/ipam"
@@ -17,14 +18,30 @@ import (
 
 // oracle answers as the API does, and remembers the questions.
 type oracle struct {
+	mu        sync.Mutex
 	pod       Pod
 	err       error
 	questions []string
 }
 
 func (a *oracle) answer(_ context.Context, namespace, name, uid string) (Pod, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.questions = append(a.questions, fmt.Sprintf("%s/%s %s", namespace, name, uid))
 	return a.pod, a.err
+}
+
+// set is what it answers from now on; asked is what it was asked since.
+func (a *oracle) set(pod Pod, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pod, a.err, a.questions = pod, err, nil
+}
+
+func (a *oracle) asked() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.questions)
 }
 
 // Addresses are kept for Pods on sticky networks alone.
@@ -41,8 +58,8 @@ func TestForAnotherPluginStickyNetworksAlone(t *testing.T) {
 	n := newNode(t, nil)
 	a := &oracle{err: errors.New("the API is away")}
 	n.restart(func(o *Options) { o.Pod = a.answer })
-	if _, e := n.call(asIPAM("ADD", "s1", "net1", "u", ofData)); e != nil || len(a.questions) != 0 {
-		t.Fatal(e, a.questions)
+	if _, e := n.call(asIPAM("ADD", "s1", "net1", "u", ofData)); e != nil || len(a.asked()) != 0 {
+		t.Fatal(e, a.asked())
 	}
 	n.networks(func(list []model.Network) []model.Network { list[3].Sticky = true; return list })
 	if _, e := n.call(asIPAM("ADD", "s2", "net1", "u2", ofData)); e == nil || e.Code != types.ErrTryAgainLater || e.Details != string(diag.PodUnknown) {
@@ -73,14 +90,15 @@ func TestPodsAskInTheirAnnotations(t *testing.T) {
 		{"another tenant's network", `[{"tenantNetwork":"secret","ip":"dynamic"}]`, "", nil, nil, diag.PodNetworkUnknown, "secret"},
 		{"the API is away", "", "", errors.New("connection refused"), nil, diag.PodUnknown, "what Pod acme/pod-c"},
 	} {
-		a.pod, a.err, a.questions = Pod{}, c.err, nil
+		pod := Pod{}
 		if c.annotation != "" {
-			a.pod.Annotations = map[string]string{annotation.Key: c.annotation}
+			pod.Annotations = map[string]string{annotation.Key: c.annotation}
 		}
+		a.set(pod, c.err)
 		sandbox := fmt.Sprintf("c%d", i)
 		r, e := n.call(request("ADD", sandbox, "acme", "u-"+sandbox, c.conf))
-		if want := []string{fmt.Sprintf("acme/pod-%s u-%s", sandbox, sandbox)}; !slices.Equal(a.questions, want) {
-			t.Errorf("%s: asked %v", c.name, a.questions)
+		if want := []string{fmt.Sprintf("acme/pod-%s u-%s", sandbox, sandbox)}; !slices.Equal(a.asked(), want) {
+			t.Errorf("%s: asked %v", c.name, a.asked())
 		}
 		if c.code != "" {
 			if e == nil || e.Details != string(c.code) || !strings.Contains(e.Msg, c.says) || e.Code == types.ErrInternal {
@@ -106,7 +124,7 @@ func TestPodsAskInTheirAnnotations(t *testing.T) {
 		}
 	}
 	// DEL and CHECK need no answer.
-	a.err = errors.New("away")
+	a.set(Pod{}, errors.New("away"))
 	for _, verb := range []string{"CHECK", "DEL"} {
 		if _, e := n.call(request(verb, "c0", "acme", "u-c0", "")); e != nil {
 			t.Error(verb, e)
@@ -121,14 +139,14 @@ func TestWhoIsAskedAbout(t *testing.T) {
 	n.restart(func(o *Options) { o.Pod = a.answer })
 	req := request("ADD", "c", "acme", "", "")
 	req.Args = "K8S_POD_NAMESPACE=acme;K8S_POD_NAME=p"
-	if _, e := n.call(req); e != nil || !slices.Equal(a.questions, []string{"acme/p "}) {
-		t.Errorf("%v, asked %q", e, a.questions)
+	if _, e := n.call(req); e != nil || !slices.Equal(a.asked(), []string{"acme/p "}) {
+		t.Errorf("%v, asked %q", e, a.asked())
 	}
-	a.questions = nil
+	a.set(Pod{}, nil)
 	req = request("ADD", "d", "", "", "")
 	req.Args = ""
 	req.Stdin = []byte(`{"cniVersion":"0.3.1","name":"danm","namespace":"acme"}`)
-	if _, e := n.call(req); e != nil || len(a.questions) != 0 {
-		t.Errorf("%v, asked %q", e, a.questions)
+	if _, e := n.call(req); e != nil || len(a.asked()) != 0 {
+		t.Errorf("%v, asked %q", e, a.asked())
 	}
 }
