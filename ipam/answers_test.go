@@ -305,7 +305,13 @@ func TestAClosingRootIsNotClaimedBy(t *testing.T) {
 	if _, _, err := ms[1].pod(n, dynamic); !errors.Is(err, ErrNoRoot) || !strings.Contains(err.Error(), "made anew") {
 		t.Fatal(err)
 	}
-	delete(root.Annotations, v1alpha1.AnnotationClosing)
+	root.Annotations = map[string]string{v1alpha1.AnnotationWaiting: "2000-01-01T00:00:00Z"}
+	c.advance(time.Minute)
+	if _, _, err := ms[1].pod(n, dynamic); !errors.Is(err, ErrSuspect) || !strings.Contains(err.Error(), "check --accept") {
+		t.Fatal(err)
+	}
+	root.Annotations = nil
+	c.advance(time.Minute)
 	ms[1].mustPod(n, dynamic)
 }
 

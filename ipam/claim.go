@@ -109,6 +109,9 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 	if _, closing := o.Annotations[v1alpha1.AnnotationClosing]; closing {
 		return rootSeen{}, fmt.Errorf("space %s: its root was deleted and is made anew in a few minutes: %w", s.object(), ErrNoRoot)
 	}
+	if since, waiting := o.Annotations[v1alpha1.AnnotationWaiting]; waiting {
+		return rootSeen{}, fmt.Errorf("space %s: nodes wait for `danmctl ipam check --accept` since %.30q, and this one knows nothing of before: %w", s.object(), since, ErrSuspect)
+	}
 	seen := rootSeen{cut: alloc.Cut{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
 	if o.Spec.Role != v1alpha1.RoleRoot || o.Spec.Space != s.object() || !seen.cut.Valid() {
 		return rootSeen{}, fmt.Errorf("IPBlock %s is no root of space %s", o.Name, s.object())

@@ -61,7 +61,7 @@ func decodeRecord(data []byte) (r record, err error) {
 
 // remember and forget keep the cache behind Pods.
 func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Attachment) {
-	p := attachedPod{name: namespace + "/" + pod}
+	p := attachedPod{name: podName(namespace, pod)}
 	for _, at := range interfaces {
 		p.devices = append(p.devices, at.Device)
 		if at.Type == model.IPVLAN {
@@ -113,6 +113,14 @@ func (s *Server) oneMode(p choice) error {
 		}
 	}
 	return nil
+}
+
+// podName is a Pod's name for people; a container that is in no Pod has its own.
+func podName(namespace, pod string) string {
+	if namespace == "" {
+		return "container " + pod
+	}
+	return namespace + "/" + pod
 }
 
 func (s *Server) forget(sandbox string) {

@@ -54,7 +54,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.oneMode(p), s.alone(p, c.args.namespace+"/"+c.args.pod)); err != nil {
+	if err := errors.Join(s.oneMode(p), s.alone(p, podName(c.args.namespace, c.args.pod))); err != nil {
 		return nil, err
 	}
 	p.owner = pod.Sticky

@@ -27,7 +27,7 @@ type ExhaustedError struct {
 }
 
 func (e *ExhaustedError) Error() string {
-	s := fmt.Sprintf("no address left in the pools of %s: %d held, %d cooling down, %d reserved", e.CIDR, e.Held, e.Cooling, e.Reserved)
+	s := fmt.Sprintf("no address left in the pools of %s: %d held, %d cooling down, %d never given by choice", e.CIDR, e.Held, e.Cooling, e.Reserved)
 	if e.Slots > 1 {
 		s += fmt.Sprintf(" of the share of slot %d of %d", e.Slot, e.Slots)
 	}

@@ -59,9 +59,24 @@ func (f Finding) String() string {
 
 func sorted(out []Finding) []Finding {
 	slices.SortStableFunc(out, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(a.Space, b.Space), strings.Compare(a.Where, b.Where), strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.What, b.What))
+		return cmp.Or(strings.Compare(a.Space, b.Space), compareWhere(a.Where, b.Where), strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.What, b.What))
 	})
 	return slices.Compact(out)
+}
+
+// compareWhere puts addresses in their order, and before what is none.
+func compareWhere(a, b string) int {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	switch {
+	case errX == nil && errY == nil:
+		return x.Compare(y)
+	case errX == nil:
+		return -1
+	case errY == nil:
+		return 1
+	}
+	return strings.Compare(a, b)
 }
 
 // Both keeps the findings of two looks that are in both: what was only on its way is in one of them.

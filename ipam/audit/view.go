@@ -133,18 +133,18 @@ func (m sheets) networks(all []model.Network, inPool string) {
 				s.pools = append(s.pools, p)
 				s.add(layerPool, Range{First: p.First, Last: p.Last, State: inPool})
 			}
-			for _, x := range sub.Exclude {
-				s.add(layerNever, Range{First: x.First, Last: x.Last, State: Excluded})
-			}
-			for _, a := range sub.Routers() {
-				s.one(layerNever, a, Range{State: Gateway})
-			}
 			for _, r := range n.Reserved {
 				for _, a := range []netip.Addr{r.IP, r.IP6} {
 					if a.IsValid() && key.CIDR.Contains(a) {
 						s.one(layerNever, a, Range{State: Reserved, For: r.Namespace + "/" + r.Name})
 					}
 				}
+			}
+			for _, a := range sub.Routers() {
+				s.one(layerNever, a, Range{State: Gateway})
+			}
+			for _, x := range sub.Exclude { // what is reserved stands among it, too
+				s.add(layerNever, Range{First: x.First, Last: x.Last, State: Excluded})
 			}
 		}
 	}

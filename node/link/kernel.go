@@ -34,15 +34,22 @@ var _ plan.Kernel = (*Kernel)(nil)
 
 // New opens the network namespace of the calling thread. sysRoot is where sysfs and /proc/sys stand under their usual names ("/" or a copy in
 // tests); what is missing there is left out of observations.
-func New(sysRoot string) (*Kernel, error) { return At("/proc/thread-self/ns/net", sysRoot) }
+// Looking needs no privileges.
+func New(sysRoot string) (*Kernel, error) {
+	return open("/proc/thread-self/ns/net", sysRoot, func(netns.NsHandle) (*netlink.Handle, error) { return netlink.NewHandle(unix.NETLINK_ROUTE) })
+}
 
 // At opens the network namespace behind a file such as /run/netns/x.
 func At(path, sysRoot string) (*Kernel, error) {
+	return open(path, sysRoot, func(ns netns.NsHandle) (*netlink.Handle, error) { return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE) })
+}
+
+func open(path, sysRoot string, handle func(netns.NsHandle) (*netlink.Handle, error)) (*Kernel, error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	h, err := handle(ns)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", path, err), ns.Close())
 	}

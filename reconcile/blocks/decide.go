@@ -20,6 +20,7 @@ type decider struct {
 	lost     map[string]bool     // nodes whose blocks wait
 	freed    map[freed]int
 	acted    map[string]bool     // IPBlocks that there is an action for
+	waiting  bool                // nodes wait for a check since the API went back in time
 	used     map[string]int64    // addresses held on nodes, by space
 	offered  map[string][]offer  // by space
 	attached map[string][]string // nodes with Pods on a network, by its key
@@ -31,6 +32,7 @@ func Decide(w World) Decision {
 	x := &decider{w: w, o: w.Options.withDefaults(), d: &Decision{Report: Report{Blocks: map[string]int{}}}, lost: map[string]bool{}, freed: map[freed]int{}, acted: map[string]bool{}}
 	x.all, x.void, x.served, x.blind = spaces(w)
 	x.index()
+	x.waiting = waiting(w)
 	x.reported()
 	for _, s := range x.all {
 		x.space(s)
@@ -51,6 +53,17 @@ func Decide(w World) Decision {
 	slices.Sort(x.d.Needs.Nodes)
 	x.d.Needs.Nodes = slices.Compact(x.d.Needs.Nodes)
 	return *x.d
+}
+
+// waiting says whether a node waits for a check since the API went back in time (R18). What the API says of others' addresses is not
+// true then: nothing is freed, ceded or taken back.
+func waiting(w World) bool {
+	for node, l := range w.Leases {
+		if w.Nodes[node] && l.Annotations[AnnotationSuspect] != l.Annotations[AnnotationChecked] && l.Annotations[AnnotationSuspect] != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *decider) index() {

@@ -115,6 +115,10 @@ func (x *decider) owned(s *space, b block) {
 	sign, fresh := x.sign(b.Spec.Owner)
 	v := judge(sign, b.Spec.Identity, x.o.BlockLease, m.since)
 	if v.lost && !v.at.After(x.w.Now) {
+		if x.waiting && v.why != "powered-off" { // the lease may be from the backup, too
+			x.lost[b.Spec.Owner] = true
+			return
+		}
 		if !fresh {
 			x.needNode(b.Spec.Owner)
 			return

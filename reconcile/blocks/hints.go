@@ -44,7 +44,7 @@ func (x *decider) offers(s *space, grid alloc.Grid) []v1alpha1.IPOffer {
 	}
 	var out []v1alpha1.IPOffer
 	for _, b := range s.blocks {
-		if b.Spec.Owner != "" {
+		if b.Spec.Owner != "" || x.waiting {
 			continue
 		}
 		for a := b.prefix.Addr(); len(out) < maxOffers/2 && b.prefix.Contains(a); a = a.Next() {

@@ -15,6 +15,10 @@ const maxListed = 256
 // orphan answers for a block that is nobody's, as its owner would: it cedes what is free, takes back what is not used any more,
 // and lets the block go when nothing of it is.
 func (x *decider) orphan(s *space, b block) {
+	if x.waiting {
+		x.hold(s, b)
+		return
+	}
 	m := marksOf(b.IPBlock, x.w.Now)
 	next := *b.IPBlock // lists are not changed in place, and copied only where they change
 	next.Spec.Ceded = without(b.Spec.Ceded, func(c v1alpha1.IPCession) bool { return x.returned(s, m, c) })
@@ -37,6 +41,17 @@ func (x *decider) orphan(s *space, b block) {
 		why = "cession"
 	}
 	x.act(Action{Verb: Update, Block: made, Why: why})
+}
+
+// hold lists who relies on an address of an orphan while nodes wait for a check, and changes nothing else of it.
+func (x *decider) hold(s *space, b block) {
+	next := *b.IPBlock
+	if !b.stray {
+		x.answers(s, b, &next)
+	}
+	if !slices.Equal(next.Spec.Ceded, b.Spec.Ceded) {
+		x.act(Action{Verb: Update, Block: next.DeepCopy(), Why: "cession"})
+	}
 }
 
 // without is a list without some items: itself if there are none of them.
@@ -109,7 +124,11 @@ func (x *decider) answers(s *space, b block, next *v1alpha1.IPBlock) {
 			continue // who asked deletes it
 		}
 		reason := occupied(next, address)
-		if reason == "" && !single.used() {
+		switch {
+		case reason != "" || single.used():
+		case x.waiting:
+			reason = "nodes wait for danmctl ipam check --accept since the API server was restored from a backup"
+		default:
 			reason = unheardOf(b.IPBlock, x.w.Now)
 		}
 		switch {

@@ -164,3 +164,44 @@ func TestADeletedReservationGoes(t *testing.T) {
 	s.settle()
 	s.want("gone", s.block("10.0.0.4/32") == nil)
 }
+
+// While nodes wait for a check since etcd was restored, the controller frees nothing, cedes nothing, takes nothing back, and tells nodes
+// that know nothing of it (R18); then it goes on.
+func TestTheControllerWaitsToo(t *testing.T) {
+	s := newSite(t, "n1", "n2", "n3")
+	s.network("voice", "10.0.0.0/24", nil)
+	s.root(28)
+	s.put(v1alpha1.RoleBlock, "10.0.0.0/28", "", func(b *v1alpha1.IPBlock) {
+		b.Spec.Ceded = []v1alpha1.IPCession{{Address: "10.0.0.2", UID: "uid-gone", Node: "n2"}}
+	})
+	s.put(v1alpha1.RoleBlock, "10.0.0.16/28", "n3", nil)
+	s.put(v1alpha1.RoleBlock, "10.0.0.32/28", "", nil)
+	s.put(v1alpha1.RoleSingle, "10.0.0.5/32", "n1", nil)
+	s.put(v1alpha1.RoleSingle, "10.0.0.6/32", "n1", func(b *v1alpha1.IPBlock) { b.Spec.Before = "uid-of-before" })
+	delete(s.w.Nodes, "n3") // by a lease that is from the backup, too
+	s.later(40 * time.Hour)
+	annotate := func(node string, a map[string]string) {
+		l := s.w.Leases[node].DeepCopy()
+		l.Annotations = a
+		s.w.Leases[node] = l
+	}
+	annotate("n2", map[string]string{AnnotationSuspect: "x"})
+	s.settle()
+	s.later(time.Hour)
+	s.settle()
+	root := func() *v1alpha1.IPBlock { return s.find(edge.RootName()) }
+	s.want("nodes are told", root().Annotations[v1alpha1.AnnotationWaiting] != "" && len(root().Status.Offers) == 0)
+	s.want("nothing is freed", s.block("10.0.0.16/28").Spec.Owner == "n3" && s.block("10.0.0.32/28") != nil)
+	orphan := s.block("10.0.0.0/28").Spec.Ceded
+	s.want(fmt.Sprintf("nothing is taken back, what is relied on is listed: %+v", orphan), len(orphan) == 2 && orphan[0].Address == "10.0.0.2" && orphan[1].Address == "10.0.0.6")
+	s.want("nothing is ceded", strings.Contains(s.block("10.0.0.5/32").Status.Reason, "check --accept"))
+	annotate("n2", map[string]string{AnnotationSuspect: "x", AnnotationChecked: "x"})
+	s.settle()
+	s.later(time.Hour)
+	s.settle()
+	s.want("it goes on", root().Annotations[v1alpha1.AnnotationWaiting] == "" && s.block("10.0.0.16/28") == nil && s.block("10.0.0.32/28") == nil && len(s.block("10.0.0.0/28").Spec.Ceded) == 1)
+	s.renew("n3", "id-n3", s.w.Now)
+	annotate("n3", map[string]string{AnnotationSuspect: "y"}) // of a node that is gone
+	s.settle()
+	s.want("a node that is gone waits for nothing", root().Annotations[v1alpha1.AnnotationWaiting] == "")
+}

@@ -113,6 +113,17 @@ func (x *decider) rooted(s *space) {
 		x.act(Action{Verb: Update, Block: next, Why: "mark"})
 		return
 	}
+	if _, held := s.root.Annotations[v1alpha1.AnnotationWaiting]; held != x.waiting {
+		next := s.root.DeepCopy()
+		if delete(next.Annotations, v1alpha1.AnnotationWaiting); x.waiting {
+			if next.Annotations == nil {
+				next.Annotations = map[string]string{}
+			}
+			next.Annotations[v1alpha1.AnnotationWaiting] = x.w.Now.UTC().Format(time.RFC3339)
+		}
+		x.act(Action{Verb: Update, Block: next, Why: "mark"})
+		return
+	}
 	m := marksOf(s.root, x.w.Now)
 	if !s.used() && s.root.Status.UnusedSince != nil && s.empty() {
 		at := m.since("empty")

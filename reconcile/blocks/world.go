@@ -15,6 +15,10 @@ import (
 const (
 	// AnnotationSince on an IPBlock says since when the controller sees what may end it: JSON, what → RFC 3339 time.
 	AnnotationSince = "danm.io/since"
+	// AnnotationSuspect on a node's Lease says that it waits for a check since the API went back in time, AnnotationChecked for which
+	// there was one (ipam writes them).
+	AnnotationSuspect = "danm.io/ipam-suspect"
+	AnnotationChecked = "danm.io/ipam-checked"
 	// AnnotationAgain on an orphan says when it was made around addresses that nodes rely on: RFC 3339.
 	AnnotationAgain = "danm.io/made-again"
 	// AnnotationPoweredOff on a node's Lease is a person's word that the machine with this identity is off.

@@ -90,7 +90,7 @@ type attachment struct {
 const attachmentVersion = 1
 
 // linkTypes are the types of interfaces that are links in the Pod, whatever driver the device has.
-var linkTypes = []model.NetworkType{model.MACVLAN, model.IPVLAN, model.BRIDGE}
+var linkTypes = []model.NetworkType{model.MACVLAN, model.IPVLAN, model.BRIDGE, model.TAGGED, model.HOSTDEVICE}
 
 // lookInside opens the network namespace of each record and lists its addresses. It enters none and changes nothing.
 func lookInside(sysRoot string, records []ipam.Record) (map[string]audit.Attached, map[string]audit.Namespace) {

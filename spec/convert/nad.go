@@ -19,13 +19,15 @@ type plugin struct {
 	Mode         string          `json:"mode"`
 	MTU          int             `json:"mtu"`
 	VLAN         int             `json:"vlan"`
+	VLANID       int             `json:"vlanId"` // of the plugin vlan
+	Device       string          `json:"device"` // of the plugin host-device
 	IPAM         json.RawMessage `json:"ipam"`
 	Plugins      []any           `json:"plugins"`
 	Capabilities map[string]bool `json:"capabilities"`
 }
 
 // known are the keys of a configuration that the native drivers stand for.
-var known = map[string]bool{"cniVersion": true, "name": true, "type": true, "master": true, "mode": true, "mtu": true, "vlan": true, "ipam": true}
+var known = map[string]bool{"cniVersion": true, "name": true, "type": true, "master": true, "mode": true, "mtu": true, "vlan": true, "vlanId": true, "device": true, "ipam": true}
 
 // modes are those of the native drivers that have some, the default first.
 var modes = map[string][]string{"macvlan": {"bridge", "private", "vepa", "passthru"}, "ipvlan": {"l2", "l3", "l3s"}}
@@ -91,7 +93,7 @@ func (c *converter) native(n *v1.Network, p plugin, config string, note func(str
 		}
 	}
 	switch {
-	case p.Type == "macvlan" || p.Type == "ipvlan":
+	case (p.Type == "macvlan" || p.Type == "ipvlan") && p.VLANID == 0 && p.Device == "":
 		if modes := modes[p.Type]; p.Mode != "" && !slices.Contains(modes, p.Mode) {
 			return fmt.Sprintf("mode %s of %s is none that there is", p.Mode, p.Type)
 		} else if p.Mode != modes[0] {
@@ -104,6 +106,12 @@ func (c *converter) native(n *v1.Network, p plugin, config string, note func(str
 			n.Spec.VLAN = id(p.VLAN)
 		}
 		n.Spec.HostDevice = p.Master
+	case p.Type == "vlan" && p.VLANID != 0 && p.Master != "" && p.Device == "" && p.Mode == "" && p.VLAN == 0:
+		n.Spec.VLAN, n.Spec.HostDevice = id(p.VLANID), p.Master
+	case p.Type == "host-device" && p.Device != "" && p.Master == "" && p.Mode == "" && p.VLAN == 0 && p.VLANID == 0:
+		n.Spec.HostDevice = p.Device
+	case p.VLANID != 0 || p.Device != "":
+		return fmt.Sprintf("type %s in this form is no native driver", p.Type)
 	case p.Type == "sriov" && n.Spec.DevicePool != "":
 		n.Spec.VLAN = id(p.VLAN)
 	default:

@@ -50,16 +50,16 @@ func TestFakeIPAMEchoes(t *testing.T) {
 func TestFakeIPAMRefuses(t *testing.T) {
 	section := func(s string) string { return `{"cniVersion":"0.3.1","name":"n","type":"sriov","ipam":` + s + `}` }
 	for conf, text := range map[string]string{
-		section(`{"type":"fakeipam"}`):                                              "No IP was passed to fake IPAM",
-		section(`{"type":"fakeipam","ips":[]}`):                                     "No IP was passed to fake IPAM",
-		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5"}]}`):                "10.0.0.5",
-		section(`{"type":"fakeipam","ips":[{"ipcidr":"none","version":4}]}`):        "none",
-		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24","version":6}]}`): "10.0.0.5/24",
-		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24"}],"routes":[{"dst":"all","gw":"10.0.0.1"}]}`): "all",
+		section(`{"type":"fakeipam"}`):                                                                            "No IP was passed to fake IPAM",
+		section(`{"type":"fakeipam","ips":[]}`):                                                                   "No IP was passed to fake IPAM",
+		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5"}]}`):                                              "10.0.0.5",
+		section(`{"type":"fakeipam","ips":[{"ipcidr":"none","version":4}]}`):                                      "none",
+		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24","version":6}]}`):                               "10.0.0.5/24",
+		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24"}],"routes":[{"dst":"all","gw":"10.0.0.1"}]}`):  "all",
 		section(`{"type":"fakeipam","ips":[{"ipcidr":"10.0.0.5/24"}],"routes":[{"dst":"10.9.0.0/16","gw":"x"}]}`): "10.9.0.0/16",
-		section(`{"type":"fakeipam","ips":7}`):                                      "decode ipam",
-		`{"cniVersion":"0.3.1","name":"n"}`:                                         "No IP was passed to fake IPAM",
-		`{"cniVersion":"0.2.0","name":"n"}`:                                         "0.2.0",
+		section(`{"type":"fakeipam","ips":7}`):                                                                    "decode ipam",
+		`{"cniVersion":"0.3.1","name":"n"}`:                                                                       "No IP was passed to fake IPAM",
+		`{"cniVersion":"0.2.0","name":"n"}`:                                                                       "0.2.0",
 	} {
 		code, out := invokeAs("fakeipam", addEnv("ADD"), strings.NewReader(conf))
 		var e types.Error

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,6 +33,7 @@ type common struct{ stateDir, sysRoot, logFormat, logLevel string }
 func command() *cobra.Command {
 	c := &common{}
 	root := &cobra.Command{Use: "danm-node", Short: "DANM on one node", Version: version, SilenceUsage: true, SilenceErrors: true}
+	root.RunE = func(*cobra.Command, []string) error { return errors.New("no command given; see danm-node --help") }
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/danm", "state directory of this node")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -11,9 +12,22 @@ import (
 )
 
 func addresses(code *int, to cli.IO) *cobra.Command {
-	c := &cobra.Command{Use: "ipam", Short: "Show, check and release addresses, of this node or, with --live, of a cluster"}
+	c := &cobra.Command{Use: "ipam", Short: "Show and check addresses, of this node or, with --live, of a cluster; release a cluster's"}
+	c.RunE = func(c *cobra.Command, a []string) error { return noCommand(c, a) }
 	c.AddCommand(ipamShow(code, to), ipamCheck(code, to), ipamRelease(code, to))
 	return c
+}
+
+// noCommand is the error of a group of commands that was given none of them.
+func noCommand(c *cobra.Command, a []string) error {
+	if len(a) == 0 {
+		return fmt.Errorf("%s needs a command; see %s --help", c.CommandPath(), c.CommandPath())
+	}
+	hint := ""
+	if s := c.SuggestionsFor(a[0]); len(s) > 0 {
+		hint = fmt.Sprintf("; did you mean %s?", s[0])
+	}
+	return fmt.Errorf("unknown command %q for %s%s", a[0], c.CommandPath(), hint)
 }
 
 func ipamShow(code *int, to cli.IO) *cobra.Command {
@@ -71,7 +85,7 @@ func ipamRelease(code *int, to cli.IO) *cobra.Command {
 	var o cli.IPAMReleaseOptions
 	c := &cobra.Command{
 		Use: "release (--node N --powered-off | --address A --network NETWORK)", Args: cobra.NoArgs, Short: "Free what nobody else frees in time, after saying what: exit 0, or 2",
-		Long: "Free the addresses of a node that is off, on your word that it is, or an address that was imported from before DANM's blocks, or that is kept for a Pod of a StatefulSet and that no node has. It says what it will do and asks.",
+		Long: "Free the addresses of a node that is off, on your word that it is, or an address that was imported from before DANM's blocks, or that is kept for a Pod of a StatefulSet and that no node has, in the cluster of KUBECONFIG or ~/.kube/config. It says what it will do and asks. On a node without a cluster nothing has to be released: an address whose Pod is gone comes back by itself within minutes, and danmctl ipam check names those that do not.",
 	}
 	c.Run = func(c *cobra.Command, _ []string) {
 		if cli.IsTerminal(os.Stdin) {

@@ -30,7 +30,11 @@ func run(ctx context.Context, args []string, to cli.IO) int {
 	root.RunE = func(*cobra.Command, []string) error { return fmt.Errorf("no command given; see danmctl --help") }
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
-		fmt.Fprintf(to.Out, "%s\n\n%s", c.Short, c.UsageString())
+		text := c.Long
+		if text == "" {
+			text = c.Short
+		}
+		fmt.Fprintf(to.Out, "%s\n\n%s", strings.TrimSpace(text), c.UsageString())
 	})
 	root.AddCommand(validate(&code, to), render(&code, to), pack(&code, to), diff(&code, to), plan(&code, to), graph(&code, to), initialise(&code, to), convert(&code, to), sync(&code, to), schema(&code, to), explain(&code, to), status(&code, to), retry(&code, to), addresses(&code, to))
 	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own

@@ -69,6 +69,9 @@ const (
 	// AnnotationClosing on a root says since when (RFC 3339) it is about to go: it was deleted, and its space is empty. Nodes claim
 	// nothing by it.
 	AnnotationClosing = "danm.io/closing"
+	// AnnotationWaiting on a root says since when (RFC 3339) nodes wait for a check after the API went back in time. Nodes that know
+	// nothing of that themselves, because they have no memory of before, claim nothing either.
+	AnnotationWaiting = "danm.io/waiting"
 	// LabelReservation on a Single is the hash of its reservation.
 	LabelReservation = "danm.io/reservation"
 )

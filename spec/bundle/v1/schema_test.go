@@ -97,7 +97,7 @@ func TestSchemaBounds(t *testing.T) {
 		}
 	}
 	typ := field("NetworkSpec", "type")
-	if got := typ["examples"].([]any); typ["enum"] != nil || !slices.Contains(got, "host-device") || len(got) != 5 {
+	if got := typ["examples"].([]any); typ["enum"] != nil || !slices.Contains(got, "host-device") || len(got) != 6 {
 		t.Errorf("type: %v", typ)
 	}
 	word := regexp.MustCompile(typ["pattern"].(string))
