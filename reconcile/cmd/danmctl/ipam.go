@@ -24,6 +24,7 @@ func noCommand(c *cobra.Command, a []string) error {
 		return fmt.Errorf("%s needs a command; see %s --help", c.CommandPath(), c.CommandPath())
 	}
 	hint := ""
+	c.SuggestionsMinimumDistance = 2
 	if s := c.SuggestionsFor(a[0]); len(s) > 0 {
 		hint = fmt.Sprintf("; did you mean %s?", s[0])
 	}

@@ -333,3 +333,16 @@ func TestSyncOnce(t *testing.T) {
 		t.Error("a refused bundle changed the state")
 	}
 }
+
+// A slip in a command of a group is an error, not help and success: "ipam check" in a script would be taken for clean.
+func TestGroupsNeedACommand(t *testing.T) {
+	for args, says := range map[string]string{"ipam": "needs a command", "ipam chekc": "did you mean check?", "ipam nothing": `unknown command "nothing"`, "": "no command given"} {
+		code, out, errs := ctl(t, strings.Fields(args)...)
+		if code != cli.Failed || out != "" || !strings.Contains(errs, says) {
+			t.Errorf("%q: exit %d, %q, %q", args, code, out, errs)
+		}
+	}
+	if code, out, _ := ctl(t, "ipam", "check", "--help"); code != cli.OK || !strings.Contains(out, "looked at twice") || !strings.Contains(out, "--accept") {
+		t.Errorf("exit %d: the long text is missing: %s", code, out)
+	}
+}
