@@ -32,6 +32,8 @@ type rootSeen struct {
 	cut    alloc.Cut
 	status v1alpha1.IPBlockStatus
 	at     time.Duration // boottime
+
+	waiting string // since when nodes wait for a check, "" if they do not
 }
 
 // subnetSeen is a subnet that a network on the space had.
@@ -78,6 +80,9 @@ func (k *Keeper) obtain(ctx context.Context, need *NeedError) error {
 	if err != nil {
 		return err
 	}
+	if root.waiting != "" {
+		return fmt.Errorf("space %s: nodes wait for `danmctl ipam check --accept` since %.30q, and this one knows nothing of before: %w", need.Space.object(), root.waiting, ErrSuspect)
+	}
 	switch {
 	case need.Static.IsValid():
 		return k.obtainStatic(ctx, need.Space, root, need.Static)
@@ -109,10 +114,7 @@ func (k *Keeper) root(ctx context.Context, s Space, within time.Duration) (rootS
 	if _, closing := o.Annotations[v1alpha1.AnnotationClosing]; closing {
 		return rootSeen{}, fmt.Errorf("space %s: its root was deleted and is made anew in a few minutes: %w", s.object(), ErrNoRoot)
 	}
-	if since, waiting := o.Annotations[v1alpha1.AnnotationWaiting]; waiting {
-		return rootSeen{}, fmt.Errorf("space %s: nodes wait for `danmctl ipam check --accept` since %.30q, and this one knows nothing of before: %w", s.object(), since, ErrSuspect)
-	}
-	seen := rootSeen{cut: alloc.Cut{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
+	seen := rootSeen{waiting: o.Annotations[v1alpha1.AnnotationWaiting], cut: alloc.Cut{CIDR: s.CIDR, Bits: int(o.Spec.BlockBits)}, status: o.Status, at: at}
 	if o.Spec.Role != v1alpha1.RoleRoot || o.Spec.Space != s.object() || !seen.cut.Valid() {
 		return rootSeen{}, fmt.Errorf("IPBlock %s is no root of space %s", o.Name, s.object())
 	}

@@ -17,6 +17,9 @@ func (k *Keeper) thaw(ctx context.Context) error {
 	if err != nil || !free {
 		return err
 	}
+	if waits, err := k.othersWait(ctx); err != nil || waits {
+		return err
+	}
 	m := k.Meta()
 	var failed []error
 	for _, b := range k.allBlocks() {
@@ -39,6 +42,26 @@ func (k *Keeper) thaw(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// othersWait says whether nodes wait for a check since the API went back in time, of which this one, whose journal was lost, knows
+// nothing itself: what the API says of its frozen blocks, such as what they have ceded, may be from before then (R18).
+func (k *Keeper) othersWait(ctx context.Context) (bool, error) {
+	asked := map[Space]bool{}
+	for _, b := range k.allBlocks() {
+		if b.State != Frozen || asked[b.Space] {
+			continue
+		}
+		asked[b.Space] = true
+		root, err := k.root(ctx, b.Space, hintsFresh)
+		if err != nil && !errors.Is(err, ErrNoRoot) {
+			return false, err
+		}
+		if root.waiting != "" {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Recheck strikes those off the list of a lost journal that are not there any more. It says whether what was frozen may be
