@@ -448,3 +448,47 @@ func TestWhatWasGivenBackIsNoClaim(t *testing.T) {
 		}
 	}
 }
+
+// A node whose journal was lost does not use what the API says was its own while others wait for a check (R18); what it has had before
+// and made again does not wait.
+func TestALostJournalWaitsWithTheOthers(t *testing.T) {
+	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a", "b")
+	a := ms[0]
+	a.mustPod(n, dynamic)
+	old := a.k.Blocks()[0]
+	a.kill()
+	a.dir = t.TempDir()
+	a.boot()
+	root := api.blocks[spaceOfNetwork(n).object().RootName()]
+	root.Annotations = map[string]string{v1alpha1.AnnotationWaiting: "2000-01-01T00:00:00Z"}
+	state := func() BlockState {
+		b, _ := a.k.blockAt(placed{old.Space, old.CIDR})
+		return b.State
+	}
+	for range 4 {
+		_ = a.round()
+		c.advance(DefaultCooldown)
+	}
+	if state() != Frozen {
+		t.Fatalf("thawed while others wait: %v", state())
+	}
+	root.Annotations = nil
+	for range 3 {
+		c.advance(DefaultCooldown)
+		a.mustRound()
+	}
+	if state() != Owned {
+		t.Fatalf("not thawed: %v", state())
+	}
+	// What a node with a memory makes again is not held up by what the root says.
+	stop := answering(ms[:1])
+	ms[1].mustPod(n, static(old.CIDR.Addr().Next().Next().String()))
+	stop()
+	root.Annotations = map[string]string{v1alpha1.AnnotationWaiting: "2000-01-01T00:00:00Z"}
+	delete(api.blocks, single(t, api).Name)
+	c.advance(DefaultBlockLease / 72)
+	_ = ms[1].round()
+	if o := single(t, api); o.Spec.Before == "" || o.Spec.Owner != "b" {
+		t.Fatalf("%+v", o.Spec)
+	}
+}

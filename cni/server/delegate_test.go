@@ -249,3 +249,47 @@ func TestMergeOfOddResults(t *testing.T) {
 		t.Errorf("%v %s", err, out)
 	}
 }
+
+// A real plugin asks the real fakeipam, and one whose own IPAM is danm asks this very agent in the middle of its ADD.
+func TestDelegatesAskForAddresses(t *testing.T) {
+	bin := programs(t)
+	dir := t.TempDir()
+	for name, program := range map[string]string{"delegate": "delegate", "danm": "danm", "fakeipam": "danm"} {
+		must(t, os.Symlink(filepath.Join(bin, program), filepath.Join(dir, name)))
+	}
+	n := newNode(t, nil)
+	n.networks(func(list []model.Network) []model.Network {
+		one := func(name, conf string, v4 *model.Subnet) model.Network {
+			return model.Network{Kind: model.ClusterNetwork, Name: name, NetworkID: name, Type: "delegate", SpaceDomain: name, IPv4: v4, Delegate: &model.Delegate{Conf: conf}}
+		}
+		v4 := subnet("10.7.0.0/24", "", "")
+		v4.Routes = []model.PodRoute{route("10.99.0.0/16", "10.7.0.254")}
+		return append(list, one("given", `{"cniVersion":"1.1.0","type":"delegate"}`, v4),
+			one("asks", fmt.Sprintf(`{"cniVersion":"1.0.0","type":"delegate","ipam":{"type":"danm","network":"shared","socket":%q}}`, n.socket()), nil))
+	})
+	n.restart(func(o *Options) {
+		o.Delegates = delegate.New(delegate.Options{PluginDirs: []string{dir}, CacheDir: filepath.Join(n.dir, "delegates")})
+	})
+	r, e := n.call(request("ADD", "c", "acme", "u", on("given", "asks")))
+	if e != nil {
+		t.Fatal(e)
+	}
+	var got []string
+	for _, ip := range r.IPs {
+		got = append(got, fmt.Sprintf("%s %s", r.Interfaces[*ip.Interface].Name, ip.Address.String()))
+	}
+	if !slices.Equal(got, []string{"eth0 10.7.0.1/24", "eth1 10.3.0.1/24"}) || len(r.Routes) != 1 || r.Routes[0].Dst.String() != "10.99.0.0/16" {
+		t.Errorf("%q %v", got, r.Routes)
+	}
+	if want := []string{"c", "c/eth1"}; !slices.Equal(n.records(), want) {
+		t.Errorf("records %v", n.records())
+	}
+	for _, verb := range []string{"CHECK", "DEL"} {
+		if _, e := n.call(request(verb, "c", "acme", "u", "")); e != nil {
+			t.Errorf("%s: %v", verb, e)
+		}
+	}
+	if len(n.records()) != 0 {
+		t.Errorf("left: %v", n.records())
+	}
+}

@@ -17,9 +17,12 @@ import (
 // that needs no number.
 func TestNoWayAroundAReservation(t *testing.T) {
 	fabric, delegate := &danmv1.NetworkExtension{Fabric: "f"}, &danmv1.NetworkExtension{Delegate: &danmv1.Delegate{Conf: `{"type":"flannel","master":"eth9"}`}}
-	for _, e := range []*danmv1.NetworkExtension{fabric, delegate, {Fabric: "f", Delegate: delegate.Delegate}} {
-		for _, kind := range []string{"", "macvlan", "bridge", "sriov", "host-device", "flannel"} {
+	for _, e := range []*danmv1.NetworkExtension{fabric, delegate, {Fabric: "f", Delegate: delegate.Delegate}, {Native: true}, nil} {
+		for _, kind := range []string{"", "macvlan", "bridge", "sriov", "host-device", "Host-Device", "vlan", "flannel"} {
 			for _, o := range []danmv1.NetworkOptions{{}, {Device: "eth0"}, {Device: "eth0", Vlan: 150}} {
+				if e == nil && (!strings.EqualFold(kind, "host-device") || o.Device == "") { // a whole device is refused without any
+					continue
+				}
 				n := made(danmv1.KindTenantNetwork, "acme", "n", danmv1.NetworkSpec{NetworkID: "a", NetworkType: kind, Options: o, Extension: e})
 				n.Value.(*danmv1.TenantNetwork).Status.Conditions = []metav1.Condition{{Type: "Assigned", Status: "True", Reason: "Assigned"}}
 				in := site(t, n)

@@ -121,6 +121,9 @@ func assigned(t *danmv1.TenantNetwork, configs []danmv1.TenantConfig) (*danmv1.T
 	if v := beyondTenants(t.Spec.Extension); v != nil {
 		return nil, v
 	}
+	if strings.EqualFold(t.Spec.NetworkType, string(model.HOSTDEVICE)) && t.Spec.Options.Device != "" {
+		return nil, &Verdict{Code: diag.DeviceNotAllowed, Message: fmt.Sprintf("type host-device would take %s away from everybody else: such networks are a bundle's or the cluster's", t.Spec.Options.Device)}
+	}
 	o := &t.Spec.Options
 	if !tenancy.Dynamic(t.Spec) && o.Device == "" && o.DevicePool == "" && len(tenancy.Numbers(*o)) == 0 { // another CNI plugin's own business
 		return t, nil
@@ -156,6 +159,8 @@ func beyondTenants(e *danmv1.NetworkExtension) *Verdict {
 	case e == nil:
 	case e.Fabric != "":
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: fmt.Sprintf("extension.fabric %s: fabrics are for networks of a bundle; name a host_device, or none", e.Fabric)}
+	case e.Native:
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.native: VLAN links in Pods are for networks of a bundle or of the cluster"}
 	case e.Delegate != nil:
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.delegate is for networks of a bundle: a plugin's configuration may name any device; name the plugin in NetworkType and its file by NetworkID"}
 	}
