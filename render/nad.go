@@ -5,10 +5,6 @@ import (
 	npwgv1 "danm.io/danm/spec/npwg/v1"
 )
 
-// everyonesNamespace is where the definition of a network for everyone stands: Pods of other namespaces name it
-// "default/<name>".
-const everyonesNamespace = "default"
-
 // nadConf is the CNI configuration of a definition: our plugin with one interface. The runtime names the interface.
 type nadConf struct {
 	CNIVersion string         `json:"cniVersion"`
@@ -25,18 +21,11 @@ type nadInterface struct {
 	IP6            string `json:"ip6,omitempty"`
 }
 
-// definitions are the NetworkAttachmentDefinitions of a network that asks for them: in its own namespace, in each one that
-// may use a cluster network, or in "default" for a network for everyone.
+// definitions are the NetworkAttachmentDefinitions of a network that asks for them, see model.Network.DefinedIn.
 func definitions(n *model.Network) []Object {
-	if !n.NAD {
+	namespaces := n.DefinedIn()
+	if len(namespaces) == 0 {
 		return nil
-	}
-	namespaces := []string{n.Namespace}
-	switch {
-	case n.Kind == model.ClusterNetwork && len(n.AllowedNamespaces) > 0:
-		namespaces = n.AllowedNamespaces
-	case n.Kind == model.ClusterNetwork:
-		namespaces = []string{everyonesNamespace}
 	}
 	itf := nadInterface{TenantNetwork: n.Name}
 	if n.Kind == model.ClusterNetwork {

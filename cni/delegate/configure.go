@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"danm.io/danm/spec/model"
 )
@@ -82,6 +83,62 @@ func fakeIPAM(given []netip.Prefix, routes []model.PodRoute) map[string]any {
 		out["routes"] = list
 	}
 	return out
+}
+
+// Declares says whether a plugin of the list takes a capability (CNI conventions, "Dynamic Plugin specific fields"). list is
+// Configure's.
+func Declares(list json.RawMessage, capability string) bool {
+	type plugin struct {
+		Capabilities map[string]bool `json:"capabilities"`
+	}
+	var of struct {
+		Plugins []plugin `json:"plugins"`
+	}
+	return json.Unmarshal(list, &of) == nil && slices.ContainsFunc(of.Plugins, func(p plugin) bool { return p.Capabilities[capability] })
+}
+
+// WithArgs is the list with args.cni of every plugin made to hold args too, which go before what stands there (CNI conventions,
+// "args"). list is Configure's; without args it stays as it is. Errors: ErrConfig.
+func WithArgs(list json.RawMessage, args map[string]json.RawMessage) (json.RawMessage, error) {
+	if len(args) == 0 {
+		return list, nil
+	}
+	var all map[string]any
+	if err := json.Unmarshal(list, &all); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	plugins, _ := all["plugins"].([]any)
+	for i, one := range plugins {
+		plugin, ok := one.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("plugin %d is no object: %w", i, ErrConfig)
+		}
+		theirs, err := object(plugin, "args")
+		if err != nil {
+			return nil, fmt.Errorf("plugin %d: %w", i, err)
+		}
+		cni, err := object(theirs, "cni")
+		if err != nil {
+			return nil, fmt.Errorf("plugin %d: %w", i, err)
+		}
+		for key, value := range args {
+			cni[key] = value
+		}
+	}
+	return json.Marshal(all)
+}
+
+// object finds the object under a key, and makes it if there is none.
+func object(in map[string]any, key string) (map[string]any, error) {
+	switch v := in[key].(type) {
+	case nil:
+		made := map[string]any{}
+		in[key] = made
+		return made, nil
+	case map[string]any:
+		return v, nil
+	}
+	return nil, fmt.Errorf("%s is no object: %w", key, ErrConfig)
 }
 
 // load reads a delegate's configuration as a list.

@@ -31,15 +31,16 @@ type chosen struct {
 
 // choose resolves what a Pod asks for, or its default network, against the networks of this node.
 func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (choice, error) {
-	if len(requests) == 0 {
+	if len(requests) == 0 || isBeside(requests[0]) {
 		n, err := defaultNetwork(state, c.args.namespace)
 		if err != nil {
 			return choice{}, err
 		}
-		requests = []model.InterfaceRequest{defaultRequest(n)}
+		requests = append([]model.InterfaceRequest{defaultRequest(n)}, requests...)
 	}
 	out, names, sole := choice{sandbox: c.ContainerID, state: state}, map[string]bool{}, map[string]string{}
 	for i, q := range requests {
+		q = inNamespace(q, c.args.namespace)
 		n, err := findNetwork(state, c.args.namespace, q)
 		if err != nil {
 			return choice{}, err
@@ -47,20 +48,28 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 		if err := policyRoutesFit(q, n); err != nil {
 			return choice{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
 		}
+		if q.Selection != nil {
+			if q, err = selected(q, n); err != nil {
+				return choice{}, fail(CodeRequestRefused, diag.PodSelectionRefused, fmt.Errorf("network %s: %w", n.Key(), err))
+			}
+		}
 		if n.Delegate != nil {
 			q = ofSubnets(q, n)
 		}
 		if q, err = permitted(q, n, c.args.namespace); err != nil {
 			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 		}
-		item := chosen{request: q, network: n, ifName: interfaceName(i, n, c)}
+		item := chosen{request: q, network: n, ifName: interfaceName(i, q, n, c)}
 		if e := utils.ValidateInterfaceName(item.ifName); e != nil || names[item.ifName] {
 			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
 				fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes, not a name, or used twice", i, n.Key(), clip(item.ifName)))
 		}
 		names[item.ifName] = true
-		if n.Driver() == model.MACVLAN || n.Driver() == model.BRIDGE { // others have their device's
+		if hasOwnMAC(n) {
 			item.mac = attach.NewMAC()
+			if q.Selection != nil && q.Selection.MAC != "" {
+				item.mac = q.Selection.MAC
+			}
 		}
 		if use := soleUse(n); use != "" {
 			if other, twice := sole[use]; twice {
@@ -74,11 +83,16 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 }
 
 // interfaceName: the first is what the runtime asks for (eth0); others have the network's prefix, or eth, and the
-// position in the list. DANM's legacy scheme takes the prefix alone.
-func interfaceName(i int, n model.Network, c call) string {
+// position in the list. DANM's legacy scheme takes the prefix alone. In the NPWG's dialect others are what the Pod says, or net and
+// the position.
+func interfaceName(i int, q model.InterfaceRequest, n model.Network, c call) string {
 	switch {
 	case i == 0:
 		return c.IfName
+	case q.Selection != nil && q.Selection.IfName != "":
+		return q.Selection.IfName
+	case q.Selection != nil:
+		return fmt.Sprintf("net%d", i)
 	case n.InterfacePrefix == "":
 		return fmt.Sprintf("eth%d", i)
 	case c.conf.NamingScheme == "legacy":
@@ -87,17 +101,9 @@ func interfaceName(i int, n model.Network, c call) string {
 	return fmt.Sprintf("%s%d", n.InterfacePrefix, i)
 }
 
-// visible says whether Pods of a namespace may use a network on this node.
-func visible(n model.Network, namespace string) bool {
-	if n.Kind == model.ClusterNetwork {
-		return len(n.AllowedNamespaces) == 0 || slices.Contains(n.AllowedNamespaces, namespace)
-	}
-	return namespace != "" && n.Namespace == namespace
-}
-
 func findNetwork(state model.NodeState, namespace string, q model.InterfaceRequest) (model.Network, error) {
 	for _, n := range named(state.Networks, q) {
-		if !visible(n, namespace) {
+		if !n.UsableFrom(namespace) {
 			continue
 		}
 		if n.DevicePool != "" || n.Delegate == nil && !slices.Contains(attachable, n.Type) {
@@ -108,15 +114,24 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		}
 		return n, nil
 	}
-	return model.Network{}, unknown(state, namespace, fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, q.Network, namespace))
+	return model.Network{}, unknown(state, namespace, fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, nameOf(q), namespace))
 }
 
 // attachable are the types that cni/attach has drivers for.
 var attachable = []model.NetworkType{model.IPVLAN, model.MACVLAN, model.BRIDGE, model.TAGGED, model.HOSTDEVICE}
 
 // named are the networks that a request can mean, its own kind first. A bundle has no DanmNets: what was one before is a
-// network of its namespace, and Pods go on asking for it by "network".
+// network of its namespace, and Pods go on asking for it by "network". A definition is one that was made by hand, or a network that
+// is rendered as one.
 func named(networks []model.Network, q model.InterfaceRequest) (out []model.Network) {
+	if q.Selection != nil {
+		for _, n := range networks {
+			if n.Name == q.Network && slices.Contains(n.DefinedIn(), q.Selection.Namespace) {
+				out = append(out, n)
+			}
+		}
+		return out
+	}
 	kinds := []model.APIKind{q.Kind}
 	if q.Kind == model.DanmNet {
 		kinds = append(kinds, model.TenantNetwork)
@@ -135,8 +150,12 @@ func named(networks []model.Network, q model.InterfaceRequest) (out []model.Netw
 func unknown(state model.NodeState, namespace, what string) error {
 	var names []string
 	for _, n := range state.Networks {
-		if visible(n, namespace) {
-			names = append(names, string(n.Kind)+" "+n.Name)
+		if n.UsableFrom(namespace) {
+			name := n.Name
+			if n.Kind == model.Definition {
+				name = n.Key()
+			}
+			names = append(names, string(n.Kind)+" "+name)
 		}
 	}
 	slices.Sort(names)
@@ -157,7 +176,7 @@ func defaultNetwork(state model.NodeState, namespace string) (model.Network, err
 			continue
 		}
 		for _, n := range state.Networks {
-			if n.Key() == t.DefaultNetwork && visible(n, namespace) {
+			if n.Key() == t.DefaultNetwork && n.UsableFrom(namespace) {
 				return n, nil
 			}
 		}
@@ -165,7 +184,7 @@ func defaultNetwork(state model.NodeState, namespace string) (model.Network, err
 	}
 	for _, kind := range []model.APIKind{model.DanmNet, model.TenantNetwork, model.ClusterNetwork} {
 		for _, n := range state.Networks {
-			if n.Kind == kind && n.Name == "default" && visible(n, namespace) {
+			if n.Kind == kind && n.Name == "default" && n.UsableFrom(namespace) {
 				return n, nil
 			}
 		}
@@ -259,6 +278,11 @@ func (p choice) wants() (out []ipam.Want) {
 // attachments completes the choice with the addresses given, one grant an interface. It is pure.
 func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
 	out := p.bare(grants)
+	for i, it := range p.items {
+		if it.request.Selection != nil && it.request.Selection.DefaultRoute {
+			takeDefaults(out, i, it.request.Selection.Gateways)
+		}
+	}
 	addDefaults(out)
 	return out
 }
@@ -318,7 +342,7 @@ func subnetOf(n model.Network, a netip.Addr) model.Subnet {
 
 // addDefaults gives each family a default route by the first gateway there is, unless a network's routes bring one.
 func addDefaults(interfaces []model.Attachment) {
-	for _, anywhere := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)} {
+	for _, anywhere := range anywheres {
 		has, first := false, -1
 		var gateway netip.Addr
 		for i, at := range interfaces {

@@ -106,7 +106,7 @@ func TestLegacyNames(t *testing.T) {
 	n := model.Network{InterfacePrefix: "data"}
 	c := call{conf: netConf{NamingScheme: "legacy"}}
 	c.IfName = "eth0"
-	if got := []string{interfaceName(0, n, c), interfaceName(2, n, c), interfaceName(2, model.Network{}, c)}; !slices.Equal(got, []string{"eth0", "data", "eth2"}) {
+	if got := []string{interfaceName(0, model.InterfaceRequest{}, n, c), interfaceName(2, model.InterfaceRequest{}, n, c), interfaceName(2, model.InterfaceRequest{}, model.Network{}, c)}; !slices.Equal(got, []string{"eth0", "data", "eth2"}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -134,7 +134,7 @@ func FuzzConf(f *testing.F) {
 			return
 		}
 		for _, it := range p.items {
-			if !visible(it.network, c.args.namespace) || len(it.ifName) > 15 {
+			if !it.network.UsableFrom(c.args.namespace) || len(it.ifName) > 15 {
 				t.Fatalf("namespace %q gets %s as %q", c.args.namespace, it.network.Key(), it.ifName)
 			}
 		}

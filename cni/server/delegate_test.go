@@ -244,7 +244,9 @@ func TestWithoutDelegates(t *testing.T) {
 func TestMergeOfOddResults(t *testing.T) {
 	at := model.Attachment{Delegate: &model.DelegateCall{}}
 	own := model.Attachment{IfName: "eth1", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}
-	out, err := result("1.0.0", "/n", []model.Attachment{at, own}, []made{{}, {link: attach.Link{MAC: "m", MTU: 1}}})
+	each, err := results("1.0.0", "/n", []model.Attachment{at, own}, []made{{}, {link: attach.Link{MAC: "m", MTU: 1}}})
+	must(t, err)
+	out, err := result("1.0.0", each)
 	if err != nil || strings.Contains(string(out), `"interface": 1`) || !strings.Contains(string(out), `"interface": 0`) {
 		t.Errorf("%v %s", err, out)
 	}

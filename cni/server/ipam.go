@@ -196,7 +196,7 @@ func addressNetwork(state model.NodeState, pods string, q annotation.IPAM) (mode
 		found = append(found, named(state.Networks, model.InterfaceRequest{Kind: model.ClusterNetwork, Network: q.Request.Network})...)
 	}
 	for _, n := range found {
-		if visible(n, tenant) && (q.Namespace == "" || n.Namespace == q.Namespace) {
+		if n.UsableFrom(tenant) && (q.Namespace == "" || n.Namespace == q.Namespace) {
 			return n, nil
 		}
 	}

@@ -47,10 +47,15 @@ func (s *Server) configure(interfaces []model.Attachment, p choice, c call) erro
 		if plugin := s.opts.Delegates.Missing(list); plugin != "" {
 			return fail(CodeAttachFailed, diag.PodDelegateMissing, fmt.Errorf("network %s needs the CNI plugin %s, which is not on this node", n.Key(), plugin))
 		}
-		at.Delegate = &model.DelegateCall{List: list, Args: c.args.pairs}
+		var runtime map[string]any
 		if i == 0 {
-			at.Delegate.Capabilities = c.conf.Runtime
+			runtime = c.conf.Runtime
 		}
+		list, capabilities, err := callWith(list, p.items[i].request.Selection, n, runtime)
+		if err != nil {
+			return fail(CodeRequestRefused, diag.PodSelectionRefused, fmt.Errorf("network %s: %w", n.Key(), err))
+		}
+		at.Delegate = &model.DelegateCall{List: list, Args: c.args.pairs, Capabilities: capabilities}
 	}
 	return nil
 }

@@ -15,25 +15,34 @@ import (
 
 // result writes the answer to ADD in the asked version: interfaces in order, the first one first in everything, because
 // runtimes take the first address as the Pod's.
-func result(cniVersion, netns string, interfaces []model.Attachment, all []made) ([]byte, error) {
+func result(cniVersion string, each []*types100.Result) ([]byte, error) {
 	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	for _, one := range each {
+		merge(r, one)
+	}
+	return written(r, cniVersion)
+}
+
+// results are what each interface has become, in order; one of another plugin's is nil if that said nothing.
+func results(cniVersion, netns string, interfaces []model.Attachment, all []made) ([]*types100.Result, error) {
 	withMTU, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
 	if err != nil {
 		return nil, err
 	}
+	out := make([]*types100.Result, len(interfaces))
 	for i, at := range interfaces {
 		if at.Delegate != nil {
-			merge(r, all[i].result)
+			out[i] = all[i].result
 			continue
 		}
 		in := &types100.Interface{Name: at.IfName, Mac: all[i].link.MAC, Sandbox: netns}
 		if withMTU {
 			in.Mtu = all[i].link.MTU
 		}
-		r.Interfaces = append(r.Interfaces, in)
-		addressing(r, at, types100.Int(len(r.Interfaces)-1))
+		out[i] = &types100.Result{Interfaces: []*types100.Interface{in}}
+		addressing(out[i], at, types100.Int(0))
 	}
-	return written(r, cniVersion)
+	return out, nil
 }
 
 // merge adds what another plugin answered. An address that it says no interface of is the Pod's end's.

@@ -44,6 +44,7 @@ type Attacher interface {
 
 // Pod is what the API says of a Pod.
 type Pod struct {
+	UID         string            // of the object in the API, which for a static Pod is not the runtime's
 	Annotations map[string]string // those that ask for interfaces, at least
 	Sticky      ipam.Sticky       // which Pod of which StatefulSet it is, the zero value for none
 }
@@ -61,6 +62,9 @@ type Options struct {
 	// Pod tells what the API says of a Pod; uid is "" where the runtime names none. nil = there is no API to ask: attachments
 	// stand in the CNI configuration.
 	Pod func(ctx context.Context, namespace, name, uid string) (Pod, error)
+	// Report writes a Pod's network-status, for Pods that speak the NPWG's dialect; uid is Pod.UID. Errors: ErrPodGone, or why it is
+	// tried again. nil = nobody reads it.
+	Report func(ctx context.Context, namespace, name, uid, status string) error
 	// Observe is told about each call: the CNI command ("other" for one unknown), how long it took, the error's CNI code (0 is success). nil = nobody.
 	Observe func(command string, took time.Duration, code uint)
 	// BootID is this boot's, as in /proc/sys/kernel/random/boot_id; "" = not known, then nothing is concluded from it.
@@ -91,6 +95,10 @@ type Server struct {
 	slots     chan struct{}
 	source    atomic.Pointer[func() (model.NodeState, bool)] // Serve's
 	everReady atomic.Bool
+
+	life       context.Context // of what goes on after an answer
+	end        context.CancelFunc
+	background sync.WaitGroup
 
 	mu   sync.Mutex
 	pods map[string]attachedPod // by sandbox key: a cache of the records, for Pods
@@ -138,6 +146,7 @@ func New(opts Options) (*Server, error) {
 		opts.Grace = 5 * time.Second
 	}
 	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}, lastAdd: map[string]uint64{}, mendedOn: map[string]int{}}
+	s.life, s.end = context.WithCancel(context.Background())
 	records, err := opts.IPAM.List()
 	if err != nil {
 		return nil, fmt.Errorf("list attachments: %w", err)
@@ -185,6 +194,8 @@ func (s *Server) Serve(ctx context.Context, ready chan<- struct{}, confirmed fun
 		cancel()
 		<-done
 	}
+	s.end()
+	s.background.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}

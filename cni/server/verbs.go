@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/wire"
@@ -85,7 +87,11 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	}
 	rec.Interfaces = made
 	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
-	return s.makeLinks(ctx, c, rec)
+	out, each, err := s.makeLinks(ctx, c, rec)
+	if err == nil && s.opts.Report != nil && slices.ContainsFunc(asked, func(q model.InterfaceRequest) bool { return q.Selection != nil }) {
+		s.tellPod(c, pod, p, each)
+	}
+	return out, err
 }
 
 // survey notes what devices of the host are like that the Pod will get, after its former sandbox has given them up.
@@ -132,23 +138,26 @@ func requests(c call, p Pod) ([]model.InterfaceRequest, error) {
 	return asked, nil
 }
 
-func (s *Server) makeLinks(ctx context.Context, c call, rec record) ([]byte, error) {
+// makeLinks answers with what was made, as a whole and of each interface, or undoes it.
+func (s *Server) makeLinks(ctx context.Context, c call, rec record) (out []byte, each []*types100.Result, err error) {
 	pod := attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}
 	made, err := s.attach(ctx, pod, rec)
-	var out []byte
 	if err == nil {
-		out, err = result(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
+		each, err = results(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
+	}
+	if err == nil {
+		out, err = result(c.conf.CNIVersion, each)
 	}
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err == nil {
-		return out, nil
+		return out, each, nil
 	}
 	if f := cniError(err); f.Code == types.ErrInternal {
 		err = fail(CodeAttachFailed, diag.PodAttachFailed, err)
 	}
-	return nil, errors.Join(err, s.takeDown(context.WithoutCancel(ctx), pod, rec))
+	return nil, nil, errors.Join(err, s.takeDown(context.WithoutCancel(ctx), pod, rec))
 }
 
 // addAgain answers an ADD for a sandbox that has a record. The specification forbids it without a DEL between; a runtime
@@ -166,7 +175,11 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 	if err != nil {
 		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached, fmt.Errorf("container %s is attached already: %w", c.ContainerID, err))
 	}
-	return result(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
+	each, err := results(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
+	if err != nil {
+		return nil, err
+	}
+	return result(c.conf.CNIVersion, each)
 }
 
 // takeDown removes links, and only when none is left, record and addresses: an address must not be free while a link

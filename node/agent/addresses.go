@@ -262,6 +262,20 @@ func podsBy(pods *mirror.Pods) func(ctx context.Context, namespace, name, uid st
 	return podFrom(pods)
 }
 
+// reportTo writes network-statuses; nil where there are no Pods to write them to.
+func reportTo(pods *mirror.Pods) func(ctx context.Context, namespace, name, uid, status string) error {
+	if pods == nil {
+		return nil
+	}
+	return func(ctx context.Context, namespace, name, uid, status string) error {
+		err := pods.SetNetworkStatus(ctx, namespace, name, uid, status)
+		if errors.Is(err, mirror.ErrNoPod) {
+			return fmt.Errorf("%w: %w", server.ErrPodGone, err)
+		}
+		return err
+	}
+}
+
 // podSource is mirror.Pods.
 type podSource interface {
 	Known(uid string) (mirror.PodInfo, bool)
@@ -288,7 +302,7 @@ func podFrom(pods podSource) func(ctx context.Context, namespace, name, uid stri
 				return server.Pod{}, fmt.Errorf("the API has another Pod of this name (UID %s): %w", info.UID, mirror.ErrNoPod)
 			}
 		}
-		return server.Pod{Annotations: info.Annotations, Sticky: stickyOf(info)}, nil
+		return server.Pod{UID: info.UID, Annotations: info.Annotations, Sticky: stickyOf(info)}, nil
 	}
 }
 

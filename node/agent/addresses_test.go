@@ -123,7 +123,7 @@ func TestPodsAreThoseThatTheRuntimeMeans(t *testing.T) {
 	if _, err := podFrom(f)(t.Context(), "acme", "web-2", "u2"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	if podsBy(nil) != nil {
+	if podsBy(nil) != nil || reportTo(nil) != nil {
 		t.Error("without an API something is asked")
 	}
 }

@@ -81,7 +81,7 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		log.Warn("which boot this is is not known; nothing is concluded from it", "reason", err)
 	}
 	options := server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
-		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Pod: podsBy(pods)}
+		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Pod: podsBy(pods), Report: reportTo(pods)}
 	options.Delegates = delegate.New(delegate.Options{Root: s.SysRoot, ConfDir: s.CNIConfDir, PluginDirs: s.CNIBinDirs, CacheDir: filepath.Join(s.StateDir, "delegates")})
 	if s.Probe {
 		options.Probe = askNetwork

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -96,6 +98,26 @@ func (p *Pods) Get(ctx context.Context, namespace, name string) (PodInfo, error)
 		return PodInfo{}, fmt.Errorf("read Pod %s/%s: %w", namespace, name, err)
 	}
 	return infoOf(u), nil
+}
+
+// statusKey is the annotation by which the NPWG's dialect tells what a Pod got (multi-net-spec v1.3, section 5).
+const statusKey = "k8s.v1.cni.cncf.io/network-status"
+
+// SetNetworkStatus writes what a Pod got into its annotation, if its object still has this UID. Errors: ErrNoPod, also where another Pod
+// has the name now; or why it could not be written.
+func (p *Pods) SetNetworkStatus(ctx context.Context, namespace, name, uid, status string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid, "annotations": map[string]string{statusKey: status}}})
+	if err != nil {
+		return err
+	}
+	_, err = p.api.Resource(podKind).Namespace(namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	switch {
+	case apierrors.IsNotFound(err) || apierrors.IsInvalid(err): // a UID does not change: it is another Pod
+		return fmt.Errorf("network-status of Pod %s/%s: %w: %w", namespace, name, ErrNoPod, err)
+	case err != nil:
+		return fmt.Errorf("write network-status of Pod %s/%s: %w", namespace, name, err)
+	}
+	return nil
 }
 
 // Run lists and watches until ctx ends.

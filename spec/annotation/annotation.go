@@ -12,10 +12,12 @@ const (
 	Key       = "danm.io/interfaces"
 	LegacyKey = "danm.k8s.io/interfaces"
 	NPWGKey   = "k8s.v1.cni.cncf.io/networks"
+	// DefaultNetworkKey is Multus's, for another network in the default network's place.
+	DefaultNetworkKey = "v1.multus-cni.io/default-network"
 )
 
 // Keys are those of a Pod's annotations that say which interfaces it asks for.
-var Keys = []string{Key, LegacyKey, NPWGKey}
+var Keys = []string{Key, LegacyKey, NPWGKey, DefaultNetworkKey}
 
 // Bounds of one Pod's request.
 const (
@@ -23,17 +25,22 @@ const (
 	MaxInterfaces = 64
 )
 
-// Parse reads the requests out of a Pod's annotations. Without a DANM annotation, or with an empty array, it returns no
-// request and no diagnostic: the Pod gets its default network. Any error means that nothing may be attached.
+// Parse reads the requests out of a Pod's annotations, in whichever dialect they are. Without any, or with an empty array, it returns
+// no request and no diagnostic: the Pod gets its default network. In the NPWG's dialect the requests come beside the default network,
+// unless the first takes its place (Selection.Default). Any error means that nothing may be attached.
 func Parse(annotations map[string]string) ([]model.InterfaceRequest, diag.List) {
 	text, current := annotations[Key]
 	legacy, old := annotations[LegacyKey]
+	theirs := NPWGKey
 	_, npwg := annotations[NPWGKey]
+	if _, has := annotations[DefaultNetworkKey]; has && !npwg {
+		theirs, npwg = DefaultNetworkKey, true
+	}
 	switch {
 	case npwg && (current || old):
-		return nil, problem(diag.AnnotationDialects, NPWGKey, "the Pod carries both "+NPWGKey+" and a DANM annotation")
+		return nil, problem(diag.AnnotationDialects, theirs, "the Pod carries both "+theirs+" and a DANM annotation")
 	case npwg:
-		return nil, problem(diag.AnnotationDialects, NPWGKey, NPWGKey+" is not read; its interfaces would be missing")
+		return parseSelections(annotations)
 	case current && old && text != legacy:
 		return nil, problem(diag.AnnotationTwice, LegacyKey, fmt.Sprintf("%s and %s differ", Key, LegacyKey))
 	case current:

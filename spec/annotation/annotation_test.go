@@ -109,7 +109,7 @@ func TestParseRefuses(t *testing.T) {
 		{"prefixes differ", map[string]string{Key: `[{"network":"a"}]`, LegacyKey: `[{"network":"b"}]`}, diag.AnnotationTwice, LegacyKey, "differ"},
 		{"both dialects", map[string]string{Key: `[]`, NPWGKey: `a`}, diag.AnnotationDialects, NPWGKey, "both"},
 		{"both dialects, old key", map[string]string{LegacyKey: `[]`, NPWGKey: `a`}, diag.AnnotationDialects, NPWGKey, "both"},
-		{"other dialect alone", map[string]string{NPWGKey: `a`}, diag.AnnotationDialects, NPWGKey, "not read"},
+		{"another default network and ours", map[string]string{Key: `[]`, DefaultNetworkKey: `a`}, diag.AnnotationDialects, DefaultNetworkKey, "both"},
 	}
 	for _, r := range rows {
 		got, problems := Parse(r.in)

@@ -66,12 +66,20 @@ func (r *reader) request(path string, v value) (q model.InterfaceRequest) {
 	return q
 }
 
-// name reads the name of a Kubernetes object (RFC 1123 subdomain, at most 253 bytes): anything else cannot exist, and must
-// not reach a path or a message.
+// name reads the name of a Kubernetes object: anything else cannot exist, and must not reach a path or a message.
 func (r *reader) name(path string, v value) string {
 	if !r.isText(path, v) {
 		return ""
 	}
+	if !isName(v.text) {
+		r.add(diag.AnnotationReference, path, v.offset, "%s is not the name of an object", short(v.text))
+		return ""
+	}
+	return v.text
+}
+
+// isName says whether an object can be called so: an RFC 1123 subdomain, at most 253 bytes.
+func isName(s string) bool {
 	label := func(s string) bool {
 		ok := s != "" && s[0] != '-' && s[len(s)-1] != '-'
 		for i := range len(s) {
@@ -79,13 +87,12 @@ func (r *reader) name(path string, v value) string {
 		}
 		return ok
 	}
-	for l := range strings.SplitSeq(v.text, ".") {
-		if len(v.text) > 253 || !label(l) {
-			r.add(diag.AnnotationReference, path, v.offset, "%s is not the name of an object", short(v.text))
-			return ""
+	for l := range strings.SplitSeq(s, ".") {
+		if len(s) > 253 || !label(l) {
+			return false
 		}
 	}
-	return v.text
+	return true
 }
 
 // reservation is what an address can be reserved under: a DNS label that begins with a letter.

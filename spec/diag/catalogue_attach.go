@@ -43,6 +43,7 @@ const (
 	PodClaimFailed      Code = "PodClaimFailed"
 	PodAddressElsewhere Code = "PodAddressElsewhere"
 	PodUnknown          Code = "PodUnknown"
+	PodSelectionRefused Code = "PodSelectionRefused"
 )
 
 var attachCodes = []Explanation{
@@ -57,7 +58,7 @@ var attachCodes = []Explanation{
 		"Remove one of the two annotations."},
 	{AnnotationDialects, "the Pod carries the annotation of another dialect",
 		"Interfaces in k8s.v1.cni.cncf.io/networks and in danm.io/interfaces cannot be mixed: which one is eth0 would depend on the reader.",
-		"Use danm.io/interfaces alone."},
+		"Use one of them alone."},
 	{AnnotationField, "an interface has a key that is unknown or stands twice",
 		"A misspelt key would silently mean something else. Known keys: network, tenantNetwork, clusterNetwork, ip, ip6, proutes, proutes6.",
 		"Correct or remove the key."},
@@ -130,6 +131,9 @@ var attachCodes = []Explanation{
 	{PodDelegateMissing, "another CNI plugin is not on this node",
 		"Plugins are programs in the node's CNI plugin directories, /opt/cni/bin unless danm-node was told others.",
 		"Install the plugin on the node."},
+	{PodSelectionRefused, "what the Pod says of an interface cannot be done on its network",
+		"k8s.v1.cni.cncf.io/networks asks for addresses, a MAC, port mappings, bandwidth or default routes. A plugin takes them only if its configuration declares the capability; interfaces that DANM makes itself take addresses, default routes and, of type macvlan and bridge, a MAC.",
+		"Leave it out, declare the capability in the network's configuration, or take another network."},
 	{PodDelegateFailed, "another CNI plugin failed",
 		"The plugin that makes the network's interfaces said why; everything done for this Pod was undone and its addresses were released.",
 		"Read the reason; it is the plugin's."},

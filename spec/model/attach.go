@@ -8,11 +8,26 @@ import (
 // InterfaceRequest is one interface a Pod asks for, from an annotation or from the CNI conf's `interfaces` key.
 // An empty Kind asks for the default network.
 type InterfaceRequest struct {
-	Kind    APIKind        `json:"kind,omitempty"`
-	Network string         `json:"network,omitempty"`
-	IP      AddressRequest `json:"ip,omitzero"`
-	IP6     AddressRequest `json:"ip6,omitzero"`
-	Routes  []PodRoute     `json:"routes,omitempty"` // policy routes (proutes, proutes6), in the network's table
+	Kind      APIKind        `json:"kind,omitempty"`
+	Network   string         `json:"network,omitempty"`
+	IP        AddressRequest `json:"ip,omitzero"`
+	IP6       AddressRequest `json:"ip6,omitzero"`
+	Routes    []PodRoute     `json:"routes,omitempty"`    // policy routes (proutes, proutes6), in the network's table
+	Selection *Selection     `json:"selection,omitempty"` // in the NPWG's dialect; Kind is Definition then
+}
+
+// Selection is what the NPWG's dialect says of an interface beside the definition's name (multi-net-spec v1.3, section 4.1.2).
+type Selection struct {
+	Namespace string   `json:"namespace,omitempty"` // of the definition, "" = the Pod's
+	Default   bool     `json:"default,omitempty"`   // in the place of the default network
+	IfName    string   `json:"ifName,omitempty"`    // "" = by its place in the list
+	Addresses []string `json:"addresses,omitempty"` // asked for by hand, in their order and as written, with or without a length
+	MAC       string   `json:"mac,omitempty"`       // lower case, colons
+	// DefaultRoute asks for the Pod's default routes on this interface, by Gateways, at most one a family, or else by those of its network.
+	DefaultRoute bool                       `json:"defaultRoute,omitempty"`
+	Gateways     []netip.Addr               `json:"gateways,omitempty"`
+	Capabilities map[string]any             `json:"capabilities,omitempty"` // portMappings, bandwidth, infinibandGUID: runtimeConfig
+	Args         map[string]json.RawMessage `json:"args,omitempty"`         // "cni" of the plugin's args
 }
 
 // AddressMode is how one address family of an interface is chosen.

@@ -143,6 +143,35 @@ func (n Network) Key() string {
 	return n.Namespace + "/" + n.Name
 }
 
+// everyonesNamespace is where definitions for everyone stand: Pods of other namespaces name them "default/<name>".
+const everyonesNamespace = "default"
+
+// DefinedIn are the namespaces in which the network is found as a NetworkAttachmentDefinition: its own, or for a cluster network
+// each that may use it, or "default" if everyone may. nil if it is none.
+func (n Network) DefinedIn() []string {
+	switch {
+	case !n.NAD:
+		return nil
+	case n.Kind != ClusterNetwork:
+		return []string{n.Namespace}
+	case len(n.AllowedNamespaces) > 0:
+		return n.AllowedNamespaces
+	}
+	return []string{everyonesNamespace}
+}
+
+// UsableFrom says whether Pods of a namespace may use the network. A definition that was made by hand is its namespace's, or in
+// "default" everyone's, as Multus has it with namespaceIsolation.
+func (n Network) UsableFrom(namespace string) bool {
+	switch n.Kind {
+	case ClusterNetwork:
+		return len(n.AllowedNamespaces) == 0 || slices.Contains(n.AllowedNamespaces, namespace)
+	case Definition:
+		return n.Namespace == namespace || n.Namespace == everyonesNamespace
+	}
+	return namespace != "" && n.Namespace == namespace
+}
+
 // ID is the VLAN id or VNI, 0 if the network has neither.
 func (n Network) ID() uint32 {
 	if n.VXLAN {

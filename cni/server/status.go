@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// networkStatus is one interface in the annotation k8s.v1.cni.cncf.io/network-status (multi-net-spec v1.3, section 5), in the order
+// in which Multus writes the keys.
+type networkStatus struct {
+	Name      string    `json:"name"`
+	Interface string    `json:"interface,omitempty"`
+	IPs       []string  `json:"ips,omitempty"`
+	MAC       string    `json:"mac,omitempty"`
+	MTU       int       `json:"mtu,omitempty"`
+	Default   bool      `json:"default,omitempty"`
+	DNS       statusDNS `json:"dns"`
+	Gateway   []string  `json:"gateway,omitempty"`
+}
+
+type statusDNS struct {
+	Nameservers []string `json:"nameservers,omitempty"`
+	Domain      string   `json:"domain,omitempty"`
+	Search      []string `json:"search,omitempty"`
+	Options     []string `json:"options,omitempty"`
+}
+
+// statusOf is the annotation's text, byte for byte as Multus writes it: the first interface is the default network's. There is one
+// result for each interface.
+func statusOf(interfaces []chosen, each []*types100.Result) (string, error) {
+	var all []string
+	for i, it := range interfaces {
+		for _, one := range statuses(nameOf(it.request), it.ifName, each[i], i == 0) {
+			text, err := json.MarshalIndent(one, "", "    ")
+			if err != nil {
+				return "", err
+			}
+			all = append(all, string(text))
+		}
+	}
+	return "[" + strings.Join(all, ",") + "]", nil
+}
+
+// statuses are one for each of the Pod's interfaces in a result: plugins may make several. Addresses that say no interface are the last one's.
+func statuses(network, ifName string, r *types100.Result, first bool) []networkStatus {
+	if r == nil {
+		return []networkStatus{{Name: network, Interface: ifName, Default: first}}
+	}
+	common := networkStatus{Name: network, DNS: statusDNS{r.DNS.Nameservers, r.DNS.Domain, r.DNS.Search, r.DNS.Options}}
+	for _, route := range r.Routes {
+		if isDefault(route) && route.GW != nil {
+			common.Gateway = append(common.Gateway, route.GW.String())
+		}
+	}
+	var out []networkStatus
+	place := map[int]int{}
+	for i, in := range r.Interfaces {
+		if in.Sandbox == "" {
+			continue
+		}
+		one := common
+		one.Interface, one.MAC, one.MTU = in.Name, in.Mac, in.Mtu
+		place[i] = len(out)
+		out = append(out, one)
+	}
+	if len(out) == 0 {
+		out = []networkStatus{common}
+	}
+	routed := -1
+	for _, ip := range r.IPs {
+		to := len(out) - 1
+		if ip.Interface != nil {
+			found, inPod := place[*ip.Interface]
+			if !inPod && len(place) > 0 {
+				continue // the host's end
+			}
+			to = max(found, 0)
+			if ip.Gateway != nil && routed < 0 {
+				routed = to
+			}
+		}
+		out[to].IPs = append(out[to].IPs, ip.Address.IP.String())
+	}
+	out[max(routed, 0)].Default = first
+	return out
+}
+
+func isDefault(r *types.Route) bool {
+	ones, _ := r.Dst.Mask.Size()
+	return r.Dst.IP == nil || ones == 0 && r.Dst.IP.IsUnspecified()
+}
+
+// Times of a network-status: how long an answer waits for it, and when it is given up. Both are for readers: who is attached is
+// attached without it.
+const (
+	statusWait  = time.Second
+	statusLimit = time.Minute
+)
+
+// ErrPodGone says that there is no Pod any more that a status could be written to.
+var ErrPodGone = errors.New("the Pod is gone")
+
+// tellPod writes the network-status of a Pod that speaks the NPWG's dialect: before the answer if it takes no longer than statusWait,
+// else afterwards.
+func (s *Server) tellPod(c call, pod Pod, p choice, each []*types100.Result) {
+	text, err := statusOf(p.items, each)
+	if err != nil {
+		s.log.Warn("network-status", "container", c.ContainerID, "reason", err)
+		return
+	}
+	done := make(chan struct{})
+	s.background.Go(func() {
+		defer close(done)
+		s.writeStatus(c, pod, text)
+	})
+	select {
+	case <-done:
+	case <-time.After(statusWait):
+	}
+}
+
+func (s *Server) writeStatus(c call, pod Pod, text string) {
+	ctx, cancel := context.WithTimeout(s.life, statusLimit)
+	defer cancel()
+	for pause := 100 * time.Millisecond; s.isAttached(c.ContainerID); pause = min(2*pause, 10*time.Second) { // a later sandbox has a status of its own
+		err := s.opts.Report(ctx, c.args.namespace, c.args.pod, pod.UID, text)
+		if err == nil {
+			return
+		}
+		if errors.Is(err, ErrPodGone) {
+			s.log.Info("no network-status", "namespace", c.args.namespace, "pod", c.args.pod, "reason", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.log.Warn("a Pod is attached and has no network-status", "namespace", c.args.namespace, "pod", c.args.pod, "reason", err)
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *Server) isAttached(sandbox string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, is := s.pods[sandbox]
+	return is
+}
