@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -179,6 +180,32 @@ func TestSelectionsReachPlugins(t *testing.T) {
 	}
 	if del := p.conf("own.DEL"); fmt.Sprint(del["args"]) != "map[cni:map[a:1 b:map[c:2]]]" { // in reverse order: the first plugin is the last
 		t.Errorf("%v", del)
+	}
+}
+
+// The runtime's capabilities are the first interface's; what the Pod says of it goes before.
+func TestSelectionsBesideTheRuntimesCapabilities(t *testing.T) {
+	list := json.RawMessage(`{"plugins":[{"type":"a","capabilities":{"mac":true,"portMappings":true}}]}`)
+	runtime := map[string]any{"portMappings": 1, "bandwidth": 2, "mac": "another"}
+	_, got, err := callWith(list, &model.Selection{MAC: "02:00:00:00:00:01"}, model.Network{}, runtime)
+	if err != nil || fmt.Sprint(got) != "map[bandwidth:2 mac:02:00:00:00:00:01 portMappings:1]" || runtime["mac"] != "another" {
+		t.Errorf("%v %v, %v", got, err, runtime)
+	}
+	if _, got, err := callWith(list, nil, model.Network{}, runtime); err != nil || len(got) != 3 {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
+// Routes of a network that lead everywhere give way too, and those that do not stay.
+func TestDefaultRoutesAreTakenFromOthers(t *testing.T) {
+	shared := []model.PodRoute{route("0.0.0.0/0", "10.0.0.1"), route("10.9.0.0/16", "10.0.0.2"), route("::/0", "fd00::1")}
+	ats := []model.Attachment{{Routes: shared}, {Routes: []model.PodRoute{route("0.0.0.0/0", "10.1.0.1")}}}
+	takeDefaults(ats, 1, []netip.Addr{netip.MustParseAddr("10.1.0.9")})
+	if d := cmp.Diff("[{10.9.0.0/16 10.0.0.2} {::/0 fd00::1}] [{0.0.0.0/0 10.1.0.9}]", fmt.Sprint(ats[0].Routes, " ", ats[1].Routes)); d != "" {
+		t.Error(d)
+	}
+	if shared[0] != route("0.0.0.0/0", "10.0.0.1") {
+		t.Errorf("the network's own list changed: %v", shared)
 	}
 }
 
