@@ -114,7 +114,7 @@ func TestConfigure(t *testing.T) {
 		{"without a version, as DANM's files", model.Delegate{ConfList: `{"plugins":[{"type":"first"}]}`}, "", 0, false, `{"cniVersion":"0.3.1","name":"netid","plugins":[{"type":"first"}]}`, ""},
 		{"no file", model.Delegate{File: "none"}, "", 0, false, "", "none.conflist"},
 		{"a file elsewhere", model.Delegate{File: "../secret"}, "", 0, false, "", "cannot name a file"},
-		{"too large", model.Delegate{File: "big"}, "", 0, false, "", "big.conf"},
+		{"too large", model.Delegate{File: "big"}, "", 0, false, "", "more than 65536 bytes"},
 		{"no JSON", model.Delegate{Conf: `{`}, "", 0, false, "", "JSON"},
 		{"null", model.Delegate{Conf: `null`}, "", 0, false, "", "no object"},
 		{"no plugins", model.Delegate{ConfList: `{"plugins":[]}`}, "", 0, false, "", "no plugins"},
@@ -190,6 +190,17 @@ func TestListsAreCalledInOrder(t *testing.T) {
 	if got := text(n.got("first.GC")["cni.dev/valid-attachments"]); got != `[]` {
 		t.Errorf("GC with %s", got)
 	}
+	// CHECK came with 0.4.0; who is attached by older versions is not theirs to judge at a GC.
+	middle, err := n.plugins.Configure(network(model.Delegate{Conf: `{"cniVersion":"0.4.0","type":"first"}`}), nil, nil)
+	must(t, err)
+	_, err = n.plugins.Add(t.Context(), middle, c)
+	must(t, err)
+	n.log()
+	must(t, n.plugins.GC(t.Context(), middle, nil))
+	must(t, n.plugins.Check(t.Context(), middle, c))
+	if log := n.log(); len(log) != 1 || !strings.HasPrefix(log[0], "first CHECK") {
+		t.Error(log)
+	}
 	// Older versions have neither CHECK nor GC.
 	old, err := n.plugins.Configure(network(model.Delegate{Conf: `{"cniVersion":"0.3.1","type":"first"}`}), nil, nil)
 	must(t, err)
@@ -206,7 +217,8 @@ func TestPluginsThatFail(t *testing.T) {
 	n := newNode(t)
 	for add, says := range map[string]string{
 		`echo '{"code":11,"msg":"not now","details":"d"}'; exit 1`: "not now",
-		`exit 3`:                             "second",
+		`exit 3`:                             "exit status 3",
+		`echo '{"code":3}'; exit 1`:          "ended with code 3 and said nothing",
 		`echo nonsense`:                      "second",
 		`kill -9 $$`:                         "second",
 		`echo '{"cniVersion":"9"}'`:          "second",
@@ -221,7 +233,7 @@ func TestPluginsThatFail(t *testing.T) {
 			t.Errorf("%s: %v", add, err)
 		}
 		var e *types.Error
-		if strings.Contains(add, "code") && (!errors.As(err, &e) || e.Code != types.ErrTryAgainLater) {
+		if strings.Contains(add, `"code":11`) && (!errors.As(err, &e) || e.Code != types.ErrTryAgainLater) {
 			t.Errorf("the plugin's code is lost: %v", err)
 		}
 		log := n.log()
@@ -254,7 +266,7 @@ func TestPluginsThatAreNotThere(t *testing.T) {
 	}
 	must(t, n.plugins.Del(t.Context(), list, c))
 	h := newHost("", 1)
-	for _, name := range []string{"", "../first", "/bin/sh", "opt/cni/bin/first"} {
+	for _, name := range []string{"", "../first", "/bin/sh", "../bin/sh", "opt/cni/bin/first"} {
 		if path, err := h.FindInPath(name, []string{"/bin"}); err == nil {
 			t.Errorf("%q is %s", name, path)
 		}
