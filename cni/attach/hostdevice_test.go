@@ -113,6 +113,45 @@ func TestKernelHostDeviceIsMovedOrNot(t *testing.T) {
 	detachIsRepeatable(t, s, pod, want)
 }
 
+// What the host has made of a device since it is back is the host's business.
+func TestKernelHostDeviceThatIsBack(t *testing.T) {
+	s := newSite(t)
+	s.spare(0, "spare0")
+	_, pod := s.pod("pod")
+	want := []model.Attachment{s.moved(0, "net1", "10.0.0.1/24")}
+	_, err := s.on[0].Attach(t.Context(), pod, want)
+	must(t, err)
+	must(t, s.on[0].Detach(t.Context(), pod, want))
+	s.onLink(s.hosts[0], "spare0", func(l netlink.Link) error {
+		return errors.Join(netlink.LinkSetAlias(l, "another's now"), netlink.LinkSetMTU(l, 1280))
+	})
+	changed := dump(t, s.hosts[0])
+	must(t, s.on[0].Detach(t.Context(), pod, want))
+	if after := dump(t, s.hosts[0]); after != changed {
+		t.Errorf("host:\n%s\nbefore:\n%s", after, changed)
+	}
+}
+
+// A device in the recorded one's place is not given to the Pod; and one that a Pod left marked has no alias to be given back.
+func TestKernelHostDeviceIsAnotherOne(t *testing.T) {
+	s := newSite(t)
+	s.spare(0, "spare0")
+	before := dump(t, s.hosts[0])
+	_, pod := s.pod("pod")
+	at := s.moved(0, "net1", "10.0.0.1/24")
+	at.Moved.Kind = "device"
+	if _, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{at}); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "another card") {
+		t.Errorf("a pair of cables for a card: %v", err)
+	}
+	if after := dump(t, s.hosts[0]); after != before {
+		t.Errorf("host:\n%s\nbefore:\n%s", after, before)
+	}
+	s.onLink(s.hosts[0], "spare0", func(l netlink.Link) error { return netlink.LinkSetAlias(l, marker+"spare0") })
+	if m, err := s.on[0].Survey("spare0"); err != nil || m.Alias != "" {
+		t.Errorf("%+v %v", m, err)
+	}
+}
+
 func TestKernelHostDeviceThatTheHostUses(t *testing.T) {
 	s := newSite(t)
 	s.spare(0, "spare0")
