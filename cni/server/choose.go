@@ -18,7 +18,7 @@ import (
 type choice struct {
 	sandbox string
 	state   model.NodeState
-	owner   ipam.Sticky // for whom addresses of sticky networks are kept
+	pod     Pod // what the API says of it, as far as it was asked
 	items   []chosen
 }
 
@@ -264,11 +264,21 @@ func policyRoutesFit(q model.InterfaceRequest, n model.Network) error {
 	return nil
 }
 
+// sticky says whether a network keeps addresses for StatefulSets.
+func (p choice) sticky() bool {
+	return slices.ContainsFunc(p.items, func(it chosen) bool { return it.network.Sticky })
+}
+
+// inNPWGs says whether the Pod speaks the NPWG's dialect.
+func (p choice) inNPWGs() bool {
+	return slices.ContainsFunc(p.items, func(it chosen) bool { return it.request.Selection != nil })
+}
+
 func (p choice) wants() (out []ipam.Want) {
 	for _, it := range p.items {
 		w := ipam.Want{IfName: it.ifName, Network: it.network, IP: it.request.IP, IP6: it.request.IP6}
 		if it.network.Sticky {
-			w.Sticky = p.owner
+			w.Sticky = p.pod.Sticky
 		}
 		out = append(out, w)
 	}

@@ -99,7 +99,7 @@ func (s *Server) give(ctx context.Context, c call) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.owner = pod.Sticky
+		p.pod = pod
 	}
 	rec := record{Conf: c.conf.Name, CNIVersion: c.conf.CNIVersion, IfName: c.IfName, Netns: c.Netns, NetnsID: id, Boot: s.opts.BootID}
 	given := func(g []ipam.Grant) model.Attachment {

@@ -108,7 +108,7 @@ var ErrPodGone = errors.New("the Pod is gone")
 
 // tellPod writes the network-status of a Pod that speaks the NPWG's dialect: before the answer if it takes no longer than statusWait,
 // else afterwards.
-func (s *Server) tellPod(c call, pod Pod, p choice, each []*types100.Result) {
+func (s *Server) tellPod(c call, p choice, each []*types100.Result) {
 	text, err := statusOf(p.items, each)
 	if err != nil {
 		s.log.Warn("network-status", "container", c.ContainerID, "reason", err)
@@ -117,7 +117,7 @@ func (s *Server) tellPod(c call, pod Pod, p choice, each []*types100.Result) {
 	done := make(chan struct{})
 	s.background.Go(func() {
 		defer close(done)
-		s.writeStatus(c, pod, text)
+		s.writeStatus(c, p.pod.UID, text)
 	})
 	select {
 	case <-done:
@@ -125,11 +125,11 @@ func (s *Server) tellPod(c call, pod Pod, p choice, each []*types100.Result) {
 	}
 }
 
-func (s *Server) writeStatus(c call, pod Pod, text string) {
+func (s *Server) writeStatus(c call, uid, text string) {
 	ctx, cancel := context.WithTimeout(s.life, statusLimit)
 	defer cancel()
 	for pause := 100 * time.Millisecond; s.isAttached(c.ContainerID); pause = min(2*pause, 10*time.Second) { // a later sandbox has a status of its own
-		err := s.opts.Report(ctx, c.args.namespace, c.args.pod, pod.UID, text)
+		err := s.opts.Report(ctx, c.args.namespace, c.args.pod, uid, text)
 		if err == nil {
 			return
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -44,22 +43,13 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 		return nil, fail(types.ErrTryAgainLater, diag.AgentNotReady, errNotReady)
 	}
 	s.everReady.Store(true)
-	pod, err := s.pod(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	asked, err := requests(c, pod)
-	if err != nil {
-		return nil, err
-	}
-	p, err := choose(state, c, asked)
+	p, err := s.decide(ctx, state, c)
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(s.oneMode(p), s.alone(p, podName(c.args.namespace, c.args.pod))); err != nil {
 		return nil, err
 	}
-	p.owner = pod.Sticky
 	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
 	unlock, err := s.locks.lock(ctx, "pod/"+c.args.uid)
 	if err != nil {
@@ -88,8 +78,8 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	rec.Interfaces = made
 	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
 	out, each, err := s.makeLinks(ctx, c, rec)
-	if err == nil && s.opts.Report != nil && slices.ContainsFunc(asked, func(q model.InterfaceRequest) bool { return q.Selection != nil }) {
-		s.tellPod(c, pod, p, each)
+	if err == nil && s.opts.Report != nil && p.inNPWGs() {
+		s.tellPod(c, p, each)
 	}
 	return out, err
 }
@@ -126,11 +116,28 @@ func (s *Server) pod(ctx context.Context, c call) (Pod, error) {
 	return p, nil
 }
 
-// requests are what a Pod asks for: in the CNI configuration, or else in its annotations; none is the default network.
-func requests(c call, p Pod) ([]model.InterfaceRequest, error) {
-	if len(c.conf.requests) > 0 {
-		return c.conf.requests, nil
+// decide asks the API for the Pod only where the answer matters: the configuration says no interfaces, or a network keeps addresses
+// for StatefulSets.
+func (s *Server) decide(ctx context.Context, state model.NodeState, c call) (p choice, err error) {
+	var pod Pod
+	asked := c.conf.requests
+	if len(asked) == 0 {
+		if pod, err = s.pod(ctx, c); err == nil {
+			asked, err = requests(c, pod)
+		}
 	}
+	if err == nil {
+		p, err = choose(state, c, asked)
+	}
+	if err == nil && len(c.conf.requests) > 0 && p.sticky() {
+		pod, err = s.pod(ctx, c)
+	}
+	p.pod = pod
+	return p, err
+}
+
+// requests are what a Pod asks for in its annotations; none is the default network.
+func requests(c call, p Pod) ([]model.InterfaceRequest, error) {
 	asked, problems := annotation.Parse(p.Annotations)
 	if err := problems.Err(); err != nil {
 		return nil, fail(CodeRequestRefused, problems[0].Code, fmt.Errorf("annotations of Pod %s/%s: %w", c.args.namespace, c.args.pod, err))
