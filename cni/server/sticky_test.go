@@ -113,16 +113,7 @@ func TestPodsAskInTheirAnnotations(t *testing.T) {
 			}
 			continue
 		}
-		var got []string
-		for i, l := range r.Interfaces {
-			text := l.Name
-			for _, ip := range r.IPs {
-				if *ip.Interface == i {
-					text += " " + ip.Address.String()
-				}
-			}
-			got = append(got, text)
-		}
+		got := shown(r)
 		if e != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v %q", c.name, e, got)
 		}
