@@ -60,9 +60,12 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
 		}
 		item := chosen{request: q, network: n, ifName: interfaceName(i, q, n, c)}
-		if e := utils.ValidateInterfaceName(item.ifName); e != nil || names[item.ifName] {
+		if e := utils.ValidateInterfaceName(item.ifName); e != nil || strings.Contains(item.ifName, "%") || names[item.ifName] { // the kernel puts a number for %d
 			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
 				fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes, not a name, or used twice", i, n.Key(), clip(item.ifName)))
+		}
+		if q.Selection != nil && q.Selection.Default && q.Selection.IfName != "" && q.Selection.IfName != c.IfName {
+			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName, fmt.Errorf("the default network's interface is %s, which the runtime says, not %q", c.IfName, clip(q.Selection.IfName)))
 		}
 		names[item.ifName] = true
 		if hasOwnMAC(n) {
@@ -78,6 +81,9 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 			sole[use] = item.ifName
 		}
 		out.items = append(out.items, item)
+	}
+	if err := out.routesFit(); err != nil {
+		return choice{}, fail(CodeRequestRefused, diag.PodSelectionRefused, err)
 	}
 	return out, nil
 }
@@ -103,7 +109,7 @@ func interfaceName(i int, q model.InterfaceRequest, n model.Network, c call) str
 
 func findNetwork(state model.NodeState, namespace string, q model.InterfaceRequest) (model.Network, error) {
 	for _, n := range named(state.Networks, q) {
-		if !n.UsableFrom(namespace) {
+		if !usable(n, q, namespace) {
 			continue
 		}
 		if n.DevicePool != "" || n.Delegate == nil && !slices.Contains(attachable, n.Type) {
@@ -114,7 +120,11 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		}
 		return n, nil
 	}
-	return model.Network{}, unknown(state, namespace, fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, nameOf(q), namespace))
+	what := fmt.Sprintf("%s %q does not exist for Pods of namespace %q", q.Kind, nameOf(q), namespace)
+	if q.Selection != nil {
+		return model.Network{}, unknownDefinition(state, namespace, what)
+	}
+	return model.Network{}, unknown(state, namespace, what)
 }
 
 // attachable are the types that cni/attach has drivers for.
@@ -150,14 +160,27 @@ func named(networks []model.Network, q model.InterfaceRequest) (out []model.Netw
 func unknown(state model.NodeState, namespace, what string) error {
 	var names []string
 	for _, n := range state.Networks {
-		if n.UsableFrom(namespace) {
-			name := n.Name
-			if n.Kind == model.Definition {
-				name = n.Key()
-			}
-			names = append(names, string(n.Kind)+" "+name)
+		if n.Kind != model.Definition && n.UsableFrom(namespace) {
+			names = append(names, string(n.Kind)+" "+n.Name)
 		}
 	}
+	return thereAre(what, names)
+}
+
+// unknownDefinition lists what the tenant could name in the NPWG's dialect.
+func unknownDefinition(state model.NodeState, namespace, what string) error {
+	var names []string
+	for _, n := range state.Networks {
+		for _, in := range n.DefinedIn() {
+			if n.UsableFrom(namespace) {
+				names = append(names, in+"/"+n.Name)
+			}
+		}
+	}
+	return thereAre(what, names)
+}
+
+func thereAre(what string, names []string) error {
 	slices.Sort(names)
 	if len(names) > 20 {
 		names = append(names[:20], fmt.Sprintf("and %d more", len(names)-20))
@@ -293,7 +316,11 @@ func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
 			takeDefaults(out, i, it.request.Selection.Gateways)
 		}
 	}
-	addDefaults(out)
+	first := out
+	if p.inNPWGs() { // there, a network's gateway makes no default route beside the default network
+		first = out[:1]
+	}
+	addDefaults(first, out)
 	return out
 }
 
@@ -350,13 +377,16 @@ func subnetOf(n model.Network, a netip.Addr) model.Subnet {
 	return *s
 }
 
-// addDefaults gives each family a default route by the first gateway there is, unless a network's routes bring one.
-func addDefaults(interfaces []model.Attachment) {
+// addDefaults gives each family a default route by the first gateway of some of the Pod's interfaces, unless one of all has a default
+// route. some shares its entries with all.
+func addDefaults(some, all []model.Attachment) {
 	for _, anywhere := range anywheres {
-		has, first := false, -1
+		has := slices.ContainsFunc(all, func(at model.Attachment) bool {
+			return slices.ContainsFunc(at.Routes, func(r model.PodRoute) bool { return r.To == anywhere })
+		})
+		first := -1
 		var gateway netip.Addr
-		for i, at := range interfaces {
-			has = has || slices.ContainsFunc(at.Routes, func(r model.PodRoute) bool { return r.To == anywhere })
+		for i, at := range some {
 			for _, g := range at.Gateways {
 				if first < 0 && g.Is4() == anywhere.Addr().Is4() {
 					first, gateway = i, g
@@ -364,7 +394,7 @@ func addDefaults(interfaces []model.Attachment) {
 			}
 		}
 		if !has && first >= 0 {
-			interfaces[first].Routes = append(interfaces[first].Routes, model.PodRoute{To: anywhere, Via: gateway})
+			some[first].Routes = append(some[first].Routes, model.PodRoute{To: anywhere, Via: gateway})
 		}
 	}
 }

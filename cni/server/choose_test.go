@@ -91,12 +91,12 @@ func TestDefaultRoutes(t *testing.T) {
 		return model.Attachment{Gateways: []netip.Addr{netip.MustParseAddr(s)}}
 	}
 	ats := []model.Attachment{{}, gw("10.0.0.1"), gw("10.1.0.1"), gw("fd00::1")}
-	addDefaults(ats)
+	addDefaults(ats, ats)
 	if len(ats[1].Routes) != 1 || ats[1].Routes[0] != route("0.0.0.0/0", "10.0.0.1") || len(ats[2].Routes) != 0 || len(ats[3].Routes) != 1 {
 		t.Errorf("%+v", ats)
 	}
 	ats = []model.Attachment{gw("10.0.0.1"), {Routes: []model.PodRoute{route("0.0.0.0/0", "10.1.0.1")}}}
-	addDefaults(ats)
+	addDefaults(ats, ats)
 	if len(ats[0].Routes) != 0 {
 		t.Errorf("a second default route: %+v", ats)
 	}

@@ -105,7 +105,7 @@ func (s *Server) give(ctx context.Context, c call) ([]byte, error) {
 	given := func(g []ipam.Grant) model.Attachment {
 		at := p.bare(g)
 		if c.IfName == firstInterface {
-			addDefaults(at)
+			addDefaults(at, at)
 		}
 		return at[0]
 	}

@@ -126,6 +126,9 @@ func podName(namespace, pod string) string {
 func (s *Server) forget(sandbox string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if end := s.pods[sandbox].end; end != nil {
+		end()
+	}
 	delete(s.pods, sandbox)
 	delete(s.lastAdd, sandbox)
 }

@@ -15,14 +15,27 @@ import (
 // isBeside says whether a request comes beside the default network, as the NPWG's do.
 func isBeside(q model.InterfaceRequest) bool { return q.Selection != nil && !q.Selection.Default }
 
-// inNamespace fills in the namespace of a definition that is named without one.
+// systemNamespace is where Multus looks for networks in the default network's place (its option multusNamespace).
+const systemNamespace = "kube-system"
+
+// inNamespace fills in the namespace of a definition that is named without one: the Pod's, or for one in the default network's place
+// the system's.
 func inNamespace(q model.InterfaceRequest, namespace string) model.InterfaceRequest {
 	if q.Selection != nil && q.Selection.Namespace == "" {
 		own := *q.Selection
 		own.Namespace = namespace
+		if own.Default {
+			own.Namespace = systemNamespace
+		}
 		q.Selection = &own
 	}
 	return q
+}
+
+// usable says whether a Pod of a namespace may have the network that it asks for. A definition of the system's namespace is everyone's
+// in the default network's place, and nobody's beside it.
+func usable(n model.Network, q model.InterfaceRequest, namespace string) bool {
+	return n.UsableFrom(namespace) || q.Selection != nil && q.Selection.Default && n.Kind == model.Definition && n.Namespace == systemNamespace
 }
 
 // nameOf is how the Pod names a network, with a definition's namespace.
@@ -48,6 +61,9 @@ func selected(q model.InterfaceRequest, n model.Network) (model.InterfaceRequest
 		}
 		if s.MAC != "" && !hasOwnMAC(n) {
 			return q, fmt.Errorf("mac %s: interfaces of type %s have their device's address", s.MAC, n.Type)
+		}
+		if s.MAC != "" && n.Kind == model.ClusterNetwork && !strings.ContainsAny(s.MAC[1:2], "26ae") { // IEEE 802, section 8.4: the bit of local addresses
+			return q, fmt.Errorf("mac %s: on a network of the cluster Pods have locally administered addresses, such as 02:…, which no card and no router has", s.MAC)
 		}
 	}
 	if s.DefaultRoute && n.Delegate != nil && n.IPv4 == nil && n.IPv6 == nil {
@@ -125,6 +141,40 @@ func callWith(list json.RawMessage, s *model.Selection, n model.Network, runtime
 }
 
 var anywheres = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+
+// routesFit refuses default routes that could not be had: by a gateway of a family without an address, by a network's gateway where
+// it has none, and beside a plugin whose routes would have to give way.
+func (p choice) routesFit() error {
+	for i, it := range p.items {
+		s := it.request.Selection
+		if s == nil || !s.DefaultRoute {
+			continue
+		}
+		for j, other := range p.items {
+			if j != i && !givesAddresses(other.network) {
+				return fmt.Errorf("default-route on network %s: the routes of %s are set by the plugin %s, and cannot be taken away; give network %s a cidr, or the route in its plugin's configuration",
+					it.network.Key(), other.ifName, other.network.Type, other.network.Key())
+			}
+		}
+		families := map[bool]*model.Subnet{true: nil, false: nil} // of the interface's addresses, by whether they are IPv4
+		if asked(it.request.IP) {
+			families[true] = it.network.IPv4
+		}
+		if asked(it.request.IP6) {
+			families[false] = it.network.IPv6
+		}
+		for _, g := range s.Gateways {
+			if families[g.Is4()] == nil {
+				return fmt.Errorf("default-route by %s on network %s, of which the interface has no address of that family", g, it.network.Key())
+			}
+		}
+		has := func(f *model.Subnet) bool { return f != nil && f.Gateway.IsValid() }
+		if len(s.Gateways) == 0 && !has(families[true]) && !has(families[false]) {
+			return fmt.Errorf("default-route on network %s, which has no gateway; name one", it.network.Key())
+		}
+	}
+	return nil
+}
 
 // takeDefaults gives interface i the default routes, by the gateways that are named, or else by those of its network, and takes those
 // of the same families from the others.

@@ -39,7 +39,8 @@ func npwgNode(t *testing.T) (*node, *plugins, *oracle, *reports) {
 			return out
 		}
 		return append(list,
-			byHand("acme", "hand", ""), byHand("beta", "hand", ""), byHand("default", "all", ""), byHand("kube-system", "else", ""),
+			byHand("acme", "hand", ""), byHand("beta", "hand", ""), byHand("default", "all", ""), byHand("kube-system", "main", ""),
+			byHand("acme", "main", `{"cniVersion":"1.0.0","plugins":[{"type":"own"}]}`),
 			byHand("acme", "able", `{"cniVersion":"1.0.0","plugins":[{"type":"own","args":{"cni":{"a":1,"b":1}}},{"type":"own","capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":false}}]}`),
 			model.Network{Kind: model.TenantNetwork, NAD: true, Namespace: "acme", Name: "ipvlan", NetworkID: "i", Type: model.IPVLAN, Device: "eth0", SpaceDomain: "i"})
 	})
@@ -115,12 +116,21 @@ func TestPodsAskInTheNPWGsDialect(t *testing.T) {
 		{"one twice, with names", "data@x0,data", "", []string{"eth0 10.2.0.2/24", "x0 10.0.0.11/24 fd00::11/64", "net2 10.0.0.12/24 fd00::12/64"}, "", ""},
 		{"made by hand, here and for everyone", "hand,default/all", "", []string{"eth0 10.2.0.3/24", "net1", "net2"}, "", ""},
 		{"by address", `[{"name":"data","ips":["10.0.0.77/8"]}]`, "", []string{"eth0 10.2.0.4/24", "net1 10.0.0.77/24"}, "", ""},
-		{"in the default network's place", "", "data", []string{"eth0 10.0.0.13/24 fd00::13/64"}, "", ""},
-		{"in its place, and others", "default/shared", `[{"name":"data","ips":["fd00::99"],"interface":"ignored0"}]`, []string{"eth0 fd00::99/64", "net1 10.3.0.2/24"}, "", ""},
+		{"in the default network's place", "", "acme/data", []string{"eth0 10.0.0.13/24 fd00::13/64"}, "", ""},
+		{"in its place, and others", "default/shared", `[{"name":"data","namespace":"acme","ips":["fd00::99"],"interface":"eth0"}]`, []string{"eth0 fd00::99/64", "net1 10.3.0.2/24"}, "", ""},
+		{"the system's in its place", "", "main", []string{"eth0"}, "", ""},
 		{"nothing", "[]", "", []string{"eth0 10.2.0.5/24"}, "", ""},
 		{"of another tenant", "beta/secret", "", nil, diag.PodNetworkUnknown, `"beta/secret" does not exist`},
 		{"made by another by hand", "beta/hand", "", nil, diag.PodNetworkUnknown, `"beta/hand"`},
-		{"the system's", "kube-system/else", "", nil, diag.PodNetworkUnknown, `"kube-system/else"`},
+		{"the system's beside it", "kube-system/main", "", nil, diag.PodNetworkUnknown, `"kube-system/main"`},
+		{"what there is", "none", "", nil, diag.PodNetworkUnknown, `there are: acme/able, acme/data, acme/hand, acme/ipvlan, acme/l2, acme/longprefix, acme/main, acme/nodevice, acme/small, default/all, default/shared`},
+		{"a name that the kernel completes", "data@net%d", "", nil, diag.PodInterfaceName, "net%d"},
+		{"a name that the kernel completes, in JSON", `[{"name":"data","interface":"net%d"}]`, "", nil, diag.PodInterfaceName, "net%d"},
+		{"another name for the default network", "", "acme/data@ovn0", nil, diag.PodInterfaceName, "ovn0"},
+		{"a router's MAC on the cluster's network", `[{"name":"shared","namespace":"default","mac":"00:1b:21:00:00:01"}]`, "", nil, diag.PodSelectionRefused, "locally administered"},
+		{"default routes that nobody knows", `[{"name":"hand","default-route":[]}]`, "", nil, diag.PodSelectionRefused, "no gateway"},
+		{"a default route without an address", `[{"name":"shared","namespace":"default","default-route":["fd00::1"]}]`, "", nil, diag.PodSelectionRefused, "no address of that family"},
+		{"a default route beside a plugin's", `[{"name":"data","default-route":[]},{"name":"main"}]`, "", nil, diag.PodSelectionRefused, "net2 are set by the plugin own"},
 		{"for others alone", "beta/closed", "", nil, diag.PodNetworkUnknown, `"beta/closed"`},
 		{"not rendered as a definition", "port", "", nil, diag.PodNetworkUnknown, `"acme/port"`},
 		{"the cluster's in the wrong place", "shared", "", nil, diag.PodNetworkUnknown, `"acme/shared"`},
@@ -223,11 +233,13 @@ func TestMACsAndDefaultRoutesOfSelections(t *testing.T) {
 		return strings.Join(out, ", ")
 	}
 	for i, c := range []struct{ networks, instead, want string }{
-		{"data", "", "net1 10.0.0.254, net1 fd00::fe"}, // the only ones that there are
-		{`[{"name":"data"},{"name":"shared","namespace":"default","default-route":["10.3.0.1"]}]`, "", "net1 fd00::fe, net2 10.3.0.1"},
-		{`[{"name":"data","default-route":["10.0.0.99"]}]`, "", "net1 10.0.0.99, net1 fd00::fe"},
+		{"data", "", ""}, // beside the default network only who says so
+		{"default/shared", "acme/data", "eth0 10.0.0.254, eth0 fd00::fe"},
+		{`[{"name":"data"},{"name":"shared","namespace":"default","default-route":["10.3.0.1"]}]`, "acme/data", "eth0 fd00::fe, net2 10.3.0.1"},
+		{`[{"name":"data","default-route":["10.0.0.99"]}]`, "", "net1 10.0.0.99"},
+		{`[{"name":"data","default-route":["10.0.0.99"]},{"name":"data","default-route":["fd00::99"]}]`, "", "net1 10.0.0.99, net2 fd00::99"},
 		{`[{"name":"data"},{"name":"data","default-route":[]}]`, "", "net2 10.0.0.254, net2 fd00::fe"},
-		{`[{"name":"data","default-route":[]}]`, "data", "net1 10.0.0.254, net1 fd00::fe"},
+		{`[{"name":"data","default-route":[]}]`, "acme/data", "net1 10.0.0.254, net1 fd00::fe"},
 	} {
 		a.set(npwg(c.networks, c.instead), nil)
 		sandbox := fmt.Sprintf("c%d", i)
@@ -294,14 +306,16 @@ func TestNetworkStatus(t *testing.T) {
 	// A plugin that made two interfaces: the one with the gateway is the default one; the host's addresses are nobody's.
 	two := parse(`{"cniVersion":"1.0.0","interfaces":[{"name":"h"},{"name":"a","sandbox":"/n"},{"name":"b","sandbox":"/n"}],"ips":[{"address":"10.0.0.9/24","gateway":"10.0.0.1","interface":0},{"address":"10.0.0.1/24","interface":1},{"address":"10.0.1.1/24","gateway":"10.0.1.9","interface":2},{"address":"10.0.2.1/24"}]}`)
 	var lines []string
-	for _, s := range statuses("def", "eth0", two, true) {
+	for _, s := range statuses("def", two, true) {
 		lines = append(lines, fmt.Sprintf("%s%v%t", s.Interface, s.IPs, s.Default))
 	}
 	if want := []string{"a[10.0.0.1]false", "b[10.0.1.1 10.0.2.1]true"}; !slices.Equal(lines, want) {
 		t.Errorf("%q", lines)
 	}
-	if got := statuses("def", "net1", nil, false); len(got) != 1 || got[0].Interface != "net1" || got[0].Default {
-		t.Errorf("%+v", got)
+	for _, r := range []*types100.Result{nil, {}, parse(`{"cniVersion":"1.0.0","interfaces":[{"name":"h"}],"ips":[{"address":"10.0.0.9/24"}]}`)} {
+		if got := statuses("def", r, false); len(got) != 0 {
+			t.Errorf("nothing in the Pod: %+v", got)
+		}
 	}
 }
 

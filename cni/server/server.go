@@ -121,7 +121,8 @@ func (s *Server) confirmed() (model.NodeState, bool) {
 }
 
 type attachedPod struct {
-	name     string // "namespace/name"
+	end      context.CancelFunc // of what goes on only while it is attached, nil for nothing
+	name     string             // "namespace/name"
 	devices  []string
 	modes    map[string]string // of ipvlans, by device
 	sole     []string          // what no other Pod can have meanwhile, see soleUse

@@ -36,7 +36,7 @@ type statusDNS struct {
 func statusOf(interfaces []chosen, each []*types100.Result) (string, error) {
 	var all []string
 	for i, it := range interfaces {
-		for _, one := range statuses(nameOf(it.request), it.ifName, each[i], i == 0) {
+		for _, one := range statuses(nameOf(it.request), each[i], i == 0) {
 			text, err := json.MarshalIndent(one, "", "    ")
 			if err != nil {
 				return "", err
@@ -48,9 +48,9 @@ func statusOf(interfaces []chosen, each []*types100.Result) (string, error) {
 }
 
 // statuses are one for each of the Pod's interfaces in a result: plugins may make several. Addresses that say no interface are the last one's.
-func statuses(network, ifName string, r *types100.Result, first bool) []networkStatus {
+func statuses(network string, r *types100.Result, first bool) []networkStatus {
 	if r == nil {
-		return []networkStatus{{Name: network, Interface: ifName, Default: first}}
+		return nil
 	}
 	common := networkStatus{Name: network, DNS: statusDNS{r.DNS.Nameservers, r.DNS.Domain, r.DNS.Search, r.DNS.Options}}
 	for _, route := range r.Routes {
@@ -70,17 +70,17 @@ func statuses(network, ifName string, r *types100.Result, first bool) []networkS
 		out = append(out, one)
 	}
 	if len(out) == 0 {
-		out = []networkStatus{common}
+		return nil
 	}
 	routed := -1
 	for _, ip := range r.IPs {
 		to := len(out) - 1
 		if ip.Interface != nil {
 			found, inPod := place[*ip.Interface]
-			if !inPod && len(place) > 0 {
+			if !inPod {
 				continue // the host's end
 			}
-			to = max(found, 0)
+			to = found
 			if ip.Gateway != nil && routed < 0 {
 				routed = to
 			}
@@ -114,10 +114,16 @@ func (s *Server) tellPod(c call, p choice, each []*types100.Result) {
 		s.log.Warn("network-status", "container", c.ContainerID, "reason", err)
 		return
 	}
+	ctx, cancel := context.WithTimeout(s.life, statusLimit)
+	if !s.whileAttached(c.ContainerID, cancel) {
+		cancel()
+		return
+	}
 	done := make(chan struct{})
 	s.background.Go(func() {
 		defer close(done)
-		s.writeStatus(c, p.pod.UID, text)
+		defer cancel()
+		s.writeStatus(ctx, c, p.pod.UID, text)
 	})
 	select {
 	case <-done:
@@ -125,10 +131,9 @@ func (s *Server) tellPod(c call, p choice, each []*types100.Result) {
 	}
 }
 
-func (s *Server) writeStatus(c call, uid, text string) {
-	ctx, cancel := context.WithTimeout(s.life, statusLimit)
-	defer cancel()
-	for pause := 100 * time.Millisecond; s.isAttached(c.ContainerID); pause = min(2*pause, 10*time.Second) { // a later sandbox has a status of its own
+// writeStatus tries until it is written, there is no Pod to write it to, or ctx ends.
+func (s *Server) writeStatus(ctx context.Context, c call, uid, text string) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
 		err := s.opts.Report(ctx, c.args.namespace, c.args.pod, uid, text)
 		if err == nil {
 			return
@@ -139,16 +144,24 @@ func (s *Server) writeStatus(c call, uid, text string) {
 		}
 		select {
 		case <-ctx.Done():
-			s.log.Warn("a Pod is attached and has no network-status", "namespace", c.args.namespace, "pod", c.args.pod, "reason", err)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				s.log.Warn("a Pod is attached and has no network-status", "namespace", c.args.namespace, "pod", c.args.pod, "reason", err)
+			}
 			return
 		case <-time.After(pause):
 		}
 	}
 }
 
-func (s *Server) isAttached(sandbox string) bool {
+// whileAttached ends something with the sandbox's attachment: a later sandbox of the Pod has a status of its own. false if it has
+// ended already.
+func (s *Server) whileAttached(sandbox string, end context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, is := s.pods[sandbox]
+	p, is := s.pods[sandbox]
+	p.end = end
+	if is {
+		s.pods[sandbox] = p
+	}
 	return is
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,8 @@ type Pods struct {
 
 // NewPods is told about the Pods of a node by Run. Until then it knows none, and says so.
 func NewPods(config *rest.Config, node string, log *slog.Logger) (*Pods, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 500, 1000 // the server has its own fairness; after a boot all Pods of a node come at once
 	api, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("client of the API: %w", err)
@@ -112,12 +115,21 @@ func (p *Pods) SetNetworkStatus(ctx context.Context, namespace, name, uid, statu
 	}
 	_, err = p.api.Resource(podKind).Namespace(namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	switch {
-	case apierrors.IsNotFound(err) || apierrors.IsInvalid(err): // a UID does not change: it is another Pod
+	case apierrors.IsNotFound(err) || isOfUID(err):
 		return fmt.Errorf("network-status of Pod %s/%s: %w: %w", namespace, name, ErrNoPod, err)
 	case err != nil:
 		return fmt.Errorf("write network-status of Pod %s/%s: %w", namespace, name, err)
 	}
 	return nil
+}
+
+// isOfUID says whether a change was refused because it would change the UID, which says that the object is another one.
+func isOfUID(err error) bool {
+	status := apierrors.APIStatus(nil)
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
 
 // Run lists and watches until ctx ends.

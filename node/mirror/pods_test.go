@@ -237,28 +237,30 @@ func TestPodsOfTheNode(t *testing.T) {
 // A network-status is a merge patch of the status subresource, for one UID; a Pod of that name that is another one is no Pod.
 func TestSetNetworkStatus(t *testing.T) {
 	var asked []string
-	answers := []int{200, 404, 422, 500}
+	answers := []int{200, 404, 422, 500, 422}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		asked = append(asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Content-Type")+" "+string(body))
 		code := answers[len(asked)-1]
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
-		fmt.Fprintf(w, `{"apiVersion":"v1","kind":"Status","metadata":{},"status":"Failure","reason":%q,"code":%d}`, map[int]string{404: "NotFound", 422: "Invalid", 500: "InternalError"}[code], code)
+		field := map[bool]string{true: "metadata.uid", false: "metadata.annotations"}[len(asked) == 3]
+		fmt.Fprintf(w, `{"apiVersion":"v1","kind":"Status","metadata":{},"status":"Failure","reason":%q,"code":%d,"details":{"causes":[{"field":%q}]}}`,
+			map[int]string{404: "NotFound", 422: "Invalid", 500: "InternalError"}[code], code, field)
 	}))
 	defer srv.Close()
 	p, err := NewPods(&rest.Config{Host: srv.URL}, "n1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []struct{ err, gone bool }{{false, false}, {true, true}, {true, true}, {true, false}} {
+	for _, want := range []struct{ err, gone bool }{{false, false}, {true, true}, {true, true}, {true, false}, {true, false}} {
 		err := p.SetNetworkStatus(t.Context(), "acme", "web", "u1", `[{"name":"a"}]`)
 		if (err != nil) != want.err || errors.Is(err, ErrNoPod) != want.gone {
 			t.Errorf("%v", err)
 		}
 	}
 	want := `PATCH /api/v1/namespaces/acme/pods/web/status application/merge-patch+json {"metadata":{"annotations":{"k8s.v1.cni.cncf.io/network-status":"[{\"name\":\"a\"}]"},"uid":"u1"}}`
-	if len(asked) != 4 || asked[0] != want {
+	if len(asked) != 5 || asked[0] != want {
 		t.Errorf("%q", asked)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -61,19 +62,27 @@ func parseSelections(annotations map[string]string) ([]model.InterfaceRequest, d
 	if text := annotations[NPWGKey]; text != "" {
 		r.list(NPWGKey, text)
 	}
-	routes := 0
-	for _, q := range r.out {
-		if q.Selection.DefaultRoute {
-			routes++
-		}
-	}
-	if routes > 1 {
-		r.add(diag.AnnotationRoute, NPWGKey, "%d elements have default-route, and one can", routes)
-	}
+	r.oneDefaultRoute()
 	if r.problems.HasErrors() {
 		return nil, r.problems
 	}
 	return r.out, nil
+}
+
+// oneDefaultRoute refuses two elements that want the default route of one family. Without gateways an element wants both.
+func (r *selectionReader) oneDefaultRoute() {
+	var wanted [2]int
+	for _, q := range r.out {
+		s := q.Selection
+		for family, is := range [2]func(netip.Addr) bool{netip.Addr.Is4, netip.Addr.Is6} {
+			if s.DefaultRoute && (len(s.Gateways) == 0 || slices.ContainsFunc(s.Gateways, is)) {
+				wanted[family]++
+			}
+		}
+	}
+	if most := max(wanted[0], wanted[1]); most > 1 {
+		r.add(diag.AnnotationRoute, NPWGKey, "%d elements have default-route for one family, and one can", most)
+	}
 }
 
 // selectionReader collects requests and problems.

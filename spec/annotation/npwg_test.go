@@ -38,6 +38,9 @@ func TestSelections(t *testing.T) {
 		{"the interface's old key", `[{"name":"a","interfaceRequest":"x0"},{"name":"a","interfaceRequest":"x0","interface":"x1"}]`, "",
 			[]model.InterfaceRequest{one("a", model.Selection{IfName: "x0"}), one("a", model.Selection{IfName: "x1"})}},
 		{"a default route by the network's gateway", `[{"name":"a","default-route":[]}]`, "", []model.InterfaceRequest{one("a", model.Selection{DefaultRoute: true})}},
+		{"default routes of two families", `[{"name":"a","default-route":["10.0.0.1"]},{"name":"b","default-route":["fd00::1"]}]`, "", []model.InterfaceRequest{
+			one("a", model.Selection{DefaultRoute: true, Gateways: []netip.Addr{addr("10.0.0.1")}}), one("b", model.Selection{DefaultRoute: true, Gateways: []netip.Addr{addr("fd00::1")}}),
+		}},
 		{"another default network", "b", "kube-system/a", []model.InterfaceRequest{one("a", model.Selection{Namespace: "kube-system", Default: true}), one("b", model.Selection{})}},
 		{"another default network alone, as an object", "", `{"name":"a"}`, []model.InterfaceRequest{one("a", model.Selection{Default: true})}},
 	} {
@@ -95,6 +98,7 @@ func TestSelectionsRefused(t *testing.T) {
 		{"gateway", `[{"name":"a","default-route":["gw"]}]`, "", diag.AnnotationRoute, NPWGKey + "[0].default-route", "gateway"},
 		{"two gateways", `[{"name":"a","default-route":["10.0.0.1","10.0.0.2"]}]`, "", diag.AnnotationRoute, NPWGKey + "[0].default-route", "second"},
 		{"two with routes", `[{"name":"a","default-route":[]},{"name":"b","default-route":["10.0.0.1"]}]`, "", diag.AnnotationRoute, NPWGKey, "2 elements"},
+		{"one for both families, one for one", `[{"name":"a","default-route":["fd00::1"]},{"name":"b","default-route":[]}]`, "", diag.AnnotationRoute, NPWGKey, "2 elements"},
 		{"a claim", `[{"name":"a","ipam-claim-reference":"c"}]`, "", diag.AnnotationField, NPWGKey + "[0].ipam-claim-reference", "claims"},
 		{"a device", `[{"name":"a","deviceID":"0000:03:02.0"}]`, "", diag.AnnotationField, NPWGKey + "[0].deviceID", "kubelet"},
 		{"two default networks", "", "a,b", diag.AnnotationReference, DefaultNetworkKey, "2 networks"},

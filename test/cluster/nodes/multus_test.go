@@ -46,7 +46,7 @@ func TestClusterPodsOfMultus(t *testing.T) {
 	}
 	s.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: acme}\n") // Pods have one
 	uid := s.pod("web", "n1", map[string]string{
-		"v1.multus-cni.io/default-network": "voice",
+		"v1.multus-cni.io/default-network": "acme/voice",
 		"k8s.v1.cni.cncf.io/networks":      `[{"name":"voice","interface":"x0","ips":["10.50.0.77"],"mac":"02:00:00:00:00:77"},{"name":"hand"}]`,
 	})
 	p, err := s.sandbox("n1")
@@ -85,8 +85,13 @@ func TestClusterPodsOfMultus(t *testing.T) {
 	if fmt.Sprint(told) != fmt.Sprint(all) {
 		t.Errorf("network-status\n%s\nof\n%s", text, out)
 	}
+	// What the agent tells a Pod that is another one by: the API server names the field.
+	other, err := s.api.Kubectl(s.fork(s.cp), "patch", "pod", "web", "-n", "acme", "--subresource=status", "--type=merge", "-p", `{"metadata":{"uid":"another"}}`, "-v", "8")
+	if err == nil || !bytes.Contains(other, []byte(`"reason":"Invalid"`)) || !bytes.Contains(other, []byte(`"field":"metadata.uid"`)) {
+		t.Errorf("%v %s", err, other)
+	}
 	// Another namespace's is out of reach, and says which ones are not; the one above is the control.
-	uid = s.pod("thief", "n1", map[string]string{"v1.multus-cni.io/default-network": "voice", "k8s.v1.cni.cncf.io/networks": "other/hand"})
+	uid = s.pod("thief", "n1", map[string]string{"v1.multus-cni.io/default-network": "acme/voice", "k8s.v1.cni.cncf.io/networks": "other/hand"})
 	q, err := s.sandbox("n1")
 	s.must(err)
 	if out, err := q.kubelet("ADD", "thief", uid); err == nil || !bytes.Contains(out, []byte("PodNetworkUnknown")) || !bytes.Contains(out, []byte("acme/hand")) {
