@@ -73,6 +73,13 @@ func (r *reports) take(_ context.Context, namespace, name, uid, status string) e
 	return nil
 }
 
+// answer is how the next are answered.
+func (r *reports) answer(took time.Duration, fail ...error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.took, r.fail = took, fail
+}
+
 func (r *reports) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -323,7 +330,7 @@ func TestNetworkStatus(t *testing.T) {
 func TestNetworkStatusIsReported(t *testing.T) {
 	n, _, a, r := npwgNode(t)
 	a.set(npwg("data,default/shared", ""), nil)
-	r.fail = []error{errors.New("try again")}
+	r.answer(0, errors.New("try again"))
 	if _, e := n.call(request("ADD", "c", "acme", "u", "")); e != nil {
 		t.Fatal(e)
 	}
@@ -337,9 +344,7 @@ func TestNetworkStatusIsReported(t *testing.T) {
 		t.Fatal(e, r.all())
 	}
 	a.set(npwg("data", ""), nil)
-	r.mu.Lock()
-	r.took = statusWait + 500*time.Millisecond
-	r.mu.Unlock()
+	r.answer(statusWait + 500*time.Millisecond)
 	began := time.Now()
 	if _, e := n.call(request("ADD", "slow", "acme", "us", "")); e != nil || time.Since(began) > statusWait+400*time.Millisecond {
 		t.Fatal(e, time.Since(began))
@@ -355,13 +360,11 @@ func TestNetworkStatusIsReported(t *testing.T) {
 func TestNetworkStatusOfThePast(t *testing.T) {
 	n, _, a, r := npwgNode(t)
 	a.set(npwg("data", ""), nil)
-	r.fail = []error{ErrPodGone}
+	r.answer(0, ErrPodGone)
 	if _, e := n.call(request("ADD", "gone", "acme", "ug", "")); e != nil {
 		t.Fatal(e)
 	}
-	r.mu.Lock()
-	r.fail = slices.Repeat([]error{errors.New("away")}, 4) // 100 + 200 + 400 + 800 ms
-	r.mu.Unlock()
+	r.answer(0, slices.Repeat([]error{errors.New("away")}, 4)...) // 100 + 200 + 400 + 800 ms
 	if _, e := n.call(request("ADD", "c", "acme", "u", "")); e != nil {
 		t.Fatal(e)
 	}
