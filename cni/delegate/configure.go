@@ -97,8 +97,11 @@ func Declares(list json.RawMessage, capability string) bool {
 	return json.Unmarshal(list, &of) == nil && slices.ContainsFunc(of.Plugins, func(p plugin) bool { return p.Capabilities[capability] })
 }
 
+// maxArgs bounds what a Pod's args make of a list in bytes: each plugin gets them all.
+const maxArgs = 256 << 10
+
 // WithArgs is the list with args.cni of every plugin made to hold args too, which go before what stands there (CNI conventions,
-// "args"). list is Configure's; without args it stays as it is. Errors: ErrConfig.
+// "args"). list is Configure's; without args it stays as it is. Errors: ErrConfig, also for args that are too much for so many plugins.
 func WithArgs(list json.RawMessage, args map[string]json.RawMessage) (json.RawMessage, error) {
 	if len(args) == 0 {
 		return list, nil
@@ -108,6 +111,13 @@ func WithArgs(list json.RawMessage, args map[string]json.RawMessage) (json.RawMe
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	plugins, _ := all["plugins"].([]any)
+	size := 0
+	for key, value := range args {
+		size += len(key) + len(value)
+	}
+	if size*len(plugins) > maxArgs {
+		return nil, fmt.Errorf("cni-args of %d bytes for %d plugins, at most %d bytes together: %w", size, len(plugins), maxArgs, ErrConfig)
+	}
 	for i, one := range plugins {
 		plugin, ok := one.(map[string]any)
 		if !ok {

@@ -145,6 +145,33 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
+// A Pod's args are every plugin's, so they are bounded by how many there are; what is no object is not written over.
+func TestArgs(t *testing.T) {
+	list := func(plugins ...string) json.RawMessage {
+		return json.RawMessage(`{"plugins":[` + strings.Join(plugins, ",") + `]}`)
+	}
+	long := map[string]json.RawMessage{"k": json.RawMessage(`"` + strings.Repeat("x", maxArgs/2-10) + `"`)}
+	if out, err := WithArgs(list(`{"type":"a"}`, `{"type":"b"}`), long); err != nil || len(out) < maxArgs-30 {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	short := map[string]json.RawMessage{"k": json.RawMessage(`1`)}
+	for _, c := range []struct {
+		list json.RawMessage
+		args map[string]json.RawMessage
+		says string
+	}{
+		{list(`{}`, `{}`, `{}`), long, "3 plugins"}, {list(`{"args":[]}`), short, "args is no object"},
+		{list(`{"args":{"cni":"x"}}`), short, "cni is no object"}, {list(`1`), short, "plugin 0 is no object"}, {json.RawMessage(`{`), short, "JSON"},
+	} {
+		if out, err := WithArgs(c.list, c.args); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), c.says) || out != nil {
+			t.Errorf("%.40s: %v", c.list, err)
+		}
+	}
+	if out, err := WithArgs(list(`1`), nil); err != nil || string(out) != `{"plugins":[1]}` {
+		t.Errorf("%s %v", out, err)
+	}
+}
+
 // Each plugin of a list is called with the result of the one before, DEL the other way round, and each gets the capabilities that it
 // declares and no other.
 func TestListsAreCalledInOrder(t *testing.T) {
