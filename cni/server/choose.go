@@ -40,41 +40,15 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 	}
 	out, names, sole := choice{sandbox: c.ContainerID, state: state}, map[string]bool{}, map[string]string{}
 	for i, q := range requests {
-		q = inNamespace(q, c.args.namespace)
-		n, err := findNetwork(state, c.args.namespace, q)
+		item, err := chooseOne(state, c, i, q)
 		if err != nil {
 			return choice{}, err
 		}
-		if err := policyRoutesFit(q, n); err != nil {
-			return choice{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
-		}
-		if q.Selection != nil {
-			if q, err = selected(q, n); err != nil {
-				return choice{}, fail(CodeRequestRefused, diag.PodSelectionRefused, fmt.Errorf("network %s: %w", n.Key(), err))
-			}
-		}
-		if n.Delegate != nil {
-			q = ofSubnets(q, n)
-		}
-		if q, err = permitted(q, n, c.args.namespace); err != nil {
-			return choice{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
-		}
-		item := chosen{request: q, network: n, ifName: interfaceName(i, q, n, c)}
-		if e := utils.ValidateInterfaceName(item.ifName); e != nil || strings.Contains(item.ifName, "%") || names[item.ifName] { // the kernel puts a number for %d
-			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName,
-				fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes, not a name, or used twice", i, n.Key(), clip(item.ifName)))
-		}
-		if q.Selection != nil && q.Selection.Default && q.Selection.IfName != "" && q.Selection.IfName != c.IfName {
-			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName, fmt.Errorf("the default network's interface is %s, which the runtime says, not %q", c.IfName, clip(q.Selection.IfName)))
+		if names[item.ifName] {
+			return choice{}, fail(CodeRequestRefused, diag.PodInterfaceName, fmt.Errorf("interface %d on network %s would be called %q, and so is another", i, item.network.Key(), item.ifName))
 		}
 		names[item.ifName] = true
-		if hasOwnMAC(n) {
-			item.mac = attach.NewMAC()
-			if q.Selection != nil && q.Selection.MAC != "" {
-				item.mac = q.Selection.MAC
-			}
-		}
-		if use := soleUse(n); use != "" {
+		if use := soleUse(item.network); use != "" {
 			if other, twice := sole[use]; twice {
 				return choice{}, fail(CodeRequestRefused, diag.PodDeviceBusy, fmt.Errorf("interfaces %s and %s both want %s, which one interface can have; ask for it once", other, item.ifName, use))
 			}
@@ -86,6 +60,43 @@ func choose(state model.NodeState, c call, requests []model.InterfaceRequest) (c
 		return choice{}, fail(CodeRequestRefused, diag.PodSelectionRefused, err)
 	}
 	return out, nil
+}
+
+// chooseOne resolves the i-th interface, without regard to the others.
+func chooseOne(state model.NodeState, c call, i int, q model.InterfaceRequest) (chosen, error) {
+	q = inNamespace(q, c.args.namespace)
+	n, err := findNetwork(state, c.args.namespace, q)
+	if err != nil {
+		return chosen{}, err
+	}
+	if err := policyRoutesFit(q, n); err != nil {
+		return chosen{}, fail(CodeRequestRefused, diag.PodPolicyTable, err)
+	}
+	if q.Selection != nil {
+		if q, err = selected(q, n); err != nil {
+			return chosen{}, fail(CodeRequestRefused, diag.PodSelectionRefused, fmt.Errorf("network %s: %w", n.Key(), err))
+		}
+	}
+	if n.Delegate != nil {
+		q = ofSubnets(q, n)
+	}
+	if q, err = permitted(q, n, c.args.namespace); err != nil {
+		return chosen{}, fail(CodeAddressUnusable, diag.PodAddressUnusable, err)
+	}
+	item := chosen{request: q, network: n, ifName: interfaceName(i, q, n, c)}
+	if e := utils.ValidateInterfaceName(item.ifName); e != nil || strings.Contains(item.ifName, "%") { // the kernel puts a number for %d
+		return chosen{}, fail(CodeRequestRefused, diag.PodInterfaceName, fmt.Errorf("interface %d on network %s would be called %q, which is longer than 15 bytes or no name", i, n.Key(), clip(item.ifName)))
+	}
+	if q.Selection != nil && q.Selection.Default && q.Selection.IfName != "" && q.Selection.IfName != c.IfName {
+		return chosen{}, fail(CodeRequestRefused, diag.PodInterfaceName, fmt.Errorf("the default network's interface is %s, which the runtime says, not %q", c.IfName, clip(q.Selection.IfName)))
+	}
+	if hasOwnMAC(n) {
+		item.mac = attach.NewMAC()
+		if q.Selection != nil && q.Selection.MAC != "" {
+			item.mac = q.Selection.MAC
+		}
+	}
+	return item, nil
 }
 
 // interfaceName: the first is what the runtime asks for (eth0); others have the network's prefix, or eth, and the
@@ -375,26 +386,4 @@ func subnetOf(n model.Network, a netip.Addr) model.Subnet {
 		return model.Subnet{}
 	}
 	return *s
-}
-
-// addDefaults gives each family a default route by the first gateway of some of the Pod's interfaces, unless one of all has a default
-// route. some shares its entries with all.
-func addDefaults(some, all []model.Attachment) {
-	for _, anywhere := range anywheres {
-		has := slices.ContainsFunc(all, func(at model.Attachment) bool {
-			return slices.ContainsFunc(at.Routes, func(r model.PodRoute) bool { return r.To == anywhere })
-		})
-		first := -1
-		var gateway netip.Addr
-		for i, at := range some {
-			for _, g := range at.Gateways {
-				if first < 0 && g.Is4() == anywhere.Addr().Is4() {
-					first, gateway = i, g
-				}
-			}
-		}
-		if !has && first >= 0 {
-			some[first].Routes = append(some[first].Routes, model.PodRoute{To: anywhere, Via: gateway})
-		}
-	}
 }

@@ -30,6 +30,9 @@ func npwgNode(t *testing.T) (*node, *plugins, *oracle, *reports) {
 	n.networks(func(list []model.Network) []model.Network {
 		for i := range list {
 			list[i].NAD = list[i].Name != "default" && list[i].Name != "port"
+			if list[i].Name == "data" {
+				list[i].Reserved = []model.Reservation{{Name: "vip", IP: netip.MustParseAddr("10.0.0.88")}}
+			}
 		}
 		byHand := func(namespace, name, conf string) model.Network {
 			out := model.Network{Kind: model.Definition, NAD: true, Namespace: namespace, Name: name, NetworkID: name, Type: model.MACVLAN, Device: "eth0", SpaceDomain: name}
@@ -142,6 +145,7 @@ func TestPodsAskInTheNPWGsDialect(t *testing.T) {
 		{"not rendered as a definition", "port", "", nil, diag.PodNetworkUnknown, `"acme/port"`},
 		{"the cluster's in the wrong place", "shared", "", nil, diag.PodNetworkUnknown, `"acme/shared"`},
 		{"an address outside", `[{"name":"data","ips":["10.1.0.1"]}]`, "", nil, diag.PodSelectionRefused, "10.1.0.1 is in no subnet"},
+		{"an address that is reserved", `[{"name":"data","ips":["10.0.0.88"]}]`, "", nil, diag.PodAddressUnusable, "reserved"},
 		{"two addresses", `[{"name":"data","ips":["10.0.0.78","10.0.0.79"]}]`, "", nil, diag.PodSelectionRefused, "second address"},
 		{"a name twice", "data@x0,data@x0", "", nil, diag.PodInterfaceName, "x0"},
 		{"the default network's name", "data@eth0", "", nil, diag.PodInterfaceName, "eth0"},
