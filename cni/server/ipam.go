@@ -131,7 +131,7 @@ func (s *Server) give(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.takeDown(context.WithoutCancel(ctx), attach.Pod{Sandbox: p.sandbox}, rec))
 	}
-	s.remember(p.sandbox, c.args.namespace, c.args.pod, rec.all())
+	s.remember(p.sandbox, c.args, rec.all())
 	return out, nil
 }
 

@@ -132,31 +132,43 @@ func (s *Server) detach(ctx context.Context, pod attach.Pod, rec record) error {
 
 // compare is CHECK of everything that a record speaks of, and what is there.
 func (s *Server) compare(ctx context.Context, pod attach.Pod, rec record) ([]made, error) {
-	out := make([]made, len(rec.Interfaces))
+	out, err := s.observe(ctx, pod, rec)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range rec.Interfaces {
+		if at.Delegate == nil || s.opts.Delegates == nil {
+			continue
+		}
+		if err := s.opts.Delegates.Check(ctx, at.Delegate.List, callOf(pod, rec, at)); err != nil {
+			return nil, fail(CodeCheckFailed, diag.PodCheckFailed, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err))
+		}
+	}
+	return out, nil
+}
+
+// observe compares what was made here with the kernel, and finds what other plugins answered. Beside an error about what differs there
+// is what was seen; it is nil where nothing could be seen.
+func (s *Server) observe(ctx context.Context, pod attach.Pod, rec record) (out []made, err error) {
+	out = make([]made, len(rec.Interfaces))
 	if list, places := own(rec.Interfaces); len(list) > 0 {
-		links, err := s.opts.Attacher.Check(ctx, pod, list)
-		if err != nil {
-			return nil, err
+		links, differs := s.opts.Attacher.Check(ctx, pod, list)
+		if differs != nil && links == nil {
+			return nil, differs
 		}
 		for i, at := range places {
 			out[at].link = links[i]
 		}
+		err = differs
 	}
 	for i, at := range rec.Interfaces {
 		if at.Delegate == nil || s.opts.Delegates == nil {
 			continue
 		}
-		c := callOf(pod, rec, at)
-		if err := s.opts.Delegates.Check(ctx, at.Delegate.List, c); err != nil {
-			return nil, fail(CodeCheckFailed, diag.PodCheckFailed, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err))
-		}
-		r, err := s.opts.Delegates.Result(at.Delegate.List, c)
-		if err != nil {
-			return nil, err
-		}
-		out[i].result = r
+		r, unknown := s.opts.Delegates.Result(at.Delegate.List, callOf(pod, rec, at))
+		out[i].result, err = r, errors.Join(err, unknown)
 	}
-	return out, nil
+	return out, err
 }
 
 // forwardGC tells the plugins of each network which of its attachments are still there.

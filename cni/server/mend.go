@@ -136,9 +136,13 @@ func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[st
 		return 0, nil // the Pod is gone, its DEL is to come
 	}
 	defer netns.Close()
-	on := slices.DeleteFunc(rec.Interfaces, func(at model.Attachment) bool { return devices[at.Device] == 0 || at.Delegate != nil })
-	mended, err := s.opts.Attacher.Mend(ctx, attach.Pod{Sandbox: sandbox, Netns: netns}, on)
+	on := slices.DeleteFunc(slices.Clone(rec.Interfaces), func(at model.Attachment) bool { return devices[at.Device] == 0 || at.Delegate != nil })
+	pod := attach.Pod{Sandbox: sandbox, Netns: netns}
+	mended, err := s.opts.Attacher.Mend(ctx, pod, on)
 	if len(mended) > 0 {
+		if all, _ := s.observe(ctx, pod, rec); all != nil { // a link that stands on another device may have another MAC
+			s.settle(sandbox, seenOf(rec.Interfaces, all))
+		}
 		s.log.Warn("interfaces made again: what they stood on was made anew", "container", sandbox, "pod", old.Namespace+"/"+old.Pod, "interfaces", mended)
 	}
 	return len(mended), err

@@ -60,8 +60,8 @@ func decodeRecord(data []byte) (r record, err error) {
 }
 
 // remember and forget keep the cache behind Pods.
-func (s *Server) remember(sandbox, namespace, pod string, interfaces []model.Attachment) {
-	p := attachedPod{name: podName(namespace, pod)}
+func (s *Server) remember(sandbox string, of podArgs, interfaces []model.Attachment) {
+	p := attachedPod{name: podName(of.namespace, of.pod), uid: of.uid}
 	for _, at := range interfaces {
 		p.devices = append(p.devices, at.Device)
 		if at.Type == model.IPVLAN {
@@ -125,12 +125,13 @@ func podName(namespace, pod string) string {
 
 func (s *Server) forget(sandbox string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if end := s.pods[sandbox].end; end != nil {
 		end()
 	}
 	delete(s.pods, sandbox)
 	delete(s.lastAdd, sandbox)
+	s.mu.Unlock()
+	s.changed(sandbox, false)
 }
 
 // Attached counts the interfaces of Pods by network: "ClusterNetwork/oam", "TenantNetwork/acme/voice".

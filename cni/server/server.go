@@ -74,6 +74,9 @@ type Options struct {
 	// Probe is asked for each address before it is given, nil = none is. Probed is told the results, nil = nobody.
 	Probe  Prober
 	Probed func(result string)
+	// Changed is told of each sandbox that was attached, or seen for the first time since the start (true), and of each that is not
+	// attached any more. It must not wait. nil = nobody.
+	Changed func(sandbox string, attached bool)
 	// Reclaimed is told about each record that GC freed, with the reason. nil = nobody.
 	Reclaimed func(reason string)
 }
@@ -123,6 +126,8 @@ func (s *Server) confirmed() (model.NodeState, bool) {
 type attachedPod struct {
 	end      context.CancelFunc // of what goes on only while it is attached, nil for nothing
 	name     string             // "namespace/name"
+	uid      string             // as podArgs.uid
+	seen     []seen             // of each interface of the record; nil = not known yet
 	devices  []string
 	modes    map[string]string // of ipvlans, by device
 	sole     []string          // what no other Pod can have meanwhile, see soleUse
@@ -157,7 +162,7 @@ func New(opts Options) (*Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("attachment of sandbox %s: %w", r.Sandbox, err)
 		}
-		s.remember(r.Sandbox, r.Namespace, r.Pod, rec.all())
+		s.remember(r.Sandbox, podArgs{namespace: r.Namespace, pod: r.Pod, uid: r.PodUID}, rec.all())
 	}
 	return s, nil
 }

@@ -76,7 +76,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 		return nil, fmt.Errorf("get addresses: %w", err)
 	}
 	rec.Interfaces = made
-	s.remember(c.ContainerID, c.args.namespace, c.args.pod, rec.Interfaces)
+	s.remember(c.ContainerID, c.args, rec.Interfaces)
 	out, each, err := s.makeLinks(ctx, c, rec)
 	if err == nil && s.opts.Report != nil && p.inNPWGs() {
 		s.tellPod(c, p, each)
@@ -159,6 +159,7 @@ func (s *Server) makeLinks(ctx context.Context, c call, rec record) (out []byte,
 		err = ctx.Err()
 	}
 	if err == nil {
+		s.settle(c.ContainerID, seenOf(rec.Interfaces, made))
 		return out, each, nil
 	}
 	if f := cniError(err); f.Code == types.ErrInternal {
@@ -182,6 +183,7 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 	if err != nil {
 		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached, fmt.Errorf("container %s is attached already: %w", c.ContainerID, err))
 	}
+	s.settle(c.ContainerID, seenOf(rec.Interfaces, made))
 	each, err := results(c.conf.CNIVersion, c.Netns, rec.Interfaces, made)
 	if err != nil {
 		return nil, err

@@ -120,6 +120,14 @@ func TestNodeCheck(t *testing.T) {
 			c.Blocks[0].Spec.Ceded = append(c.Blocks[0].Spec.Ceded, v1alpha1.IPCession{Address: "10.0.0.8", UID: "u8"})
 		}, []string{"CededDiffers block 10.0.0.0/28"}},
 		{"DanmEp of another sandbox", func(c *NodeCheck) { c.Published[0].Spec.CID = "s0" }, []string{"EndpointStale DanmEp acme/ep-p1"}},
+		{"DanmEp of another plugin's address", func(c *NodeCheck) {
+			c.Published[0].Spec.Iface.Address, c.Attached["s1"].Links["eth1"] = "10.0.0.40/24", false
+		}, nil},
+		{"DanmEp of another plugin's link with DANM's address", func(c *NodeCheck) {
+			c.Journal.Records[0].Sandbox, c.Attached["s1/eth1"], c.Kernel["s1/eth1"] = "s1/eth1", c.Attached["s1"], c.Kernel["s1"]
+			delete(c.Attached, "s1")
+			delete(c.Kernel, "s1")
+		}, nil},
 		{"DanmEp without an address", func(c *NodeCheck) { c.Published[0].Spec.Iface.Address = "none" }, nil},
 		{"DanmEp of other people's addresses", func(c *NodeCheck) { c.Published[0].Spec.Iface.Address = "172.16.0.1/24" }, nil},
 		{"waits", func(c *NodeCheck) { c.Journal.Suspect = "x" }, []string{"WaitsForCheck node a"}},

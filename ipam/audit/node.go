@@ -257,7 +257,8 @@ func (c NodeCheck) published(holders map[at][]holding) (out []Finding) {
 	have := map[string]bool{} // sandbox/address
 	for _, hs := range holders {
 		for _, h := range hs {
-			have[h.Sandbox+"/"+h.Addr.String()] = true
+			container, _, _ := strings.Cut(h.Sandbox, "/") // another plugin's record has its interface behind it
+			have[container+"/"+h.Addr.String()] = true
 		}
 	}
 	for i := range c.Published {
@@ -268,6 +269,9 @@ func (c NodeCheck) published(holders map[at][]holding) (out []Finding) {
 				continue
 			}
 			key := e.Spec.CID + "/" + p.Addr().String()
+			if a, known := c.Attached[e.Spec.CID]; known && a.Error == "" && !a.Links[e.Spec.Iface.Name] && !have[key] {
+				continue // another plugin's own address
+			}
 			if !have[key] {
 				out = append(out, Finding{EndpointStale, "", "DanmEp " + e.Namespace + "/" + e.Name, fmt.Sprintf("it says that Pod %s has %s, and the journal does not", e.Spec.Pod, p.Addr()), "kubectl delete danmep -n " + e.Namespace + " " + e.Name + ", if the Pod is gone"})
 			}

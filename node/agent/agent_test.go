@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"danm.io/danm/ipam"
+	"danm.io/danm/node/endpoints"
 	"danm.io/danm/node/fake"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/plan"
@@ -554,6 +555,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	descs := make(chan *prometheus.Desc, 1000)
 	m := newMetrics()
 	(&addresses{keeper: new(ipam.Keeper)}).measure(m.registry)
+	m.publishes(new(endpoints.Publisher))
 	m.registry.Describe(descs)
 	close(descs)
 	exported := map[string]string{}

@@ -18,6 +18,7 @@ import (
 	"danm.io/danm/cni/server"
 	"danm.io/danm/ipam"
 	"danm.io/danm/node/cri"
+	"danm.io/danm/node/endpoints"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
@@ -86,6 +87,10 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	if s.Probe {
 		options.Probe = askNetwork
 	}
+	var published *endpoints.Publisher
+	if pods != nil {
+		options.Changed = func(sandbox string, attached bool) { published.Changed(sandbox, attached) }
+	}
 	cni, err := server.New(options)
 	if err != nil {
 		return err
@@ -98,12 +103,17 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	cancel := func() { fail(nil) }
 	defer cancel()
 	defer inBackground(ctx, addresses.run, func(ctx context.Context) { heed(ctx, addresses.journal.Err, fail) })()
+	look := func(ctx context.Context) { a.compare(ctx, cni) }
 	if s.API == nil {
-		defer inBackground(ctx, sweeper.run)()
+		defer inBackground(ctx, sweeper.run, look)()
 		return a.Run(ctx)
 	}
 	sweeper.pods = pods
-	defer inBackground(ctx, pods.Run, sweeper.run)()
+	if published, err = publisher(s, pods, cni, addresses.journal, log); err != nil {
+		return err
+	}
+	a.m.publishes(published)
+	defer inBackground(ctx, pods.Run, published.Run, sweeper.run, look)()
 	release, err := a.dir.Lock()
 	if err != nil {
 		return fmt.Errorf("the cluster home writes %s: %w", s.StateDir, err)

@@ -32,6 +32,7 @@ type metrics struct {
 	held          prometheus.Gauge
 	cniCalls      *prometheus.CounterVec
 	cniSeconds    *prometheus.HistogramVec
+	compared      *prometheus.GaugeVec
 	reclaimed     *prometheus.CounterVec
 	addressProbes *prometheus.CounterVec
 }
@@ -65,10 +66,12 @@ func newMetrics() *metrics {
 			"command", "code"),
 		cniSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "danm_cni_call_seconds",
 			Help: "Time from a CNI call's arrival to its answer.", Buckets: prometheus.ExponentialBuckets(.001, 2, 15)}, []string{"command"}),
+		compared: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "danm_attachments_compared",
+			Help: "Sandboxes with records when the agent started, by what the kernel had of them: same, differs, gone."}, []string{"result"}),
 		reclaimed:     counters("danm_ipam_reclaimed_total", "Records freed without a DEL, because nobody needed them any more.", "reason"),
 		addressProbes: counters("danm_ipam_address_probes_total", "Addresses asked for on the network before a Pod got them, by result.", "result"),
 	}
-	m.registry.MustRegister(m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
+	m.registry.MustRegister(m.compared, m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
 		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds, m.reclaimed, m.addressProbes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, verdict := range []string{"guilty", "inconclusive"} { // of a series that begins at 1 nobody sees the first increase

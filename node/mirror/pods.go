@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"danm.io/danm/node/follow"
 	"danm.io/danm/spec/annotation"
 )
 
@@ -33,6 +33,7 @@ type PodInfo struct {
 	StatefulSet    string // name of the owner, "" = none
 	StatefulSetUID string
 	Phase          string
+	Labels         map[string]string
 	Annotations    map[string]string // those of annotation.Keys that it has, nil for none
 }
 
@@ -52,6 +53,10 @@ type Pods struct {
 	node string
 	log  *slog.Logger
 
+	// Changed is told of a Pod that came, went, or has other labels, after it is known; nil = nobody. It is set before Run.
+	Changed func(PodInfo)
+
+	next   map[string]PodInfo // of the list in progress
 	mu     sync.Mutex
 	byUID  map[string]PodInfo // by either UID
 	synced bool
@@ -134,111 +139,51 @@ func isOfUID(err error) bool {
 
 // Run lists and watches until ctx ends.
 func (p *Pods) Run(ctx context.Context) {
-	pause, said := time.Duration(0), ""
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := p.follow(ctx)
-		p.setSynced(false)
-		if time.Since(began) > time.Minute {
-			pause = 0
+	selector := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", p.node).String()}
+	follow.Run(ctx, follow.Kind{API: p.api.Resource(podKind), Name: "Pods of this node", Selector: selector, Page: podPage}, (*podListener)(p), p.log)
+}
+
+// podListener keeps Pods as the API tells of them.
+type podListener Pods
+
+// Begin is follow.Listener's.
+func (p *podListener) Begin() { p.next = map[string]PodInfo{} }
+
+// Listed is follow.Listener's.
+func (p *podListener) Listed(u *unstructured.Unstructured) { put(p.next, infoOf(u)) }
+
+// End is follow.Listener's.
+func (p *podListener) End() {
+	p.mu.Lock()
+	before := p.byUID
+	p.byUID, p.next = p.next, nil
+	now := p.byUID
+	p.mu.Unlock()
+	for uid, info := range now {
+		if old, was := before[uid]; uid == info.UID && (!was || !maps.Equal(info.Labels, old.Labels)) {
+			p.tell(info)
 		}
-		if err != nil && ctx.Err() == nil && err.Error() != said {
-			said = err.Error()
-			p.log.Warn("Pods of this node are not watched", "reason", said)
-		}
-		pause = min(2*pause+time.Second, mostPause)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2)):
+	}
+	for uid, info := range before {
+		if _, still := now[uid]; !still && uid == info.UID {
+			p.tell(info)
 		}
 	}
 }
 
-func (p *Pods) setSynced(yes bool) {
+// Synced is follow.Listener's.
+func (p *podListener) Synced(yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.synced = yes
 }
 
-func (p *Pods) options() metav1.ListOptions {
-	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", p.node).String()}
-}
-
-// follow lists once and watches from there for as long as the API goes on.
-func (p *Pods) follow(ctx context.Context) error {
-	version, err := p.list(ctx)
-	if err != nil {
-		return fmt.Errorf("list Pods: %w", err)
-	}
-	for ctx.Err() == nil {
-		began := time.Now()
-		if version, err = p.watchFrom(ctx, version); err != nil {
-			return fmt.Errorf("watch Pods: %w", err)
-		}
-		if time.Since(began) < time.Second {
-			return errors.New("watch Pods: the API ends it at once")
-		}
-	}
-	return nil
-}
-
-// list replaces what is known by what the API has, page by page; an error in between changes nothing.
-func (p *Pods) list(ctx context.Context) (version string, err error) {
-	byUID, o := map[string]PodInfo{}, p.options()
-	o.Limit = podPage
-	for {
-		page, cancel := context.WithTimeout(ctx, 30*time.Second)
-		list, err := p.api.Resource(podKind).List(page, o)
-		cancel()
-		if err != nil {
-			return "", err
-		}
-		for i := range list.Items {
-			put(byUID, infoOf(&list.Items[i]))
-		}
-		if o.Continue = list.GetContinue(); o.Continue == "" {
-			version = list.GetResourceVersion()
-			break
-		}
-	}
+// Event is follow.Listener's.
+func (p *podListener) Event(kind watch.EventType, u *unstructured.Unstructured) {
+	info := infoOf(u)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.byUID = byUID
-	return version, nil
-}
-
-// watchFrom follows one watch to its end, and returns where the next one begins. The API ends it after watchFor.
-func (p *Pods) watchFrom(ctx context.Context, version string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, watchFor+establish)
-	defer cancel()
-	patience := time.AfterFunc(establish, cancel)
-	o, seconds := p.options(), int64(watchFor.Seconds())
-	o.ResourceVersion, o.TimeoutSeconds, o.AllowWatchBookmarks = version, &seconds, true
-	w, err := p.api.Resource(podKind).Watch(ctx, o)
-	if err != nil {
-		return version, err
-	}
-	defer w.Stop()
-	patience.Stop()
-	p.setSynced(true)
-	for e := range w.ResultChan() {
-		if e.Type == watch.Error {
-			return version, apierrors.FromObject(e.Object)
-		}
-		u, ok := e.Object.(*unstructured.Unstructured)
-		if !ok {
-			return version, fmt.Errorf("event of a %T", e.Object)
-		}
-		version = u.GetResourceVersion()
-		p.event(e.Type, u)
-	}
-	return version, ctx.Err()
-}
-
-func (p *Pods) event(kind watch.EventType, u *unstructured.Unstructured) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch info := infoOf(u); kind {
+	before, known := p.byUID[info.UID]
+	switch kind {
 	case watch.Added, watch.Modified:
 		put(p.byUID, info)
 	case watch.Deleted:
@@ -246,6 +191,17 @@ func (p *Pods) event(kind watch.EventType, u *unstructured.Unstructured) {
 		if p.byUID[info.Static].UID == info.UID {
 			delete(p.byUID, info.Static)
 		}
+	}
+	p.mu.Unlock()
+	if !known || kind == watch.Deleted || !maps.Equal(before.Labels, info.Labels) {
+		p.tell(info)
+	}
+}
+
+// tell says who came, went, or has other labels.
+func (p *podListener) tell(info PodInfo) {
+	if p.Changed != nil {
+		p.Changed(info)
 	}
 }
 
@@ -257,7 +213,7 @@ func put(byUID map[string]PodInfo, info PodInfo) {
 }
 
 func infoOf(u *unstructured.Unstructured) PodInfo {
-	out := PodInfo{UID: string(u.GetUID()), Namespace: u.GetNamespace(), Name: u.GetName(), Static: u.GetAnnotations()[annStatic]}
+	out := PodInfo{UID: string(u.GetUID()), Namespace: u.GetNamespace(), Name: u.GetName(), Static: u.GetAnnotations()[annStatic], Labels: u.GetLabels()}
 	for _, key := range annotation.Keys {
 		if text, has := u.GetAnnotations()[key]; has {
 			if out.Annotations == nil {

@@ -264,3 +264,59 @@ func TestSetNetworkStatus(t *testing.T) {
 		t.Errorf("%q", asked)
 	}
 }
+
+// Whoever publishes what Pods have is told of those that came, went, or have other labels, and of nothing else that happens to them.
+func TestChangedPods(t *testing.T) {
+	a := &podAPI{t: t, watchers: map[chan string]bool{}, version: 7}
+	labelled := func(uid, app string) map[string]any {
+		return pod(uid, "acme", "p-"+uid, map[string]any{"labels": map[string]any{"app": app}})
+	}
+	a.pods = []map[string]any{labelled("a", "one"), labelled("b", "one"), pod("mirror", "kube-system", "etcd-n1", map[string]any{"annotations": map[string]any{"kubernetes.io/config.mirror": "hash"}})}
+	server := httptest.NewServer(a)
+	defer server.Close()
+	p, err := NewPods(&rest.Config{Host: server.URL}, "n1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	said := map[string]int{}
+	p.Changed = func(i PodInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		said[i.UID+"/"+i.Static+"/"+i.Labels["app"]]++
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	expect := func(want map[string]int) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			mu.Lock()
+			same := reflect.DeepEqual(said, want)
+			got := fmt.Sprint(said)
+			if same {
+				clear(said)
+			}
+			mu.Unlock()
+			if same {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s instead of %v", got, want)
+			}
+		}
+	}
+	expect(map[string]int{"a//one": 1, "b//one": 1, "mirror/hash/": 1})
+	a.change("MODIFIED", labelled("a", "one")) // its phase, perhaps
+	a.change("MODIFIED", labelled("b", "two"))
+	a.change("ADDED", labelled("c", "one"))
+	a.change("DELETED", labelled("a", "one"))
+	expect(map[string]int{"b//two": 1, "c//one": 1, "a//one": 1})
+	a.hangUp(true)
+	a.change("MODIFIED", labelled("c", "three")) // nobody sees these
+	a.change("DELETED", labelled("b", "two"))
+	a.change("ADDED", labelled("d", "one"))
+	a.hangUp(false)
+	expect(map[string]int{"c//three": 1, "b//two": 1, "d//one": 1})
+}

@@ -89,3 +89,13 @@ type Moved struct {
 	Up      bool   `json:"up,omitempty"`
 	Alias   string `json:"alias,omitempty"`
 }
+
+// Attached is a sandbox with all its interfaces as they were seen: each Attachment has the MAC, the MTU and the addresses that the link
+// has, whoever chose them.
+type Attached struct {
+	Sandbox        string // the container's ID
+	Netns          string // path, the host's
+	Namespace, Pod string
+	PodUID         string // as the runtime knows the Pod
+	Interfaces     []Attachment
+}

@@ -89,3 +89,13 @@ type DanmEpList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []DanmEp `json:"items"`
 }
+
+// Labels of a DanmEp, beside those of its Pod. A value is the name if it has at most 63 bytes, else 16 hexadecimal digits of its
+// digest; spec has it in full.
+const (
+	LabelNode    = "danm.io/node"     // spec.Host
+	LabelPodUID  = "danm.io/pod-uid"  // spec.PodUID
+	LabelSandbox = "danm.io/sandbox"  // spec.CID
+	LabelNetwork = "danm.io/network"  // spec.NetworkName, with . for /
+	LabelAPIType = "danm.io/api-type" // spec.apiType
+)

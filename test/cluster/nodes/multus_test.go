@@ -85,6 +85,7 @@ func TestClusterPodsOfMultus(t *testing.T) {
 	if fmt.Sprint(told) != fmt.Sprint(all) {
 		t.Errorf("network-status\n%s\nof\n%s", text, out)
 	}
+	s.endpointsOf("web", uid, all)
 	// What the agent tells a Pod that is another one by: the API server names the field.
 	other, err := s.api.Kubectl(s.fork(s.cp), "patch", "pod", "web", "-n", "acme", "--subresource=status", "--type=merge", "-p", `{"metadata":{"uid":"another"}}`, "-v", "8")
 	if err == nil || !bytes.Contains(other, []byte(`"reason":"Invalid"`)) || !bytes.Contains(other, []byte(`"field":"metadata.uid"`)) {
@@ -100,6 +101,7 @@ func TestClusterPodsOfMultus(t *testing.T) {
 	if _, err := p.kubelet("DEL", "web", ""); err != nil {
 		t.Error(err)
 	}
+	s.until("no DanmEp", 30*time.Second, func() bool { return len(s.endpoints()) == 0 })
 }
 
 // pod makes the object that a scheduler has put on a node; its UID is the API's.
