@@ -82,6 +82,12 @@ func networkSpec(b model.Bundle, n *model.Network) danmv1.NetworkSpec {
 	for _, r := range n.Reserved {
 		ext.Reserved = append(ext.Reserved, danmv1.ReservedAddress{Name: r.Name, Namespace: r.Namespace, IP: addressText(r.IP), IP6: addressText(r.IP6)})
 	}
+	for _, s := range n.Sysctls {
+		if ext.Sysctls == nil {
+			ext.Sysctls = map[string]string{}
+		}
+		ext.Sysctls[s.Key] = s.Value
+	}
 	if n.Sticky {
 		ext.Sticky = "StatefulSet"
 	}

@@ -99,6 +99,7 @@ func rich(sandbox string) []model.Attachment {
 	b := attachment(model.MACVLAN, sandbox, "net1", "10.0.0.2/24", "fd00::2/64")
 	b.Routes = routes("10.9.0.0/16", "10.0.0.253", "::/0", "fd00::fe")
 	b.Table, b.PolicyRoutes = 301, routes("10.50.0.0/16", "10.0.0.252")
+	b.Sysctls = []model.Sysctl{{Key: "net.ipv4.conf.IFNAME.rp_filter", Value: "2"}, {Key: "net.ipv6.conf.IFNAME.accept_ra", Value: "2"}}
 	c := attachment(model.BRIDGE, sandbox, "port2", "10.1.0.1/24")
 	return []model.Attachment{a, b, c}
 }

@@ -111,6 +111,15 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 	if attrs.Flags&net.FlagUp == 0 {
 		c.differ(at, "down")
 	}
+	for _, s := range at.Sysctls {
+		have, err := c.inside.SysctlValue(sysctlPath(s.Key, at.IfName))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", sysctlName(s.Key, at.IfName), err)
+		}
+		if have != s.Value {
+			c.differ(at, "%s is %s instead of %s", sysctlName(s.Key, at.IfName), have, s.Value)
+		}
+	}
 	if err := c.parent(at, attrs); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -38,6 +39,9 @@ func TestKernelCheckSeesEveryChange(t *testing.T) {
 		text   string
 	}{
 		{"nothing", func(*site, *lab.NS) error { return nil }, ""},
+		{"sysctl", inPod("net1", func(netlink.Link) error {
+			return os.WriteFile("/proc/sys/net/ipv4/conf/net1/rp_filter", []byte("1"), 0)
+		}), "net.ipv4.conf.net1.rp_filter is 1 instead of 2"},
 		{"down", inPod("port2", netlink.LinkSetDown), "interface port2 on network ns/bridge: down"},
 		{"MAC", inPod("net1", func(l netlink.Link) error { return netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 9}) }), "MAC 02:00:00:00:00:09 instead of"},
 		{"MTU", inPod("net1", func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1399) }), "MTU 1399 instead of 1400"},

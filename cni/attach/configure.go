@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"strings"
 
 	"danm.io/danm/spec/model"
 	"github.com/vishvananda/netlink"
@@ -36,16 +37,36 @@ func (w *work) sysctls(ifName string, at model.Attachment) error {
 		settings = [][2]string{{"disable_ipv6", "0"}, {"accept_ra", "0"}, {"autoconf", "0"}, {"ndisc_notify", "1"}}
 	}
 	for _, s := range settings {
-		err := w.do(func() error { return w.inside.Sysctl(ifName, s[0], s[1]) }, "set net.ipv6.conf.%s.%s", at.IfName, s[0])
+		err := w.do(func() error { return w.inside.Sysctl("ipv6/conf/"+ifName+"/"+s[0], s[1]) }, "set net.ipv6.conf.%s.%s", at.IfName, s[0])
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a kernel without IPv6: where an IPv6 address is wanted, adding it fails
+			break // a kernel without IPv6: where an IPv6 address is wanted, adding it fails
 		}
 		if err != nil {
 			return err
 		}
 	}
+	for _, s := range at.Sysctls { // what the network says last, says
+		if err := w.do(func() error { return w.inside.Sysctl(sysctlPath(s.Key, ifName), s.Value) }, "set %s to %s", sysctlName(s.Key, at.IfName), s.Value); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// sysctlPath is a network's parameter for an interface, as a file below net: "ipv4/conf/eth1/rp_filter". Keys come from the rule
+// book's list alone.
+func sysctlPath(key, ifName string) string {
+	parts := strings.Split(strings.TrimPrefix(key, "net."), ".")
+	for i, p := range parts {
+		if p == model.IfNameWord {
+			parts[i] = ifName
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// sysctlName is the same for people.
+func sysctlName(key, ifName string) string { return strings.Replace(key, model.IfNameWord, ifName, 1) }
 
 // address makes an IPv6 address usable at once: IPAM gives each one to a single holder, and duplicate address detection
 // would hold the Pod's first packets for a second (RFC 4862, section 5.4).

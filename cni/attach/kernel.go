@@ -45,8 +45,10 @@ type podKernel interface {
 	handle
 	// Fd is the namespace's descriptor, for links created from the host's side.
 	Fd() int
-	// Sysctl sets net/ipv6/conf/<ifName>/<name> if it differs. An error that is fs.ErrNotExist: no IPv6 in this kernel.
-	Sysctl(ifName, name, value string) error
+	// Sysctl sets a parameter of the namespace ("ipv6/conf/eth0/accept_ra") if it differs. An error that is fs.ErrNotExist: the
+	// kernel has none of the name.
+	Sysctl(name, value string) error
+	SysctlValue(name string) (string, error)
 	// Announce tells the neighbours about addresses; it does what it can.
 	Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix)
 }
@@ -138,13 +140,20 @@ func (in *inside) leave() {
 
 func (in *inside) Fd() int { return int(in.netns.Fd()) }
 
-func (in *inside) Sysctl(ifName, name, value string) error {
-	file := filepath.Join("/proc/sys/net/ipv6/conf", ifName, name)
-	now, err := os.ReadFile(file)
-	if err != nil || strings.TrimSpace(string(now)) == value {
+// podSysctls is where the kernel shows the parameters of the network namespace of the thread that opens a file there.
+const podSysctls = "/proc/sys/net"
+
+func (in *inside) SysctlValue(name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(podSysctls, name))
+	return strings.Join(strings.Fields(string(b)), " "), err
+}
+
+func (in *inside) Sysctl(name, value string) error {
+	now, err := in.SysctlValue(name)
+	if err != nil || now == value {
 		return err
 	}
-	return os.WriteFile(file, []byte(value), 0)
+	return os.WriteFile(filepath.Join(podSysctls, name), []byte(value), 0)
 }
 
 func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix) {

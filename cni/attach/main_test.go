@@ -322,8 +322,8 @@ func (p faultyPod) Addresses(l netlink.Link) ([]netlink.Addr, error) {
 func (p faultyPod) Routes(f int) ([]netlink.Route, error) { return p.faultyHandle.Routes(f) }
 func (p faultyPod) Rules(f int) ([]netlink.Rule, error)   { return p.faultyHandle.Rules(f) }
 func (p faultyPod) Close()                                { p.podKernel.Close() }
-func (p faultyPod) Sysctl(ifName, name, value string) error {
-	return wrap(p.f, func() error { return p.podKernel.Sysctl(ifName, name, value) })
+func (p faultyPod) Sysctl(name, value string) error {
+	return wrap(p.f, func() error { return p.podKernel.Sysctl(name, value) })
 }
 
 // withFault is a with its n-th call replaced by act.

@@ -3,6 +3,7 @@ package attach
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -162,5 +163,44 @@ func TestNames(t *testing.T) {
 	}
 	if HostLinkName("a", "b") != HostLinkName("a", "b") || HostLinkName("ab", "c") == HostLinkName("a", "bc") {
 		t.Error("names depend on something else, or not on both")
+	}
+}
+
+// withoutIPv6 is a Pod on a kernel that was built without, or booted with ipv6.disable=1: there is no file of the family.
+type withoutIPv6 struct{ podKernel }
+
+func (p withoutIPv6) Sysctl(name, value string) error {
+	if strings.HasPrefix(name, "ipv6/") {
+		return fs.ErrNotExist
+	}
+	return p.podKernel.Sysctl(name, value)
+}
+
+func TestKernelWithoutIPv6(t *testing.T) {
+	s := newSite(t)
+	ns, pod := s.pod("pod")
+	a := *s.on[0]
+	a.open = func(netns *os.File) (podKernel, error) {
+		in, err := s.on[0].open(netns)
+		if err != nil {
+			return nil, err
+		}
+		return withoutIPv6{in}, nil
+	}
+	at := attachment(model.MACVLAN, "pod", "net1", "10.0.0.1/24")
+	at.Sysctls = []model.Sysctl{{Key: "net.ipv4.conf.IFNAME.arp_notify", Value: "1"}}
+	_, err := a.Attach(t.Context(), pod, []model.Attachment{at})
+	must(t, err)
+	must(t, ns.Do(func() error {
+		got, err := os.ReadFile("/proc/sys/net/ipv4/conf/net1/arp_notify")
+		if strings.TrimSpace(string(got)) != "1" {
+			t.Errorf("arp_notify is %s", got)
+		}
+		return err
+	}))
+	must(t, s.on[0].Detach(t.Context(), pod, []model.Attachment{at}))
+	at.Sysctls[0].Key = "net.ipv6.conf.IFNAME.hop_limit"
+	if _, err = a.Attach(t.Context(), pod, []model.Attachment{at}); err == nil || !strings.Contains(err.Error(), "interface net1") || !strings.Contains(err.Error(), "net.ipv6.conf.net1.hop_limit") {
+		t.Errorf("what cannot be had: %v", err)
 	}
 }

@@ -341,7 +341,7 @@ func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 	for i, it := range p.items {
 		n := it.network
 		at := model.Attachment{
-			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Mode: n.Mode, Device: n.Device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU,
+			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Mode: n.Mode, Device: n.Device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU, Sysctls: n.Sysctls,
 			Addresses: grants[i].Addresses, Table: n.Table, PolicyRoutes: it.request.Routes, IPv6: it.request.IP6.Mode != model.NoAddress,
 		}
 		if n.Driver() == model.TAGGED {

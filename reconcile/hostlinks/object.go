@@ -161,6 +161,8 @@ func beyondTenants(e *danmv1.NetworkExtension) *Verdict {
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: fmt.Sprintf("extension.fabric %s: fabrics are for networks of a bundle; name a host_device, or none", e.Fabric)}
 	case e.Native:
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.native: VLAN links in Pods are for networks of a bundle or of the cluster"}
+	case len(e.Sysctls) > 0:
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.sysctls is for networks of a bundle or of the cluster: proxy_arp, for one, answers for addresses of others"}
 	case e.Delegate != nil:
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.delegate is for networks of a bundle: a plugin's configuration may name any device; name the plugin in NetworkType and its file by NetworkID"}
 	}

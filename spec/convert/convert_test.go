@@ -40,7 +40,7 @@ func rich() []decode.File {
   ipv6: {cidr: "fd00:40::/64", pools: ["fd00:40::10-fd00:40::ff"], exclude: ["fd00:40::20"], gateway: "fd00:40::1"},
   reserved: [{name: vip, namespace: acme, ip: 10.40.2.1, ip6: "fd00:40::5"}], sharedWith: [beta/voice]}`),
 			doc("Network", "voice", "beta", `{networkID: v, type: macvlan, fabric: edge, vxlan: 5001, ipv4: {cidr: 10.40.0.0/22, pools: [10.40.3.1-10.40.3.9]}, sharedWith: [acme/voice]}`),
-			doc("Network", "tagged", "", `{fabric: edge, vlan: 110, blockSize: 16, ipv4: {cidr: 10.41.0.0/24}, allowedTenants: [acme]}`),
+			doc("Network", "tagged", "", `{fabric: edge, vlan: 110, blockSize: 16, sysctls: {net.ipv4.conf.IFNAME.rp_filter: "2"}, ipv4: {cidr: 10.41.0.0/24}, allowedTenants: [acme]}`),
 			doc("Network", "plain", "", `{type: ipvlan, hostDevice: eth1, ipv6: {cidr: "fd00:41::/64"}}`),
 			doc("Network", "fast", "", `{type: sriov, devicePool: danm.io/fast, vlan: 120, ipv4: {cidr: 10.42.0.0/24}}`),
 			doc("Network", "plugin", "acme", `{type: flannel, delegate: {file: flannel}}`),

@@ -242,7 +242,7 @@ func (c *converter) extension(spec *v1.NetworkSpec, e *danmv1.NetworkExtension) 
 		}
 		f.s.Exclude, f.s.Gateway = f.exclude, f.gateway
 	}
-	spec.AllowedTenants = e.AllowedTenants
+	spec.AllowedTenants, spec.Sysctls = e.AllowedTenants, e.Sysctls
 	for _, r := range e.Reserved {
 		spec.Reserved = append(spec.Reserved, v1.Reservation{Name: r.Name, Namespace: r.Namespace, IP: r.IP, IP6: r.IP6})
 	}

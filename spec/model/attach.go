@@ -64,6 +64,7 @@ type Attachment struct {
 	IfName       string         `json:"ifName"`             // in the Pod
 	MAC          string         `json:"mac,omitempty"`      // chosen by us; empty where the link has its device's
 	MTU          int            `json:"mtu,omitempty"`
+	Sysctls      []Sysctl       `json:"sysctls,omitempty"`   // as Network.Sysctls
 	Addresses    []netip.Prefix `json:"addresses,omitempty"` // v4 before v6, with the network's prefix length
 	Gateways     []netip.Addr   `json:"gateways,omitempty"`
 	Routes       []PodRoute     `json:"routes,omitempty"`

@@ -91,7 +91,8 @@ type Network struct {
 	VXLAN             bool          `json:"vxlan,omitempty"`      // wants a VNI; VNI 0 = to be assigned
 	VLANAuto          bool          `json:"vlanAuto,omitempty"`   // wants a VLAN id; VLAN 0 = to be assigned
 	Device            string        `json:"device,omitempty"`
-	MTU               int           `json:"mtu,omitempty"` // bytes inside the Pod, 0 = the device's
+	MTU               int           `json:"mtu,omitempty"`     // bytes inside the Pod, 0 = the device's
+	Sysctls           []Sysctl      `json:"sysctls,omitempty"` // of the interface in the Pod: keys with IfNameWord for its name, sorted
 	IPv4              *Subnet       `json:"ipv4,omitempty"`
 	IPv6              *Subnet       `json:"ipv6,omitempty"`
 	InterfacePrefix   string        `json:"interfacePrefix,omitempty"`

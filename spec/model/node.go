@@ -147,6 +147,9 @@ type Sysctl struct {
 	Value string `json:"value"`
 }
 
+// IfNameWord stands for the name of a Pod's interface in the key of a Sysctl (as in the configuration of CNI's tuning plugin).
+const IfNameWord = "IFNAME"
+
 // Route is a declared host route. Table 0 means main (254).
 type Route struct {
 	To     netip.Prefix `json:"to"`

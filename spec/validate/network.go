@@ -77,6 +77,7 @@ func (c *checker) networkSpec(n *network, s spot, v *v1.NetworkSpec) {
 	c.standing(n, s, v)
 	c.mtu(s.in("mtu"), v.MTU, v.IPv6 != nil)
 	n.MTU = v.MTU
+	c.podSysctls(n, s.in("sysctls"), v)
 	if v.InterfacePrefix != "" {
 		c.interfacePrefix(s.in("interfacePrefix"), v.InterfacePrefix)
 	}

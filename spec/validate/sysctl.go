@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
+	v1 "danm.io/danm/spec/bundle/v1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
@@ -99,6 +101,45 @@ func (c *checker) sysctls(g *group, s spot, values map[string]string) {
 	}
 	slices.SortFunc(g.Sysctls, func(a, b model.Sysctl) int { return strings.Compare(a.Key, b.Key) })
 }
+
+// podSysctls reads the kernel parameters of a network's interfaces in Pods.
+func (c *checker) podSysctls(n *network, s spot, v *v1.NetworkSpec) {
+	if len(v.Sysctls) > 0 && v.Delegate != nil {
+		c.error(diag.FieldNotAllowed, s, fmt.Sprintf("network %s is made by the CNI plugin %s", n.Key(), v.Type), "remove sysctls, and chain the plugin tuning in a confList")
+		return
+	}
+	for _, key := range sortedKeys(v.Sysctls) {
+		at := s.key(key)
+		p, ok := podParameters()[key]
+		if !ok {
+			hint := diag.Suggest(key, keys(podParameters()))
+			if hint == "" {
+				hint = "docs/reference-sysctls.md lists them: those of a link, with " + model.IfNameWord + " for its name"
+			}
+			c.error(diag.UnknownSysctl, at, fmt.Sprintf("%s is not among the kernel parameters that a network may set in its Pods", key), hint)
+			continue
+		}
+		value, good := p.read(v.Sysctls[key])
+		if !good {
+			if v.Sysctls[key] != "" || !at.broken() {
+				c.error(diag.InvalidSysctl, at, fmt.Sprintf("%s cannot be %q", key, v.Sysctls[key]), "it takes "+p.String())
+			}
+			continue
+		}
+		n.Sysctls = append(n.Sysctls, model.Sysctl{Key: key, Value: value})
+	}
+}
+
+// podParameters are those of one link, for the interfaces of Pods.
+var podParameters = sync.OnceValue(func() map[string]parameter {
+	out := map[string]parameter{}
+	for key, p := range parameters {
+		if one := strings.Replace(key, ".*.", "."+model.IfNameWord+".", 1); one != key {
+			out[one] = p
+		}
+	}
+	return out
+})
 
 // dotted is a key in the spelling with dots; sysctl(8) takes the one of /proc/sys too, with the two exchanged.
 func dotted(key string) string {

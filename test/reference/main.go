@@ -78,7 +78,7 @@ func pages() (map[string]string, error) {
 
 func sysctlsPage() string {
 	var b strings.Builder
-	b.WriteString("# Reference: kernel parameters of a bundle\n\nGenerated (`make generate`): what `sysctls` of a node group may set. `*` is a link of the group, `all` or `default`; a dot in a\nlink's name is written as `/`. Meanings: ip-sysctl.rst, net.rst and nf_conntrack-sysctl.rst of the kernel's documentation.\n\n| key | takes |\n|---|---|\n")
+	b.WriteString("# Reference: kernel parameters of a bundle\n\nGenerated (`make generate`): what `sysctls` of a node group may set. `*` is a link of the group, `all` or `default`; a dot in a\nlink's name is written as `/`. Those of a link\ncan be set in Pods too, by the `sysctls` of a network, with `IFNAME` in place of `*`. Meanings: ip-sysctl.rst, net.rst and\nnf_conntrack-sysctl.rst of the kernel's documentation.\n\n| key | takes |\n|---|---|\n")
 	for _, s := range validate.Sysctls() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", s.Key, s.Takes)
 	}

@@ -63,6 +63,9 @@ type NetworkSpec struct {
 	Sticky string `json:"sticky,omitempty" schema:"enum=StatefulSet"`
 	// MTU in bytes inside the Pods; the device's if absent (VXLAN takes 50 bytes over IPv4, 70 over IPv6).
 	MTU int `json:"mtu,omitempty" schema:"min=68,max=65535"`
+	// Sysctls are kernel parameters of the interface in the Pod, from a list (reference-sysctls.md): keys as sysctl(8) has them,
+	// with IFNAME for the interface's name, such as net.ipv4.conf.IFNAME.rp_filter. Values are in quotes.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// InterfacePrefix is the beginning of the interface's name in the Pod, followed by its number; default eth.
 	InterfacePrefix string `json:"interfacePrefix,omitempty"`
 	// Table is the routing table for the policy routes that Pods ask for; 0 or absent: none.

@@ -115,6 +115,7 @@ var docs = map[string]string{
 	"NetworkSpec.reserved":        "Reserved addresses are handed only to Pods that ask for them by name.",
 	"NetworkSpec.sharedWith":      "SharedWith names networks (\"namespace/name\" or \"name\") on the same VLAN or VNI, or the same addresses; each must name the other.",
 	"NetworkSpec.sticky":          "Sticky StatefulSet lets each Pod of a StatefulSet keep its addresses when it is made anew.",
+	"NetworkSpec.sysctls":         "Sysctls are kernel parameters of the interface in the Pod, from a list (reference-sysctls.md): keys as sysctl(8) has them, with IFNAME for the interface's name, such as net.ipv4.conf.IFNAME.rp_filter. Values are in quotes.",
 	"NetworkSpec.table":           "Table is the routing table for the policy routes that Pods ask for; 0 or absent: none.",
 	"NetworkSpec.type":            "Type is the driver that attaches a Pod: ipvlan (default), macvlan or bridge on a device of the host, vlan for a VLAN link of the device in the Pod itself, sriov for a virtual function of devicePool, host-device for the hostDevice itself (vlan and host-device: one Pod of a node at a time). With delegate it is the name of the CNI plugin to call, also if a driver is called the same.",
 	"NetworkSpec.vlan":            "VLAN is the VLAN id on the fabric, 1 to 4094, or the word auto: the lowest free one of the ranges (one node only, as long as no cluster keeps the choice). Without vlan and vxlan the device is used untagged.",

@@ -226,6 +226,9 @@ type NetworkExtension struct {
 	// GatewayV6 is the IPv6 default gateway.
 	// +optional
 	GatewayV6 string `json:"gatewayV6,omitempty"`
+	// Sysctls are kernel parameters of the interface in the Pod, with IFNAME in their keys for its name.
+	// +optional
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// BlockSize is how many addresses a node claims at once.
 	// +optional
 	BlockSize int `json:"blockSize,omitempty"`

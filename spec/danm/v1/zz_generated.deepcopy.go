@@ -374,6 +374,13 @@ func (in *NetworkExtension) DeepCopyInto(out *NetworkExtension) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Sysctls != nil {
+		in, out := &in.Sysctls, &out.Sysctls
+		*out = make(map[string]string, len(*in))
+		for key, val := range *in {
+			(*out)[key] = val
+		}
+	}
 	if in.SharedWith != nil {
 		in, out := &in.SharedWith, &out.SharedWith
 		*out = make([]string, len(*in))
