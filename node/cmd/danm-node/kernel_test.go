@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,14 +100,22 @@ func newBox(t *testing.T) *box {
 	return &box{t: t, dir: dir, k: k, c: guard.Client{Dir: dir}}
 }
 
-// start runs danm-node as a process of its own.
+// start runs danm-node as a process of its own. The parent-death signal of prctl(2) means the end of the thread that forked, so that
+// thread is kept.
 func (b *box) start(args ...string) *exec.Cmd {
 	b.t.Helper()
 	cmd := exec.Command(os.Args[0], append(args, "--state-dir", b.dir, "--log-level", "warn")...)
 	cmd.Env = append(os.Environ(), asMain+"=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(b.t, cmd.Start())
+	started, ended := make(chan error), make(chan struct{})
+	b.t.Cleanup(func() { close(ended) })
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		<-ended
+	}()
+	must(b.t, <-started)
 	return cmd
 }
 
