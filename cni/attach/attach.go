@@ -49,6 +49,23 @@ type Attacher struct {
 	home *os.File // the host's namespace
 	self string   // its identity
 	open func(*os.File) (podKernel, error)
+	// turns bounds who is in a Pod's namespace at once to make or to look at links: each has a thread and netlink's large buffers to
+	// itself, and the kernel's lock (rtnl) lets one of them go on. Taking down is not bounded, for it waits for the kernel's grace
+	// periods, which pass for all at once.
+	turns chan struct{}
+}
+
+// mostAtOnce is enough to keep the kernel busy.
+const mostAtOnce = 16
+
+// turn waits until there is room; done gives it back.
+func (a *Attacher) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case a.turns <- struct{}{}:
+		return func() { <-a.turns }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // New opens the host's side: the network namespace of the calling thread.
@@ -67,7 +84,7 @@ func New() (*Attacher, error) {
 		self.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &Attacher{host: host, home: self, self: id, open: enter}, nil
+	return &Attacher{host: host, home: self, self: id, open: enter, turns: make(chan struct{}, mostAtOnce)}, nil
 }
 
 // Close frees the host's side.
@@ -99,6 +116,11 @@ func NewMAC() string {
 // are made in the order given, for the kernel's lock leaves nothing to gain from making them at once; routes and rules
 // follow in the same order, so that of two equal routes the first interface's stays.
 func (a *Attacher) Attach(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
+	done, err := a.turn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wait for other Pods: %w", err)
+	}
+	defer done()
 	inside, err := a.enter(pod)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,11 @@ import (
 // Check compares the kernel with the records and returns what it sees, one Link an interface. Every difference is named
 // at once; they are ErrMismatch. What a Pod has besides is its own business.
 func (a *Attacher) Check(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
+	done, err := a.turn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wait for other Pods: %w", err)
+	}
+	defer done()
 	inside, err := a.enter(pod)
 	if err != nil {
 		return nil, err

@@ -328,7 +328,7 @@ func (p faultyPod) Sysctl(name, value string) error {
 
 // withFault is a with its n-th call replaced by act.
 func withFault(a *Attacher, f *faulty) *Attacher {
-	return &Attacher{host: faultyHandle{a.host, f}, home: a.home, self: a.self, open: func(file *os.File) (podKernel, error) {
+	return &Attacher{host: faultyHandle{a.host, f}, home: a.home, self: a.self, turns: a.turns, open: func(file *os.File) (podKernel, error) {
 		p, err := a.open(file)
 		if err != nil {
 			return nil, err

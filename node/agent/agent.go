@@ -94,6 +94,7 @@ type Agent struct {
 
 	confirmed atomic.Pointer[model.NodeState]
 	names     atomic.Pointer[map[string]string] // the kernel's, of devices that plans find by a match; nil before the kernel was seen
+	resolved  atomic.Pointer[resolved]          // what Confirmed answered last
 	serving   atomic.Bool
 	problem   atomic.Pointer[string] // why the last round did not come to its end, for /readyz
 
@@ -149,11 +150,25 @@ func nodeError(want, got string) error {
 // Confirmed is the newest state whose plan the guard has confirmed, with the kernel's names of devices; false before there is one.
 // Links of an unconfirmed plan are never in it, so they are not offered to ADD.
 func (a *Agent) Confirmed() (model.NodeState, bool) {
-	st := a.confirmed.Load()
+	st, names := a.confirmed.Load(), a.names.Load()
 	if st == nil {
 		return model.NodeState{}, false
 	}
-	return named(*st, a.names.Load())
+	r := a.resolved.Load()
+	if r == nil || r.of != st || r.by != names { // each ADD asks, and a state has thousands of links
+		r = &resolved{of: st, by: names}
+		r.state, r.known = named(*st, names)
+		a.resolved.Store(r)
+	}
+	return r.state, r.known
+}
+
+// resolved is a confirmed state with the kernel's names of devices.
+type resolved struct {
+	of    *model.NodeState
+	by    *map[string]string
+	state model.NodeState
+	known bool
 }
 
 // Run works until ctx ends. A round that fails is reported and repeated; only a broken set-up is an error.

@@ -223,7 +223,7 @@ func (n *node) withFabric(networks int) error {
 	text := bundle + "---\napiVersion: bundle.danm.io/v1\nkind: Topology\nmetadata: {name: fabric}\nspec:\n  fabrics:\n" +
 		"  - {name: f, groups: [all], device: eth0, vniRanges: [\"1000-1999\"], vxlan: {port: 4789, multicast: 239.1.1.1}}\n"
 	for i := range networks {
-		text += fmt.Sprintf("---\napiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: net%d}\nspec: {type: macvlan, fabric: f, vxlan: %d, ipv4: {cidr: 10.79.%d.0/24}}\n", i, 1000+i, i)
+		text += fmt.Sprintf("---\napiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: net%d}\nspec: {type: macvlan, fabric: f, vxlan: %d, ipv4: {cidr: 10.%d.%d.0/24}}\n", i, 1000+i, 79+i/256, i%256)
 	}
 	if err := os.WriteFile(filepath.Join(n.bundle, "bundle.yaml"), []byte(text), 0o644); err != nil {
 		return err

@@ -91,12 +91,16 @@ func startNode(o options) (n *node, err error) {
 	if n.guard, err = n.start("guard", "guard", "--state-dir", n.state(), "--sys-root", "/"); err != nil {
 		return n, err
 	}
-	n.agent, err = n.start("agent", "agent", "--node-name", "bench", "--state-dir", n.state(), "--socket", n.socket(),
-		"--cni-conf-dir", filepath.Join(dir, "net.d"), "--cni-bin-dir", o.bin, "--sys-root", "/", "--metrics-addr", "")
-	if err != nil {
+	if err := n.startAgent(); err != nil {
 		return n, err
 	}
 	return n, n.ready()
+}
+
+func (n *node) startAgent() (err error) {
+	n.agent, err = n.start("agent", "agent", "--node-name", "bench", "--state-dir", n.state(), "--socket", n.socket(),
+		"--cni-conf-dir", filepath.Join(n.dir, "net.d"), "--cni-bin-dir", n.o.bin, "--sys-root", "/", "--metrics-addr", "")
+	return err
 }
 
 // cable gives the host a device eth0, plugged into a switch in a namespace of its own.
