@@ -105,6 +105,7 @@ type fakeAttacher struct {
 	detach   func() error
 	detached []string // "sandbox given/none"
 	mismatch bool
+	differs  string // a sandbox whose links are there, but not as recorded
 	index    map[string]int
 	lost     map[string]bool // sandbox/interface
 	mend     error
@@ -247,6 +248,9 @@ func (f *fakeAttacher) Check(_ context.Context, pod attach.Pod, in []model.Attac
 	defer f.mu.Unlock()
 	if _, ok := f.live[pod.Sandbox]; !ok || f.mismatch {
 		return nil, attach.ErrMismatch
+	}
+	if f.differs == pod.Sandbox {
+		return links(in), attach.ErrMismatch
 	}
 	return links(in), nil
 }

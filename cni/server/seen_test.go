@@ -103,8 +103,18 @@ func TestCompare(t *testing.T) {
 	if said := h.take(); !slices.Equal(said, []string{"a attached"}) {
 		t.Error(said)
 	}
+	if _, has, complete, _ := n.server.Seen("b"); !has || complete {
+		t.Errorf("nothing was seen of b: %v %v", has, complete)
+	}
+	n.fake.set(func(f *fakeAttacher) { f.live["b"], f.differs = nil, "b" })
+	if got = n.server.Compare(t.Context()); got.Same != 2 || len(got.Differs) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if _, has, complete, _ := n.server.Seen("b"); !has || !complete {
+		t.Errorf("what differs is there all the same: %v %v", has, complete)
+	}
 	n.server.opts.BootID = "another"
-	n.fake.set(func(f *fakeAttacher) { f.live["b"] = nil })
+	n.fake.set(func(f *fakeAttacher) { f.differs = "" })
 	if got = n.server.Compare(t.Context()); got.Same != 3 { // records without a boot prove nothing
 		t.Errorf("%+v", got)
 	}

@@ -63,6 +63,7 @@ type Publisher struct {
 	listed bool                       // have is what the API has
 	have   map[string]map[string]held // by sandbox and name
 	next   map[string]map[string]held // of the list in progress
+	heard  uint64                     // events and lists so far
 	ended  map[string]bool            // sandboxes that are known to be gone although they have no record
 }
 
@@ -228,32 +229,47 @@ func (p *Publisher) bring(ctx context.Context, sandbox string, want []danmv1.Dan
 }
 
 func (p *Publisher) write(ctx context.Context, sandbox string, e *danmv1.DanmEp, h held, is bool) error {
+	in := p.api.Namespace(e.Namespace)
+	p.mu.Lock()
+	heard := p.heard
+	p.mu.Unlock()
+	var u *unstructured.Unstructured
+	var err error
 	if is {
 		e.ResourceVersion, e.UID = h.version, h.uid
-	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(e)
-	if err != nil {
-		return err
-	}
-	u, in := &unstructured.Unstructured{Object: content}, p.api.Namespace(e.Namespace)
-	if !is {
+		u, err = p.update(ctx, e)
+	} else if u, err = plain(e); err == nil {
 		u, err = in.Create(ctx, u, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) { // somebody took the label away that we find ours by
 			var there *unstructured.Unstructured
 			if there, err = in.Get(ctx, e.Name, metav1.GetOptions{}); err == nil {
-				return p.write(ctx, sandbox, e, held{version: there.GetResourceVersion(), uid: there.GetUID()}, true)
+				e.ResourceVersion, e.UID = there.GetResourceVersion(), there.GetUID()
+				u, err = p.update(ctx, e)
 			}
 		}
-	} else {
-		u, err = in.Update(ctx, u, metav1.UpdateOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("write DanmEp %s/%s: %w", e.Namespace, e.Name, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	put(p.have, sandbox, u)
+	if p.heard == heard { // else the watch may have told of this already, and of what happened since
+		put(p.have, sandbox, u)
+	}
 	return nil
+}
+
+func (p *Publisher) update(ctx context.Context, e *danmv1.DanmEp) (*unstructured.Unstructured, error) {
+	u, err := plain(e)
+	if err != nil {
+		return nil, err
+	}
+	return p.api.Namespace(e.Namespace).Update(ctx, u, metav1.UpdateOptions{})
+}
+
+func plain(e *danmv1.DanmEp) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(e)
+	return &unstructured.Unstructured{Object: content}, err
 }
 
 func (p *Publisher) forget(sandbox, name string, uid types.UID) {
@@ -309,6 +325,7 @@ func (l *listener) Listed(u *unstructured.Unstructured) {
 func (l *listener) End() {
 	l.mu.Lock()
 	l.have, l.next, l.listed = l.next, nil, true
+	l.heard++
 	all := l.opts.Source.Sandboxes("")
 	for sandbox := range l.have {
 		all = append(all, sandbox)
@@ -329,6 +346,7 @@ func (l *listener) Event(kind watch.EventType, u *unstructured.Unstructured) {
 		return
 	}
 	l.mu.Lock()
+	l.heard++
 	if kind == watch.Deleted {
 		if l.have[sandbox][u.GetName()].uid == u.GetUID() {
 			remove(l.have, sandbox, u.GetName())

@@ -275,9 +275,7 @@ func TestPublished(t *testing.T) {
 	n.until("s1/eth0", "s1/net1")
 	n.add("db", "s2", "eth0")
 	n.until("s1/eth0", "s1/net1", "s2/eth0")
-	if n.p.Published() != 3 {
-		t.Errorf("%d", n.p.Published())
-	}
+	n.eventually("three counted", func() bool { return n.p.Published() == 3 })
 	n.p.Changed("s1", true)
 	n.del("s2")
 	n.until("s1/eth0", "s1/net1")
@@ -381,9 +379,40 @@ func TestAfterARestart(t *testing.T) {
 	n.del("s2")                              // what ends before our eyes has ended
 	n.until("s1/eth0", "s3/eth0")
 	end()
+	n.api.mu.Lock()
+	n.api.refuse[http.MethodGet] = 500
+	n.api.mu.Unlock()
+	end = n.start()
+	n.del("s3") // before anything is known of the API
+	n.add("more", "s4", "eth0")
+	n.api.mu.Lock()
+	clear(n.api.refuse)
+	n.api.mu.Unlock()
+	n.until("s1/eth0", "s4/eth0")
+	end()
 	n.set(func() { n.complete = true })
 	n.start()
-	n.until("s3/eth0")
+	n.until("s4/eth0")
+}
+
+// TestASandboxAgain: a runtime may try again under the ID of a sandbox that ended, and then that it ended says nothing any more.
+func TestASandboxAgain(t *testing.T) {
+	n := newNode(t)
+	n.start()
+	n.add("web", "s1", "eth0")
+	n.until("s1/eth0")
+	n.api.mu.Lock()
+	n.api.refuse[http.MethodDelete] = 500
+	n.api.mu.Unlock()
+	n.del("s1")
+	n.eventually("tried", func() bool { return n.p.queue.NumRequeues("s1") > 0 })
+	n.add("web", "s1", "eth0")
+	n.p.mu.Lock()
+	if len(n.p.ended) != 0 {
+		t.Errorf("%v", n.p.ended)
+	}
+	n.p.mu.Unlock()
+	n.until("s1/eth0")
 }
 
 // TestAnAPIThatFails: everything is told once it works again, also what ended before the first list.
