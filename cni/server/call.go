@@ -118,7 +118,11 @@ func (s *Server) answer(ctx context.Context, req wire.Request, netns *os.File) (
 // checked completes a call about one attachment, and says by which key that is recorded.
 func (s *Server) checked(c *call) (key string, err error) {
 	switch c.Command {
-	case "ADD", "CHECK", "DEL":
+	case "ADD", "DEL":
+	case "CHECK":
+		if err := since(*c, "0.4.0"); err != nil {
+			return "", err
+		}
 	default:
 		return "", fail(types.ErrInvalidEnvironmentVariables, diag.ConfInvalid, fmt.Errorf("unknown command %q", clip(c.Command)))
 	}
@@ -176,7 +180,7 @@ func (s *Server) newest(key string, number uint64) bool {
 // status fails only until the agent was ready for the first time: what a runtime makes of a failure is a node that is
 // NotReady, and evicted Pods.
 func (s *Server) status(c call) error {
-	if err := since11(c); err != nil {
+	if err := since(c, "1.1.0"); err != nil {
 		return err
 	}
 	if !s.ready() {
@@ -185,17 +189,17 @@ func (s *Server) status(c call) error {
 	return nil
 }
 
-// since11 refuses verbs that a configuration's version does not have.
-func since11(c call) error {
-	if ok, err := version.GreaterThanOrEqualTo(c.conf.CNIVersion, "1.1.0"); err != nil || !ok {
-		return fail(types.ErrIncompatibleCNIVersion, diag.ConfInvalid, fmt.Errorf("%s needs cniVersion 1.1.0", c.Command))
+// since refuses a verb that a configuration's version does not have.
+func since(c call, first string) error {
+	if ok, err := version.GreaterThanOrEqualTo(c.conf.CNIVersion, first); err != nil || !ok {
+		return fail(types.ErrIncompatibleCNIVersion, diag.ConfInvalid, fmt.Errorf("%s needs cniVersion %s", c.Command, first))
 	}
 	return nil
 }
 
 // gc frees what the runtime does not list any more.
 func (s *Server) gc(ctx context.Context, c call) error {
-	if err := since11(c); err != nil {
+	if err := since(c, "1.1.0"); err != nil {
 		return err
 	}
 	valid, err := c.conf.validContainers()

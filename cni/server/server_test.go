@@ -132,6 +132,9 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"GC of something else", gc(`{"cniVersion":"1.1.0","name":"danm","cni.dev/valid-attachments":{"holder":"eth0"}}`), types.ErrDecodingFailure, diag.ConfInvalid, "decode cni.dev/valid-attachments"},
 		{"GC with nobody's attachment", gc(`{"cniVersion":"1.1.0","name":"danm","cni.dev/valid-attachments":[{"containerID":"holder","ifname":"eth0"},{"ifname":"eth0"}]}`), types.ErrInvalidNetworkConfig, diag.ConfInvalid, "[1] names no container"},
 		{"STATUS below 1.1.0", with(func(r *wire.Request) { r.Command, r.Stdin = "STATUS", []byte(`{"cniVersion":"1.0.0","name":"n"}`) }), types.ErrIncompatibleCNIVersion, diag.ConfInvalid, "1.1.0"},
+		{"CHECK below 0.4.0", with(func(r *wire.Request) {
+			r.Command, r.Stdin = "CHECK", []byte(`{"cniVersion":"0.3.1","name":"n"}`)
+		}), types.ErrIncompatibleCNIVersion, diag.ConfInvalid, "CHECK needs cniVersion 0.4.0"},
 		{"another ifname", func() wire.Request { r := request("ADD", "holder", "acme", "uh", oneData); r.IfName = "net9"; return r }(), CodeAlreadyAttached, diag.PodAlreadyAttached, "eth0"},
 	}
 	for _, r := range rows {
