@@ -46,9 +46,10 @@ func nameOf(q model.InterfaceRequest) string {
 	return q.Selection.Namespace + "/" + q.Network
 }
 
-// hasOwnMAC says whether a network's interfaces have a hardware address of their own, not their device's.
+// hasOwnMAC says whether a network's interfaces have a hardware address of their own, not their device's. In passthru mode the kernel
+// gives them the device's whatever is asked (Linux, macvlan_common_newlink).
 func hasOwnMAC(n model.Network) bool {
-	return n.Driver() == model.MACVLAN || n.Driver() == model.BRIDGE
+	return n.Driver() == model.MACVLAN && n.Mode != model.PASSTHRU || n.Driver() == model.BRIDGE
 }
 
 // selected turns what the NPWG's dialect says into addresses asked of the network: those that are named, or else one of each subnet.

@@ -96,6 +96,15 @@ func TestHostDeviceIsRecorded(t *testing.T) {
 	if m := rec.Interfaces[0].Moved; m == nil || *m != *at[0].Moved {
 		t.Errorf("recorded %+v", m)
 	}
+	if _, e := n.call(request("ADD", "p", "acme", "u-p", on("pass"))); e != nil {
+		t.Fatal(e)
+	}
+	if pass := n.fake.attached("p"); pass[0].Mode != model.PASSTHRU || pass[0].MAC != "" { // the kernel gives it the device's
+		t.Errorf("%+v", pass[0])
+	}
+	if _, e := n.call(request("DEL", "p", "acme", "u-p", "")); e != nil {
+		t.Fatal(e)
+	}
 	if _, err := n.server.Mend(context.Background()); err != nil {
 		t.Error(err)
 	}
