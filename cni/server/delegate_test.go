@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
 // plugins are programs that write down how they are called and answer as CNI plugins.
@@ -249,6 +251,29 @@ func TestMergeOfOddResults(t *testing.T) {
 	out, err := result("1.0.0", each)
 	if err != nil || strings.Contains(string(out), `"interface": 1`) || !strings.Contains(string(out), `"interface": 0`) {
 		t.Errorf("%v %s", err, out)
+	}
+}
+
+// What came with version 1.1.0 is not in an answer of an older one, whatever a plugin has said.
+func TestResultsOfOlderVersions(t *testing.T) {
+	theirs := &types100.Result{CNIVersion: "1.1.0", Interfaces: []*types100.Interface{{Name: "eth0", Mac: "02:00:00:00:00:01", Mtu: 1400, Sandbox: "/n", SocketPath: "/s", PciID: "0000:00:01.0"}},
+		Routes: []*types.Route{{Dst: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, GW: net.IPv4(10, 0, 0, 1), MTU: 1300, AdvMSS: 1200, Priority: 7, Table: types100.Int(9), Scope: types100.Int(0)}}}
+	for version, newer := range map[string]bool{"0.3.1": false, "0.4.0": false, "1.0.0": false, "1.1.0": true} {
+		out, err := result(version, []*types100.Result{theirs})
+		must(t, err)
+		for _, key := range []string{"mtu", "socketPath", "pciID", "advmss", "priority", "table", "scope"} {
+			if has := strings.Contains(string(out), `"`+key+`"`); has != newer {
+				t.Errorf("version %s, %s: %v", version, key, has)
+			}
+		}
+		for _, key := range []string{"name", "mac", "sandbox", "dst", "gw"} {
+			if !strings.Contains(string(out), `"`+key+`"`) {
+				t.Errorf("version %s lacks %s", version, key)
+			}
+		}
+	}
+	if theirs.Interfaces[0].Mtu != 1400 || theirs.Routes[0].Priority != 7 {
+		t.Error("the network-status would not have it either")
 	}
 }
 

@@ -103,11 +103,32 @@ func addressing(r *types100.Result, at model.Attachment, of *int) {
 }
 
 func written(r *types100.Result, cniVersion string) ([]byte, error) {
+	has11, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
+	if err != nil {
+		return nil, err
+	}
+	if !has11 {
+		r = before11(r)
+	}
 	asked, err := r.GetAsVersion(cniVersion)
 	if err != nil {
 		return nil, fmt.Errorf("write result as CNI %s: %w", cniVersion, err)
 	}
 	return json.MarshalIndent(asked, "", "    ")
+}
+
+// before11 is a result without what came with version 1.1.0: the library has one type for all, and hands on what a plugin of another
+// version has said.
+func before11(r *types100.Result) *types100.Result {
+	out := *r
+	out.Interfaces, out.Routes = nil, nil
+	for _, in := range r.Interfaces {
+		out.Interfaces = append(out.Interfaces, &types100.Interface{Name: in.Name, Mac: in.Mac, Sandbox: in.Sandbox})
+	}
+	for _, route := range r.Routes {
+		out.Routes = append(out.Routes, &types.Route{Dst: route.Dst, GW: route.GW})
+	}
+	return &out
 }
 
 func ipNet(p netip.Prefix) net.IPNet {
