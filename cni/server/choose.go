@@ -328,7 +328,9 @@ func (p choice) attachments(grants []ipam.Grant) []model.Attachment {
 		}
 	}
 	first := out
-	if p.inNPWGs() { // there, a network's gateway makes no default route beside the default network
+	// In the NPWG's dialect a network's gateway makes no default route beside the default network; nor anywhere beside a first interface
+	// whose plugin sets the routes: it brings its own as a rule, and two would stand in each other's way.
+	if p.inNPWGs() || !givesAddresses(p.items[0].network) {
 		first = out[:1]
 	}
 	addDefaults(first, out)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"danm.io/danm/cni/wire"
+	"danm.io/danm/ipam"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
@@ -139,6 +141,35 @@ func FuzzConf(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A gateway makes no default route beside a first interface whose plugin sets the routes, and the network's own routes stay.
+func TestDefaultRoutesBesideAPlugins(t *testing.T) {
+	v4 := subnet("10.0.0.0/24", "", "")
+	v4.Gateway, v4.Routes = netip.MustParseAddr("10.0.0.1"), []model.PodRoute{route("10.9.0.0/16", "10.0.0.2")}
+	theirs := model.Network{Name: "flannel", Type: "flannel", Delegate: &model.Delegate{File: "flannel"}}
+	given := theirs
+	given.IPv4 = subnet("10.1.0.0/24", "", "")
+	own := model.Network{Name: "own", Type: model.MACVLAN, IPv4: v4}
+	grant := ipam.Grant{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/24")}}
+	for name, c := range map[string]struct {
+		first, second model.Network
+		want          string
+	}{
+		"its plugin sets routes": {theirs, own, "[] [{10.9.0.0/16 10.0.0.2}]"},
+		"it is given addresses":  {given, own, "[] [{10.9.0.0/16 10.0.0.2} {0.0.0.0/0 10.0.0.1}]"},
+		"it is the second":       {own, theirs, "[{10.9.0.0/16 10.0.0.2} {0.0.0.0/0 10.0.0.1}] []"},
+	} {
+		p := choice{items: []chosen{{network: c.first}, {network: c.second}}}
+		grants := []ipam.Grant{{}, grant}
+		if c.first.Name == "own" {
+			grants = []ipam.Grant{grant, {}}
+		}
+		ats := p.attachments(grants)
+		if got := fmt.Sprint(ats[0].Routes, " ", ats[1].Routes); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
 }
 
 // A reserved address goes to whom it was reserved for, by its name, and to nobody else.
