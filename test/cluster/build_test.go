@@ -69,7 +69,7 @@ func (b *builder) run() (dir string, built []string) {
 	return strings.TrimSpace(string(out)), built
 }
 
-var nodePrograms = []string{"etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "cni/bridge", "cni/host-local", "cni/loopback"}
+var nodePrograms = []string{"etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "cni/bridge", "cni/host-local", "cni/loopback", "cni/macvlan", "cni/static", "cni/portmap", "cni/bandwidth", "cni/tuning"}
 
 // TestBuild: nothing is built twice, and a change of one set builds that set alone.
 func TestBuild(t *testing.T) {
@@ -89,7 +89,7 @@ func TestBuild(t *testing.T) {
 	}
 	b.write("modules/plugins/go.mod", "\n")
 	second, built := b.run()
-	if second == first || strings.Join(built, " ") != "host-local bridge loopback" {
+	if second == first || strings.Join(built, " ") != "host-local static bridge loopback macvlan bandwidth portmap tuning" {
 		t.Errorf("other plugins: %s, built %q", second, built)
 	}
 	b.write("modules/etcd/go.sum", "\n")
