@@ -19,6 +19,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"danm.io/danm/test/lab"
 )
@@ -129,7 +130,8 @@ func fill(args *skel.CmdArgs, host *os.File, mtu int, r *types100.Result, says *
 		return err
 	}
 	for _, route := range r.Routes {
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: &route.Dst, Gw: route.GW}); err != nil {
+		err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: &route.Dst, Gw: route.GW})
+		if err != nil && !errors.Is(err, unix.EEXIST) { // another interface on the network may have the same
 			return fmt.Errorf("add route to %s: %w", route.Dst.String(), err)
 		}
 	}
