@@ -55,8 +55,9 @@ type Host struct {
 	IPAM   *ipam.Service
 	Server *server.Server
 
-	mu   sync.Mutex
-	pods map[string]map[string]string // annotations by Pod name
+	mu    sync.Mutex
+	state model.NodeState
+	pods  map[string]map[string]string // annotations by Pod name
 }
 
 // New starts a host, which ends with the test.
@@ -64,7 +65,7 @@ func New(t testing.TB, o Options) *Host {
 	t.Helper()
 	dir := t.TempDir()
 	h := &Host{T: t, Dir: dir, Bin: filepath.Join(dir, "bin"), Conf: filepath.Join(dir, "net.d"), Cache: filepath.Join(dir, "results"), Exec: &Recorder{},
-		pods: map[string]map[string]string{}}
+		state: o.State, pods: map[string]map[string]string{}}
 	for _, d := range []string{h.Bin, h.Conf} {
 		must(t, os.MkdirAll(d, 0o755))
 	}
@@ -93,7 +94,7 @@ func New(t testing.TB, o Options) *Host {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- h.Server.Serve(ctx, ready, func() (model.NodeState, bool) { return o.State, true })
+		ended <- h.Server.Serve(ctx, ready, h.confirmed)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -174,6 +175,19 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Networks are those that Pods can have from now on.
+func (h *Host) Networks(list []model.Network) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state.Networks = list
+}
+
+func (h *Host) confirmed() (model.NodeState, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state, true
 }
 
 // Annotate says what the API says of a Pod.

@@ -63,6 +63,7 @@ func TestKernelMatrix(t *testing.T) {
 				skipped += 6 * len(of) * len(dialects)
 				t.Skip("kernel lacks " + d.kind)
 			}
+			h.Networks(networksOf(d))
 			for _, version := range of {
 				for _, dialect := range dialects {
 					l := &life{h: h, driver: d, version: version, dialect: dialect}

@@ -97,7 +97,7 @@ const (
 func TestKernelRequests(t *testing.T) {
 	h, lacks := newHost(t)
 	ran, skipped, want := 0, 0, requestCells
-	for i, d := range drivers {
+	for _, d := range drivers {
 		if testing.Short() {
 			want = shortRequestCells
 			if _, rare := lacks[d.kind]; !rare {
@@ -111,7 +111,7 @@ func TestKernelRequests(t *testing.T) {
 			}
 			for _, r := range requests {
 				t.Run(r.name, func(t *testing.T) {
-					r.ask(t, h, d, 20+i)
+					r.ask(t, h, d)
 					ran++
 				})
 			}
@@ -123,7 +123,8 @@ func TestKernelRequests(t *testing.T) {
 	}
 }
 
-func (r request) ask(t *testing.T, h *cnihost.Host, d driver, nth int) {
+func (r request) ask(t *testing.T, h *cnihost.Host, d driver) {
+	nth := d.nth()
 	l := &life{T: t, h: h, driver: d, version: "1.1.0", dialect: inNPWG}
 	l.device()
 	network := d.networkName(l.version)
