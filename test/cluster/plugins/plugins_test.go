@@ -65,7 +65,7 @@ func TestClusterPluginsAsDelegates(t *testing.T) {
 				for range 2 {
 					must(t, h.CNI.DelNetworkList(t.Context(), conf, rt))
 					h.wantNothing("DEL", ns, before)
-					if tuned, err := filepath.Glob(filepath.Join(h.files, "tuning", "*")); err != nil || len(tuned) > 0 {
+					if tuned, err := filepath.Glob(filepath.Join(h.files, "tuning", n.name+"_*")); err != nil || len(tuned) > 0 {
 						t.Errorf("%v, tuning's files: %v", err, tuned)
 					}
 				}
