@@ -54,7 +54,7 @@ test-cluster: build ## a real Kubernetes: etcd and the API server, controllers a
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
 	@echo "== test-vm"
 	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || { \
-		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -short -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
+		VM_TIMEOUT=$${VM_TIMEOUT:-900} go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -short -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
 		./cni/attach ./cni/server ./node/link ./node/probe ./test/kernel ./test/lab ./test/matrix && \
 		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }
 
