@@ -112,6 +112,15 @@ func TestDelegatesAndOwnInterfaces(t *testing.T) {
 	if own := n.fake.attached("c"); len(own) != 1 || own[0].IfName != "eth1" {
 		t.Errorf("%+v", own)
 	}
+	further := request("ADD", "further", "acme", "u-further", on("shared", "flannel"))
+	further.Stdin = []byte(strings.Replace(string(further.Stdin), "{", `{"runtimeConfig":{"portMappings":[{"hostPort":80}]},`, 1))
+	if _, e := n.call(further); e != nil || p.conf("own.ADD")["runtimeConfig"] != nil {
+		t.Errorf("%v: the runtime's capabilities reach another interface than the first: %v", e, p.conf("own.ADD"))
+	}
+	if _, e := n.call(request("DEL", "further", "acme", "u-further", "")); e != nil {
+		t.Error(e)
+	}
+	p.log()
 	// The same ADD again has the same answer, also after a restart; CHECK goes to everybody.
 	n.end()
 	n.startWith(n.fake, func(o *Options) {

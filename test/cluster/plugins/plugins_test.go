@@ -173,23 +173,35 @@ func TestClusterCapabilitiesOfPlugins(t *testing.T) {
 }
 
 // The runtime's own capabilities are the first interface's, and reach what declares them. Who declares none passes them over, as in a
-// runtime's own list.
+// runtime's own list, and so does another interface.
 func TestClusterCapabilitiesOfTheRuntime(t *testing.T) {
 	h := newHost(t, cnihost.Options{})
-	for name, mapped := range map[string]bool{"everything": true, "mute": false} {
-		ns, rt := h.pod(name)
-		before := h.Dump(ns)
-		rt.CapabilityArgs = map[string]any{"portMappings": []any{map[string]any{"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}}}
-		conf := h.List("1.1.0", `,"capabilities":{"portMappings":true}`+asked(name, "default"))
-		h.holds(h.add(conf, rt), ns, "eth0", map[bool]string{true: "10.60.0.0/24", false: "10.61.0.0/24"}[mapped])
-		if rules := h.rules(); strings.Contains(rules, "dport 8081") != mapped {
-			t.Errorf("%s: %s", name, rules)
-		}
-		must(t, h.CNI.DelNetworkList(t.Context(), conf, rt))
-		h.wantNothing("DEL", ns, before)
-		if rules := h.rules(); strings.Contains(rules, "8081") {
-			t.Errorf("%s: DEL leaves %s", name, rules)
-		}
+	for name, c := range map[string]struct {
+		networks []string
+		cidr     string // of the first
+		mapped   bool
+	}{
+		"declared":              {[]string{"everything", "default"}, "10.60.0.0/24", true},
+		"not declared":          {[]string{"mute", "default"}, "10.61.0.0/24", false},
+		"declared, but further": {[]string{"default", "everything"}, "10.80.0.0/24", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h.in(t)
+			ns, rt := h.pod("mapped")
+			before := h.Dump(ns)
+			rt.CapabilityArgs = map[string]any{"portMappings": []any{map[string]any{"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}}}
+			conf := h.List("1.1.0", `,"capabilities":{"portMappings":true}`+asked(c.networks...))
+			h.holds(h.add(conf, rt), ns, "eth0", c.cidr)
+			if rules := h.rules(); strings.Contains(rules, "dport 8081") != c.mapped {
+				t.Error(rules)
+			}
+			must(t, h.CNI.DelNetworkList(t.Context(), conf, rt))
+			h.wantNothing("DEL", ns, before)
+			if rules := h.rules(); strings.Contains(rules, "8081") {
+				t.Errorf("DEL leaves %s", rules)
+			}
+			must(t, h.World.Remove(ns))
+		})
 	}
 }
 
