@@ -342,3 +342,22 @@ echo '`+answers+`'`)
 		t.Error(err)
 	}
 }
+
+// In a PID namespace of the container's no plugin is called: it would not find itself in the host's /proc, and say so in other words.
+func TestOwnPIDsAreRefused(t *testing.T) {
+	n := newNode(t)
+	must(t, os.Remove(filepath.Join(n.root, "proc/1/ns/mnt")))
+	must(t, os.Symlink("mnt:[1]", filepath.Join(n.root, "proc/1/ns/mnt"))) // the host's namespace is another one
+	pids := filepath.Join(n.root, "proc/1/ns/pid")
+	must(t, os.Symlink("pid:[1]", pids))
+	if err := newHost(n.root, 1).enter(); err == nil || !strings.Contains(err.Error(), "hostPID") {
+		t.Errorf("in another PID namespace: %v", err)
+	}
+	own, err := os.Readlink("/proc/thread-self/ns/pid")
+	must(t, err)
+	must(t, os.Remove(pids))
+	must(t, os.Symlink(own, pids))
+	if err := newHost(n.root, 1).enter(); !errors.Is(err, os.ErrNotExist) { // it goes on to what is no namespace here
+		t.Errorf("in the host's PID namespace: %v", err)
+	}
+}

@@ -80,6 +80,9 @@ func (h *host) enter() error {
 	if own, err := os.Readlink("/proc/thread-self/ns/mnt"); err == nil && own == first {
 		return nil
 	}
+	if err := h.samePIDs(); err != nil {
+		return err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("find the host's mount namespace: %w", err)
@@ -90,6 +93,23 @@ func (h *host) enter() error {
 	}
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("enter the host's mount namespace: %w", err)
+	}
+	return nil
+}
+
+// samePIDs refuses what plugins could not work with: they look for themselves in the host's /proc by the number that they have here
+// (containernetworking/plugins, pkg/ns), and nobody can go back to a PID namespace outside of the own one (setns(2)).
+func (h *host) samePIDs() error {
+	first, err := os.Readlink(filepath.Join("/", h.root, "proc/1/ns/pid"))
+	if err != nil {
+		return fmt.Errorf("find the host's PID namespace: %w", err)
+	}
+	own, err := os.Readlink("/proc/thread-self/ns/pid")
+	if err != nil {
+		return fmt.Errorf("find the own PID namespace: %w", err)
+	}
+	if own != first {
+		return errors.New("this process is in a PID namespace of its own, where plugins of the host cannot work: give its Pod hostPID: true, its container --pid=host")
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ type manifest struct {
 		Template       struct {
 			Metadata struct{ Labels map[string]string }
 			Spec     struct {
-				HostNetwork                bool
+				HostNetwork, HostPID       bool
 				PriorityClassName          string
 				Tolerations                []struct{ Operator string }
 				InitContainers, Containers []struct {
@@ -144,6 +144,9 @@ func TestE2EManifests(t *testing.T) {
 		pod := m.Spec.Template.Spec
 		if m.Kind != "DaemonSet" || m.Spec.UpdateStrategy.Type != strategy || !pod.HostNetwork || pod.PriorityClassName != "system-node-critical" || len(pod.Tolerations) != 1 || pod.Tolerations[0].Operator != "Exists" {
 			t.Errorf("%s: %+v", name, m)
+		}
+		if name == "agent.yaml" && !pod.HostPID {
+			t.Errorf("%s: plugins of the host do not work in a PID namespace of the container's", name)
 		}
 		app := m.Spec.Selector.MatchLabels["app"]
 		if app == "" || m.Spec.Template.Metadata.Labels["app"] != app || selectors[app] {
