@@ -13,6 +13,9 @@ import (
 type ask struct {
 	want   int
 	ifName string
+	// network is its key, for people: several networks may be on one space.
+	network string
+
 	space  Space
 	geo    alloc.Geometry
 	sub    model.Subnet
@@ -53,7 +56,7 @@ func asks(in Intent) ([]ask, error) {
 }
 
 func newAsk(in Intent, w Want, family string, req model.AddressRequest, sub *model.Subnet) (ask, bool, error) {
-	a := ask{ifName: w.IfName}
+	a := ask{ifName: w.IfName, network: w.Network.Key()}
 	switch req.Mode {
 	case model.NoAddress, model.AddressNone:
 		return ask{}, false, nil

@@ -16,7 +16,7 @@ func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int6
 	for i, a := range wanted {
 		ss, changed, err := s.st.space(a.space, a.geo)
 		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w", a.ifName, err)
+			return nil, fmt.Errorf("interface %s on network %s: %w", a.ifName, a.network, err)
 		}
 		if changed {
 			s.framed = appendSpace(s.framed, ss.id, ss.key, a.geo)
@@ -25,7 +25,7 @@ func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int6
 		had := a.static.IsValid() && kept[Hold{Space: a.space, IfName: a.ifName, Addr: a.static}]
 		if a.static.IsValid() && !(had && s.keep(ss, a.static, ri)) {
 			if err := s.takeStatic(ss, a, ri); err != nil {
-				return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err, namespace))
+				return nil, fmt.Errorf("interface %s on network %s: %w", a.ifName, a.network, s.named(err, namespace))
 			}
 		}
 		out[i].got = a.static
@@ -43,7 +43,7 @@ func (s *Service) choose(wanted []ask, kept map[Hold]bool, ri uint32, ready int6
 		}
 		got, err := s.takeAny(spaces[i], a, ri, ready)
 		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w", a.ifName, s.named(err, namespace))
+			return nil, fmt.Errorf("interface %s on network %s: %w", a.ifName, a.network, s.named(err, namespace))
 		}
 		out[i].got = got
 	}

@@ -69,6 +69,9 @@ func TestTrace7NetworksOnOneSpace(t *testing.T) {
 	if e := (*alloc.ExhaustedError)(nil); !errors.As(err, &e) || !errors.Is(err, ErrExhausted) || e.Held != 10 || e.Reserved != 0 {
 		t.Errorf("the tenth of nine: %v", err)
 	}
+	if err != nil && !strings.Contains(err.Error(), "interface eth0 on network b: no address left in the pools of 10.0.0.0/24 (10.0.0.50-10.0.0.59)") {
+		t.Errorf("what is full is not named: %v", err)
+	}
 	_, err = s.Acquire(ctx, intent("S11", "U11", want("eth0", b, static("10.0.0.55"), noneMode)))
 	if e := (*TakenError)(nil); !errors.Is(err, ErrTaken) || !errors.As(err, &e) || e.Pod != "pod-U0" || e.Sandbox != "S0" || e.Namespace != "acme" {
 		t.Errorf("taken: %v", err)

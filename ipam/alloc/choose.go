@@ -86,7 +86,7 @@ func (s *Space) oldest(ranges []span, ready int64) (U128, bool) {
 }
 
 func (s *Space) exhausted(sub model.Subnet, ranges []span) error {
-	e := &ExhaustedError{CIDR: s.geo.CIDR, Slot: s.geo.Slot, Slots: s.geo.Slots}
+	e := &ExhaustedError{CIDR: s.geo.CIDR, Pools: sub.Pools, Slot: s.geo.Slot, Slots: s.geo.Slots}
 	for _, q := range s.queue {
 		if s.valid(q) && inSpans(ranges, q.index) {
 			e.Cooling++

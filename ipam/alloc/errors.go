@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
+
+	"danm.io/danm/spec/model"
 )
 
 // What can be wrong with a wish for an address; test with errors.Is.
@@ -19,19 +22,36 @@ var (
 // ExhaustedError counts what became of this node's addresses in the pools; the numbers saturate at 2^64-1.
 type ExhaustedError struct {
 	CIDR     netip.Prefix
-	Held     uint64 // by Pods
-	Cooling  uint64 // freed, but not long enough ago
-	Reserved uint64 // excluded, routers, network and broadcast address
+	Pools    []model.AddrRange // none = the whole CIDR
+	Held     uint64            // by Pods
+	Cooling  uint64            // freed, but not long enough ago
+	Reserved uint64            // excluded, routers, network and broadcast address
 	Slot     int
 	Slots    int
 }
 
 func (e *ExhaustedError) Error() string {
-	s := fmt.Sprintf("no address left in the pools of %s: %d held, %d cooling down, %d never given by choice", e.CIDR, e.Held, e.Cooling, e.Reserved)
+	s := fmt.Sprintf("no address left in the pools of %s%s: %d held, %d cooling down, %d never given by choice", e.CIDR, e.pools(), e.Held, e.Cooling, e.Reserved)
 	if e.Slots > 1 {
 		s += fmt.Sprintf(" of the share of slot %d of %d", e.Slot, e.Slots)
 	}
 	return s
+}
+
+// pools are the first few, in brackets.
+func (e *ExhaustedError) pools() string {
+	const most = 4
+	var names []string
+	for _, r := range e.Pools[:min(len(e.Pools), most)] {
+		names = append(names, r.First.String()+"-"+r.Last.String())
+	}
+	if len(e.Pools) > most {
+		names = append(names, fmt.Sprintf("and %d more", len(e.Pools)-most))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
 func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }

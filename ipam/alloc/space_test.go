@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -426,5 +427,16 @@ func TestRecutKeepsCoolingAddresses(t *testing.T) {
 	}
 	if a, err := tx.Dynamic(r, model.Subnet{CIDR: cidr}, 1, 100); err != nil || a.String() != "10.0.0.1" {
 		t.Errorf("after the cooldown: %s %v", a, err)
+	}
+}
+
+func TestExhaustedNamesPools(t *testing.T) {
+	e := &ExhaustedError{CIDR: netip.MustParsePrefix("10.0.0.0/24")}
+	for i, want := range []string{"10.0.0.0/24:", "10.0.0.0/24 (10.0.0.0-10.0.0.0):", "(10.0.0.0-10.0.0.0, 10.0.0.2-10.0.0.2):", "", "10.0.0.6-10.0.0.6):", "10.0.0.6-10.0.0.6, and 1 more):"} {
+		if got := e.Error(); !strings.Contains(got, want) {
+			t.Errorf("with %d pools: %s", i, got)
+		}
+		a := netip.AddrFrom4([4]byte{10, 0, 0, byte(2 * i)})
+		e.Pools = append(e.Pools, model.AddrRange{First: a, Last: a})
 	}
 }
