@@ -17,7 +17,6 @@ type space struct {
 	subnets []model.Subnet // of the networks on it, with what is reserved by name among the excluded
 	keys    []string       // of those networks, sorted
 	size    int            // the smallest blockSize that one of them wishes, 0 = none
-	sticky  bool           // one of them keeps addresses for Pods of StatefulSets
 	root    *v1alpha1.IPBlock
 	blocks  []block // of role Block and of the root's grid, in the order of addresses
 	strays  []block // of role Block and of another grid
@@ -111,8 +110,10 @@ func (s *space) cut(nodes int) int {
 		pools = append(pools, sub.Pools...)
 	}
 	bits := alloc.CutBits(s.cidr, pools, s.size, nodes)
-	if whole := s.cidr.Addr().BitLen(); s.sticky && bits == whole && s.cidr.Bits() < whole {
-		return bits - 1 // what is kept for a Pod is an object of its own in a block, and would have the name of a block of one
+	if whole := s.cidr.Addr().BitLen(); bits == whole && s.cidr.Bits() < whole {
+		// What is kept for a Pod, or asked of another node, is an object of its own in a block, and would have the name of a block of
+		// one: nobody could ask for the address of such a block, which its node keeps for an hour after its last Pod.
+		return bits - 1
 	}
 	return bits
 }
@@ -219,7 +220,6 @@ func place(n *model.Network, at func(v1alpha1.IPSpace) *space) {
 		}
 		s.subnets = append(s.subnets, own)
 		s.keys = append(s.keys, networkKey(string(n.Kind), n.Namespace, n.Name))
-		s.sticky = s.sticky || n.Sticky
 		if n.BlockSize > 0 && (s.size == 0 || n.BlockSize < s.size) {
 			s.size = n.BlockSize
 		}
