@@ -56,7 +56,12 @@ spec: {type: macvlan, fabric: f, vxlan: 5001}
 // site is the input that a bundle makes, with what is made with kubectl on top.
 func site(t *testing.T, objects ...Object) Input {
 	t.Helper()
-	b, problems := validate.Files([]decode.File{{Path: "b.yaml", Data: []byte(bundle)}})
+	return siteOf(t, bundle, objects...)
+}
+
+func siteOf(t *testing.T, text string, objects ...Object) Input {
+	t.Helper()
+	b, problems := validate.Files([]decode.File{{Path: "b.yaml", Data: []byte(text)}})
 	if problems.HasErrors() {
 		t.Fatal(problems)
 	}
@@ -236,6 +241,23 @@ func TestTheBundleIsNotTouched(t *testing.T) {
 	for _, name := range []string{"n1", "n2", "n3"} {
 		if d.Layers[name] != nil {
 			t.Errorf("%s has a layer", name)
+		}
+	}
+}
+
+// Networks of the bundle that only some tenants may use are in nobody's way: whose tenants they are for, nobody here is asked.
+func TestTheBundleMayRestrictItsNetworks(t *testing.T) {
+	text := strings.Replace(bundle, "fabric: f, vlan: 110", "fabric: f, vlan: 110, allowedTenants: [acme]", 1) +
+		"---\napiVersion: bundle.danm.io/v1\nkind: Tenant\nmetadata: {name: acme}\nspec: {namespaces: [acme], networks: [tunnel]}\n"
+	in := siteOf(t, text, made(danmv1.KindDanmNet, "other", "own", options("own", "eth9", 120, 0)))
+	d := decide(t, in)
+	if v := d.Verdicts["DanmNet other/own"]; v.Code != "" || v.Nodes != 2 {
+		t.Errorf("%+v", v)
+	}
+	st := state(t, in, d, "n1")
+	for _, key := range []string{"data", "tunnel"} {
+		if n := networkOf(st, model.ClusterNetwork, key); n == nil || !slices.Equal(n.AllowedNamespaces, []string{"acme"}) {
+			t.Errorf("%s is %+v", key, n)
 		}
 	}
 }

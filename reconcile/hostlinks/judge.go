@@ -155,6 +155,7 @@ func (j *judge) check(objects []*Object) (diag.List, outcome) {
 	}
 	b := model.Bundle{Name: "api", Fabrics: j.fabrics(objects), Nodes: []model.Node{{Name: node}}, Groups: []model.NodeGroup{{Name: group, Interfaces: j.base()}}}
 	for _, n := range j.class.networks {
+		n.AllowedTenants = nil // as in documents: their tenants are not among those of this bundle
 		b.Networks = append(b.Networks, untagged(n, n.Device))
 	}
 	for _, n := range bundle.Networks {
