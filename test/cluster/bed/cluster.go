@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"danm.io/danm/test/lab"
 )
 
@@ -74,8 +76,14 @@ func Able() error {
 			return fmt.Errorf("%w: %s is missing: apt-get install %s", ErrCannot, need.program, need.pkg)
 		}
 	}
-	if _, err := hierarchies(cgroupFS); err != nil {
+	roots, err := hierarchies(cgroupFS)
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannot, err)
+	}
+	for _, root := range roots { // to be root of a user namespace, as an ordinary user is in lab.Isolate, is not enough
+		if err := unix.Access(root, unix.W_OK); err != nil {
+			return fmt.Errorf("%w: root is needed, for cgroups: write %s: %w", ErrCannot, root, err)
+		}
 	}
 	bin, err := Programs()
 	if err != nil {

@@ -30,24 +30,9 @@ type suite struct {
 	*bed.Cluster
 }
 
-// programs of `make build` as images, with the names of the overlays.
-func images() []bed.Image {
-	bin := func(names ...string) map[string]string {
-		out := map[string]string{}
-		for _, n := range names {
-			out["usr/local/bin/"+n] = filepath.Join(bed.Root(), "bin", n)
-		}
-		return out
-	}
-	return []bed.Image{
-		{Name: "registry.example.org/danm/node:devel", Files: bin("danm", "danm-node", "danmctl"), Entrypoint: []string{"/usr/local/bin/danm-node"}},
-		{Name: "registry.example.org/danm/controller:devel", Files: bin("danm-controller"), Entrypoint: []string{"/usr/local/bin/danm-controller"}},
-	}
-}
-
 // TestClusterKubernetes is one story on one cluster, since starting it costs the most.
 func TestClusterKubernetes(t *testing.T) {
-	s := &suite{t, bed.NewCluster(t, bed.Options{Nodes: 2, Labels: "role=edge", Images: images()})}
+	s := &suite{t, bed.NewCluster(t, bed.Options{Nodes: 2, Labels: "role=edge", Images: bed.DANM()})}
 	for _, part := range []struct {
 		name string
 		run  func(*suite)
