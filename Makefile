@@ -59,9 +59,9 @@ test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kin
 		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }
 
 .PHONY: test-e2e
-test-e2e: build ## the demo, its sabotages, and every command of the documents
+test-e2e: build ## Pods on a whole Kubernetes, the demo, its sabotages, and every command of the documents
 	@echo "== test-e2e"
-	@$(RUNNER) $(TEST_FLAGS) -p 1 -count 1 -run '^TestE2E' $(call with,TestE2E)
+	@bed=$$(test/cluster/build.sh) && DANM_TEST_BED=$$bed $(RUNNER) $(TEST_FLAGS) -p 1 -count 1 -timeout 20m -run '^TestE2E' $(call with,TestE2E)
 
 .PHONY: test-ipam
 test-ipam: ## address management alone, longer
