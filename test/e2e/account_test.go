@@ -20,9 +20,6 @@ import (
 	"danm.io/danm/test/cluster/bed"
 )
 
-// endpointsWritten says that the agent writes a DanmEp for each interface. TODO: true, when it does.
-const endpointsWritten = false
-
 // account is what stands on a node for its Pods, one way or the other.
 type account struct {
 	records    int // of the agent's journal
@@ -121,14 +118,6 @@ func (s *suite) accounted(within time.Duration) {
 		}
 		return true, ""
 	})
-	for _, n := range s.Nodes {
-		s.checked(n, "--state-dir", "/var/lib/danm", "--live")
-	}
-	s.checked(s.Nodes[0], "--live")
-	s.held()
-	if !endpointsWritten {
-		return
-	}
 	want := map[string]int{}
 	for _, p := range s.ours() {
 		want[p.Namespace] += len(networksOf(p))
@@ -139,6 +128,11 @@ func (s *suite) accounted(within time.Duration) {
 			return have == count, fmt.Sprint(have)
 		})
 	}
+	for _, n := range s.Nodes {
+		s.checked(n, "--state-dir", "/var/lib/danm", "--live")
+	}
+	s.checked(s.Nodes[0], "--live")
+	s.held()
 }
 
 // checked holds what journal, kernel and API say of addresses against each other.

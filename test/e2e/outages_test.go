@@ -151,9 +151,10 @@ func (s *suite) podsDeleted() {
 	})
 	s.accounted(time.Minute)
 	for _, namespace := range []string{"acme", "red", "blue", "default"} {
-		if left := s.endpoints(namespace); left != 0 {
-			s.t.Errorf("%d DanmEps are left in %s", left, namespace)
-		}
+		s.until("no DanmEp in "+namespace, 30*time.Second, func() (bool, string) {
+			left := s.endpoints(namespace)
+			return left == 0, fmt.Sprint(left, " left")
+		})
 	}
 	s.kubectl("delete", "tenantnetworks", "--all", "-n", "default", "--wait=false")
 	s.kubectl("delete", "clusternetworks", "external", "default", "--ignore-not-found", "--wait=false")
