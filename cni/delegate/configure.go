@@ -166,7 +166,7 @@ func (p *Plugins) load(n model.Network) (map[string]any, error) {
 	}
 	for _, ending := range []string{".conflist", ".conf", ".json"} {
 		path := filepath.Join(p.opts.ConfDir, d.File+ending)
-		text, err := read(onHost(p.opts.Root, path))
+		text, err := readAtMost(onHost(p.opts.Root, path), maxConf)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -182,15 +182,15 @@ func (p *Plugins) load(n model.Network) (map[string]any, error) {
 	return nil, fmt.Errorf("neither %[1]s.conflist nor %[1]s.conf is there on this node: %w", filepath.Join(p.opts.ConfDir, d.File), ErrConfig)
 }
 
-func read(path string) ([]byte, error) {
+func readAtMost(path string, most int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConf+1))
-	if err == nil && len(text) > maxConf {
-		err = fmt.Errorf("more than %d bytes", maxConf)
+	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(text) > most {
+		err = fmt.Errorf("more than %d bytes", most)
 	}
 	return text, err
 }

@@ -27,6 +27,7 @@ type Options struct {
 	ConfDir    string   // on the host, where a network's file is looked for; "" = /etc/cni/net.d
 	PluginDirs []string // on the host; nil = /opt/cni/bin
 	CacheDir   string   // this process's, for results; required
+	InfoDir    string   // on the host, of devices' information; "" = /run/k8s.cni.cncf.io/devinfo
 	Most       int      // programs at once, 0 = 8
 	Exec       invoke.Exec
 }
@@ -54,6 +55,9 @@ func New(o Options) *Plugins {
 	}
 	if o.PluginDirs == nil {
 		o.PluginDirs = []string{"/opt/cni/bin"}
+	}
+	if o.InfoDir == "" {
+		o.InfoDir = infoDir
 	}
 	if o.Most == 0 {
 		o.Most = 8

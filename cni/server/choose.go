@@ -27,6 +27,7 @@ type chosen struct {
 	network model.Network
 	ifName  string
 	mac     string
+	device  string // of network.DevicePool, for networks of other plugins
 }
 
 // choose resolves what a Pod asks for, or its default network, against the networks of this node.
@@ -123,7 +124,7 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		if !usable(n, q, namespace) {
 			continue
 		}
-		if n.DevicePool != "" || n.Delegate == nil && !slices.Contains(attachable, n.Type) {
+		if n.Delegate == nil && (n.DevicePool != "" || !slices.Contains(attachable, n.Type)) {
 			return n, fail(CodeRequestRefused, diag.PodTypeUnsupported, fmt.Errorf("%s %s is of type %s, which this version does not attach", n.Kind, n.Key(), n.Type))
 		}
 		if n.Device == "" && n.Delegate == nil {
@@ -343,7 +344,7 @@ func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 	for i, it := range p.items {
 		n := it.network
 		at := model.Attachment{
-			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Mode: n.Mode, Device: n.Device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU, Sysctls: n.Sysctls,
+			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Mode: n.Mode, Device: n.Device, Pool: n.DevicePool, DeviceID: it.device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU, Sysctls: n.Sysctls,
 			Addresses: grants[i].Addresses, Table: n.Table, PolicyRoutes: it.request.Routes, IPv6: it.request.IP6.Mode != model.NoAddress,
 		}
 		if n.Driver() == model.TAGGED {

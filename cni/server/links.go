@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"danm.io/danm/cni/attach"
@@ -18,6 +20,7 @@ import (
 type made struct {
 	link   attach.Link
 	result *types100.Result // nil for a link of ours
+	info   json.RawMessage  // what is known of its device, nil for nothing
 }
 
 // own are the interfaces that the attacher makes, and their places.
@@ -55,9 +58,25 @@ func (s *Server) configure(interfaces []model.Attachment, p choice, c call) erro
 		if err != nil {
 			return fail(CodeRequestRefused, diag.PodSelectionRefused, fmt.Errorf("network %s: %w", n.Key(), err))
 		}
+		if at.DeviceID != "" {
+			if list, err = delegate.WithDevice(list, at.DeviceID); err != nil {
+				return fmt.Errorf("network %s: %w", n.Key(), err)
+			}
+			capabilities = withAll(capabilities, s.opts.Delegates.DeviceCapabilities(at.DeviceID, c.ContainerID, at.IfName))
+		}
 		at.Delegate = &model.DelegateCall{List: list, Args: c.args.pairs, Capabilities: capabilities}
 	}
 	return nil
+}
+
+// withAll adds to capabilities, whose map is the call's.
+func withAll(capabilities, more map[string]any) map[string]any {
+	out := maps.Clone(capabilities)
+	if out == nil {
+		return more
+	}
+	maps.Copy(out, more)
+	return out
 }
 
 // callOf is the call of another plugin for one interface. Without a namespace it is one that has ended.
@@ -77,11 +96,26 @@ func (s *Server) attach(ctx context.Context, pod attach.Pod, rec record) ([]made
 		if at.Delegate == nil {
 			continue
 		}
-		r, err := s.opts.Delegates.Add(ctx, at.Delegate.List, callOf(pod, rec, at))
+		c := callOf(pod, rec, at)
+		if at.DeviceID != "" {
+			unusable, err := s.opts.Delegates.OfferInfo(at.Pool, at.DeviceID, c)
+			if err != nil {
+				return nil, delegateFailure(at, err)
+			}
+			if unusable != nil {
+				s.log.Warn("what the device plugin says of a device is not passed on", "container", pod.Sandbox, "interface", at.IfName, "device", at.DeviceID, "reason", unusable)
+			}
+		}
+		r, err := s.opts.Delegates.Add(ctx, at.Delegate.List, c)
 		if err != nil {
 			return nil, delegateFailure(at, err)
 		}
 		out[i].result = r
+		if at.DeviceID != "" {
+			if out[i].info, err = s.opts.Delegates.Info(c); err != nil {
+				s.log.Warn("what a plugin says of a device is not passed on", "container", pod.Sandbox, "interface", at.IfName, "reason", err)
+			}
+		}
 	}
 	list, places := own(rec.Interfaces)
 	if len(list) == 0 {
@@ -125,6 +159,10 @@ func (s *Server) detach(ctx context.Context, pod attach.Pod, rec record) error {
 		}
 		if err := s.opts.Delegates.Del(ctx, at.Delegate.List, callOf(pod, rec, at)); err != nil {
 			errs = append(errs, delegateFailure(at, err))
+			continue
+		}
+		if at.DeviceID != "" {
+			errs = append(errs, s.opts.Delegates.DropInfo(callOf(pod, rec, at)))
 		}
 	}
 	return errors.Join(errs...)
@@ -198,7 +236,7 @@ func (s *Server) forwardGC(ctx context.Context) error {
 	var errs []error
 	done := map[string]bool{}
 	for _, n := range state.Networks {
-		if n.Delegate == nil || n.DevicePool != "" {
+		if n.Delegate == nil {
 			continue
 		}
 		list, err := s.opts.Delegates.Configure(n, nil, nil)

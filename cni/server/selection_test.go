@@ -280,7 +280,7 @@ func TestNetworkStatus(t *testing.T) {
 	got, err := statusOf(at, []*types100.Result{
 		parse(`{"cniVersion":"1.0.0","interfaces":[{"name":"br"},{"name":"veth1"},{"name":"eth0","mac":"02:00:00:00:00:01","sandbox":"/n"}],"ips":[{"address":"10.110.0.42/24","interface":2}]}`),
 		parse(`{"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:02","mtu":1400,"sandbox":"/n"}],"ips":[{"address":"10.70.0.2/24"},{"address":"fd00::2/64","interface":0}],"routes":[{"dst":"0.0.0.0/0","gw":"10.70.0.1"},{"dst":"10.0.0.0/8","gw":"10.70.0.9"},{"dst":"::/0"}],"dns":{"nameservers":["10.0.0.9"],"search":["a.b"]}}`),
-	})
+	}, []json.RawMessage{[]byte(`{"type":["a plugin's mistake"]}`), []byte(`{"version":"1.1.0","pci":{"rdma-device":"mlx5_1","pci-address":"0000:03:02.1"},"type":"pci","more":1}`)})
 	want := `[{
     "name": "def",
     "interface": "eth0",
@@ -306,6 +306,14 @@ func TestNetworkStatus(t *testing.T) {
         "search": [
             "a.b"
         ]
+    },
+    "device-info": {
+        "type": "pci",
+        "version": "1.1.0",
+        "pci": {
+            "pci-address": "0000:03:02.1",
+            "rdma-device": "mlx5_1"
+        }
     },
     "gateway": [
         "10.70.0.1"

@@ -62,6 +62,8 @@ type Options struct {
 	// Pod tells what the API says of a Pod; uid is "" where the runtime names none. nil = there is no API to ask: attachments
 	// stand in the CNI configuration.
 	Pod func(ctx context.Context, namespace, name, uid string) (Pod, error)
+	// Devices are the ids of the devices that a Pod has, by extended resource, sorted. nil = nobody can be asked.
+	Devices func(ctx context.Context, namespace, pod string) (map[string][]string, error)
 	// Report writes a Pod's network-status, for Pods that speak the NPWG's dialect; uid is Pod.UID. Errors: ErrPodGone, or why it is
 	// tried again. nil = nobody reads it.
 	Report func(ctx context.Context, namespace, name, uid, status string) error

@@ -21,7 +21,39 @@ type networkStatus struct {
 	MTU       int       `json:"mtu,omitempty"`
 	Default   bool      `json:"default,omitempty"`
 	DNS       statusDNS `json:"dns"`
-	Gateway   []string  `json:"gateway,omitempty"`
+	// DeviceInfo is what is known of the interface's device (device-info specification 1.1).
+	DeviceInfo *deviceInfo `json:"device-info,omitempty"`
+	Gateway    []string    `json:"gateway,omitempty"`
+}
+
+// deviceInfo has its keys in the order in which Multus writes them; what nobody defined is left out, as it is there.
+type deviceInfo struct {
+	Type    string `json:"type,omitempty"`
+	Version string `json:"version,omitempty"`
+	PCI     *struct {
+		Address     string `json:"pci-address,omitempty"`
+		VhostNet    string `json:"vhost-net,omitempty"`
+		RDMA        string `json:"rdma-device,omitempty"`
+		PF          string `json:"pf-pci-address,omitempty"`
+		Representor string `json:"representor-device,omitempty"`
+	} `json:"pci,omitempty"`
+	VDPA *struct {
+		Parent      string `json:"parent-device,omitempty"`
+		Driver      string `json:"driver,omitempty"`
+		Path        string `json:"path,omitempty"`
+		PCI         string `json:"pci-address,omitempty"`
+		PF          string `json:"pf-pci-address,omitempty"`
+		Representor string `json:"representor-device,omitempty"`
+	} `json:"vdpa,omitempty"`
+	VhostUser *struct {
+		Mode string `json:"mode,omitempty"`
+		Path string `json:"path,omitempty"`
+	} `json:"vhost-user,omitempty"`
+	Memif *struct {
+		Role string `json:"role,omitempty"`
+		Path string `json:"path,omitempty"`
+		Mode string `json:"mode,omitempty"`
+	} `json:"memif,omitempty"`
 }
 
 type statusDNS struct {
@@ -33,10 +65,15 @@ type statusDNS struct {
 
 // statusOf is the annotation's text, byte for byte as Multus writes it: the first interface is the default network's. There is one
 // result for each interface.
-func statusOf(interfaces []chosen, each []*types100.Result) (string, error) {
+func statusOf(interfaces []chosen, each []*types100.Result, infos []json.RawMessage) (string, error) {
 	var all []string
 	for i, it := range interfaces {
+		var info *deviceInfo
+		if infos[i] != nil && json.Unmarshal(infos[i], &info) != nil {
+			info = nil // a plugin's mistake; the rest is true all the same
+		}
 		for _, one := range statuses(nameOf(it.request), each[i], i == 0) {
+			one.DeviceInfo = info
 			text, err := json.MarshalIndent(one, "", "    ")
 			if err != nil {
 				return "", err
@@ -108,8 +145,8 @@ var ErrPodGone = errors.New("the Pod is gone")
 
 // tellPod writes the network-status of a Pod that speaks the NPWG's dialect: before the answer if it takes no longer than statusWait,
 // else afterwards.
-func (s *Server) tellPod(c call, p choice, each []*types100.Result) {
-	text, err := statusOf(p.items, each)
+func (s *Server) tellPod(c call, p choice, each []*types100.Result, infos []json.RawMessage) {
+	text, err := statusOf(p.items, each, infos)
 	if err != nil {
 		s.log.Warn("network-status", "container", c.ContainerID, "reason", err)
 		return

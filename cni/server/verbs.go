@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +51,9 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err := errors.Join(s.oneMode(p), s.alone(p, podName(c.args.namespace, c.args.pod))); err != nil {
 		return nil, err
 	}
+	if err := s.takeDevices(ctx, c, &p); err != nil {
+		return nil, err
+	}
 	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
 	unlock, err := s.locks.lock(ctx, "pod/"+c.args.uid)
 	if err != nil {
@@ -77,9 +81,9 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	}
 	rec.Interfaces = made
 	s.remember(c.ContainerID, c.args, rec.Interfaces)
-	out, each, err := s.makeLinks(ctx, c, rec)
+	out, each, infos, err := s.makeLinks(ctx, c, rec)
 	if err == nil && s.opts.Report != nil && p.inNPWGs() {
-		s.tellPod(c, p, each)
+		s.tellPod(c, p, each, infos)
 	}
 	return out, err
 }
@@ -145,8 +149,8 @@ func requests(c call, p Pod) ([]model.InterfaceRequest, error) {
 	return asked, nil
 }
 
-// makeLinks answers with what was made, as a whole and of each interface, or undoes it.
-func (s *Server) makeLinks(ctx context.Context, c call, rec record) (out []byte, each []*types100.Result, err error) {
+// makeLinks answers with what was made, as a whole and of each interface, and what is known of devices, or undoes it.
+func (s *Server) makeLinks(ctx context.Context, c call, rec record) (out []byte, each []*types100.Result, infos []json.RawMessage, err error) {
 	pod := attach.Pod{Sandbox: c.ContainerID, Netns: c.netns}
 	made, err := s.attach(ctx, pod, rec)
 	if err == nil {
@@ -160,12 +164,15 @@ func (s *Server) makeLinks(ctx context.Context, c call, rec record) (out []byte,
 	}
 	if err == nil {
 		s.settle(c.ContainerID, seenOf(rec.Interfaces, made))
-		return out, each, nil
+		for _, m := range made {
+			infos = append(infos, m.info)
+		}
+		return out, each, infos, nil
 	}
 	if f := cniError(err); f.Code == types.ErrInternal {
 		err = fail(CodeAttachFailed, diag.PodAttachFailed, err)
 	}
-	return nil, nil, errors.Join(err, s.takeDown(context.WithoutCancel(ctx), pod, rec))
+	return nil, nil, nil, errors.Join(err, s.takeDown(context.WithoutCancel(ctx), pod, rec))
 }
 
 // addAgain answers an ADD for a sandbox that has a record. The specification forbids it without a DEL between; a runtime

@@ -22,6 +22,7 @@ import (
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/mirror"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/node/podresources"
 	"danm.io/danm/node/probe"
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
@@ -40,6 +41,7 @@ type Settings struct {
 	Namespace   string       // of the node's Lease
 	SysRoot     string       // where the host's /proc, /sys, /run and machine-id are found
 	CRISocket   string       // the container runtime's, "" = a usual one, cri.None = none
+	Resources   string       // the kubelet's socket that tells of Pods' devices, "" = the usual one, podresources.None = none
 	Probe       bool         // addresses are asked for on the network before a Pod gets them
 }
 
@@ -84,6 +86,9 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	options := server.Options{Socket: s.Socket, IPAM: addresses.ipam(), Attacher: links, Log: log, Observe: a.m.cniCall,
 		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Pod: podsBy(pods), Report: reportTo(pods)}
 	options.Delegates = delegate.New(delegate.Options{Root: s.SysRoot, ConfDir: s.CNIConfDir, PluginDirs: s.CNIBinDirs, CacheDir: filepath.Join(s.StateDir, "delegates")})
+	if s.API != nil {
+		options.Devices = podresources.Kubelet{Socket: s.Resources, Root: s.SysRoot}.Devices
+	}
 	if s.Probe {
 		options.Probe = askNetwork
 	}

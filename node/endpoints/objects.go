@@ -39,7 +39,7 @@ func Objects(node string, a model.Attached, p Pod) []danmv1.DanmEp {
 			Spec: danmv1.DanmEpSpec{
 				NetworkName: networkName(at, p.Namespace), NetworkType: string(at.Type), ApiType: string(at.NetworkKind), EndpointID: id,
 				Host: node, Pod: p.Name, PodUID: p.UID, CID: a.Sandbox, Netns: a.Netns,
-				Iface: danmv1.DanmEpIface{Name: at.IfName, MacAddress: at.MAC, Mtu: at.MTU},
+				Iface: danmv1.DanmEpIface{Name: at.IfName, MacAddress: at.MAC, Mtu: at.MTU, DeviceID: at.DeviceID},
 			},
 		}
 		for _, prefix := range at.Addresses {

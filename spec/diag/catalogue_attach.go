@@ -37,6 +37,7 @@ const (
 	PodDeviceBusy       Code = "PodDeviceBusy"
 	PodDelegateConfig   Code = "PodDelegateConfig"
 	PodDelegateMissing  Code = "PodDelegateMissing"
+	PodDeviceMissing    Code = "PodDeviceMissing"
 	PodDelegateFailed   Code = "PodDelegateFailed"
 	PodFormerSandbox    Code = "PodFormerSandbox"
 	PodDeviceInUse      Code = "PodDeviceInUse"
@@ -131,6 +132,9 @@ var attachCodes = []Explanation{
 	{PodDelegateMissing, "another CNI plugin is not on this node",
 		"Plugins are programs in the node's CNI plugin directories, /opt/cni/bin unless danm-node was told others.",
 		"Install the plugin on the node."},
+	{PodDeviceMissing, "a Pod has no device for a network that needs one",
+		"The network's interfaces take devices of an extended resource, which the kubelet gives to Pods whose containers request it: one for each such interface. The Pod requests fewer, or the kubelet did not say which it gave.",
+		"Add the resource to the limits of a container of the Pod, once for each interface on networks of it; the message has the lines. On the node, look at the kubelet and its device plugins."},
 	{PodSelectionRefused, "what the Pod says of an interface cannot be done on its network",
 		"k8s.v1.cni.cncf.io/networks asks for addresses, a MAC, port mappings, bandwidth or default routes. A plugin takes them only if its configuration declares the capability; interfaces that DANM makes itself take addresses, default routes and, of type macvlan and bridge, a MAC.",
 		"Leave it out, declare the capability in the network's configuration, or take another network."},

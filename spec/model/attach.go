@@ -58,6 +58,8 @@ type Attachment struct {
 	Mode         string         `json:"mode,omitempty"`     // as Network.Mode
 	Device       string         `json:"device"`             // host parent (macvlan, ipvlan, vlan), bridge, or what is moved (host-device)
 	VLAN         uint16         `json:"vlan,omitempty"`     // vlan: the tag
+	Pool         string         `json:"pool,omitempty"`     // as Network.DevicePool
+	DeviceID     string         `json:"deviceID,omitempty"` // which of the Pod's devices of the pool the interface has
 	Delegate     *DelegateCall  `json:"delegate,omitempty"` // another CNI plugin makes the link; Type is the plugin's name
 	Moved        *Moved         `json:"moved,omitempty"`    // host-device: what the device was like before
 	HostLink     string         `json:"hostLink,omitempty"` // bridge: host end of the veth
