@@ -106,6 +106,17 @@ func TestNodeCheck(t *testing.T) {
 		{"an address nobody gave", func(c *NodeCheck) {
 			c.Kernel["s1"].Addresses["eth1"] = append(c.Kernel["s1"].Addresses["eth1"], addr("10.0.0.9"))
 		}, []string{"NotInJournal 10.0.0.9"}},
+		{"a plugin of the Pod's asked for it", func(c *NodeCheck) {
+			c.Journal.Records = append(c.Journal.Records, record("s1/eth1", "p1/eth1", "eth1", "10.0.0.8"))
+			c.Kernel["s1"].Addresses["eth1"] = append(c.Kernel["s1"].Addresses["eth1"], addr("10.0.0.8"))
+			e := endpoint("p1", "a", "10.0.0.8")
+			e.Spec.CID = "s1"
+			c.Published = append(c.Published, e)
+		}, nil},
+		{"a plugin asked for it for another interface", func(c *NodeCheck) {
+			c.Journal.Records = append(c.Journal.Records, record("s1/eth2", "p1/eth2", "eth2", "10.0.0.8"))
+			c.Kernel["s1"].Addresses["eth1"] = append(c.Kernel["s1"].Addresses["eth1"], addr("10.0.0.8"))
+		}, []string{"DoubleAddress 10.0.0.8"}},
 		{"another's address", func(c *NodeCheck) {
 			c.Kernel["s1"].Addresses["eth1"] = append(c.Kernel["s1"].Addresses["eth1"], addr("10.0.0.20"))
 		}, []string{"DoubleAddress 10.0.0.20"}},

@@ -127,6 +127,7 @@ func around(blocks []ipam.BlockView, a netip.Addr) (found ipam.BlockView, ok boo
 // kernel compares records with network namespaces.
 func (c NodeCheck) kernel(holders map[at][]holding) (out []Finding) {
 	live := map[netip.Addr][]string{} // of addresses that no record explains
+	held := c.held()
 	for _, r := range c.Journal.Records {
 		ns, looked := c.Kernel[r.Sandbox]
 		a := c.Attached[r.Sandbox]
@@ -144,9 +145,7 @@ func (c NodeCheck) kernel(holders map[at][]holding) (out []Finding) {
 			}
 			continue
 		}
-		held := map[string][]netip.Addr{}
 		for _, h := range r.Holds {
-			held[h.IfName] = append(held[h.IfName], h.Addr)
 			if _, there := ns.Addresses[h.IfName]; a.Links[h.IfName] && !slices.Contains(ns.Addresses[h.IfName], h.Addr) {
 				what := "the interface has not the address"
 				if !there {
@@ -157,7 +156,7 @@ func (c NodeCheck) kernel(holders map[at][]holding) (out []Finding) {
 		}
 		for ifName, have := range ns.Addresses {
 			for _, addr := range have {
-				if a.Links[ifName] && !slices.Contains(held[ifName], addr) && c.inSpaces(addr) {
+				if a.Links[ifName] && !slices.Contains(held[inside{container(r.Sandbox), ifName}], addr) && c.inSpaces(addr) {
 					live[addr] = append(live[addr], where+", interface "+ifName)
 				}
 			}
@@ -177,6 +176,28 @@ func (c NodeCheck) kernel(holders map[at][]holding) (out []Finding) {
 		}
 		out = append(out, f)
 	}
+	return out
+}
+
+// inside is an interface of a container.
+type inside struct{ container, ifName string }
+
+// held is what records say that interfaces have. A plugin that DANM calls for a Pod may ask DANM for addresses in its turn: these have
+// a record of their own.
+func (c NodeCheck) held() map[inside][]netip.Addr {
+	out := map[inside][]netip.Addr{}
+	for _, r := range c.Journal.Records {
+		for _, h := range r.Holds {
+			key := inside{container(r.Sandbox), h.IfName}
+			out[key] = append(out[key], h.Addr)
+		}
+	}
+	return out
+}
+
+// container is that of a sandbox; where a plugin asked for addresses alone, the sandbox is "container/interface".
+func container(sandbox string) string {
+	out, _, _ := strings.Cut(sandbox, "/")
 	return out
 }
 
@@ -254,11 +275,10 @@ func sameCeded(a []ipam.Cession, b []v1alpha1.IPCession) bool {
 
 // published compares with the DanmEps of this node, in a cluster that has any.
 func (c NodeCheck) published(holders map[at][]holding) (out []Finding) {
-	have := map[string]bool{} // sandbox/address
+	have := map[string]bool{} // container/address
 	for _, hs := range holders {
 		for _, h := range hs {
-			container, _, _ := strings.Cut(h.Sandbox, "/") // another plugin's record has its interface behind it
-			have[container+"/"+h.Addr.String()] = true
+			have[container(h.Sandbox)+"/"+h.Addr.String()] = true
 		}
 	}
 	for i := range c.Published {
