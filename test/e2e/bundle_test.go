@@ -40,8 +40,11 @@ func prefix(s string) netip.Prefix {
 // chain is a list of two plugins; master, addresses and MTU are DANM's to fill in.
 const chain = `{"cniVersion": "1.0.0", "plugins": [{"type": "macvlan", "mode": "bridge"}, {"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.arp_notify": "1"}}]}`
 
-// own is a plugin with addresses of its own.
-const own = `{"cniVersion": "1.0.0", "type": "bridge", "bridge": "br-own", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.66.0.0/24"}], [{"subnet": "fd00:66::/64"}]]}}`
+// own is a list with addresses of its own.
+const own = `{"cniVersion": "1.0.0", "plugins": [{"type": "bridge", "bridge": "br-own", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.66.0.0/24"}], [{"subnet": "fd00:66::/64"}]]}}, {"type": "tuning", "mtu": 1400}]}`
+
+// lent is a plugin that asks DANM for addresses of the network acme/pool.
+const lent = `{"cniVersion": "1.0.0", "type": "bridge", "bridge": "br-lent", "ipam": {"type": "danm", "network": "acme/pool"}}`
 
 // acme are networks of every kind that this machine's kernel has.
 var acme = []network{
@@ -50,13 +53,16 @@ var acme = []network{
 	{name: "data", namespace: "acme", spec: "type: bridge, fabric: f, vxlan: auto", v4: prefix("10.63.0.0/24"), v6: prefix("fd00:63::/64")},
 	{name: "local", namespace: "acme", spec: "type: bridge, hostDevice: br-local", v4: prefix("10.64.0.0/24"), v6: prefix("fd00:64::/64"), node: true},
 	{name: "chain", namespace: "acme", spec: "type: macvlan, fabric: f, vxlan: auto, delegate: {confList: '" + chain + "'}", v4: prefix("10.65.0.0/24"), v6: prefix("fd00:65::/64")},
-	{name: "own", namespace: "acme", spec: "type: bridge, delegate: {conf: '" + own + "'}", v4: prefix("10.66.0.0/24"), v6: prefix("fd00:66::/64"), node: true, plugin: true},
+	{name: "own", namespace: "acme", spec: "type: bridge, delegate: {confList: '" + own + "'}", v4: prefix("10.66.0.0/24"), v6: prefix("fd00:66::/64"), node: true, plugin: true},
 	{name: "six", namespace: "acme", spec: "type: macvlan, fabric: f, vxlan: auto", v6: prefix("fd00:67::/64")},
 	{name: "oam", spec: "type: macvlan, fabric: f, vxlan: auto, allowedTenants: [acme]", v4: prefix("10.68.0.0/24"), v6: prefix("fd00:68::/64")},
 }
 
 // overlap is what two tenants each call their network "data": the same addresses on VNIs of their own.
 const overlap = "type: macvlan, fabric: f, vxlan: auto, ipv4: {cidr: 10.77.0.0/24}, ipv6: {cidr: 'fd00:77::/64'}"
+
+// borrowing is the network of Pods whose addresses a plugin has asked DANM for.
+var borrowing = network{name: "lent", namespace: "acme", spec: "type: bridge, delegate: {conf: '" + lent + "'}", v4: prefix("10.69.0.0/24"), v6: prefix("fd00:69::/64"), node: true, plugin: true}
 
 // tinyPool is the only address of the network acme/tiny that is given by choice.
 const tinyPool = "10.70.0.10-10.70.0.10"
@@ -89,6 +95,8 @@ func bundle() string {
 			"  fabrics:\n  - {name: f, groups: [all], device: fab0, vxlan: {port: 4789}}\n",
 		networkDocument("{name: pods}", "{type: bridge, delegate: {file: pods}}"),
 		networkDocument("{name: tiny, namespace: acme}", "{type: macvlan, fabric: f, vxlan: auto, ipv4: {cidr: 10.70.0.0/24, pools: ["+tinyPool+"]}}"),
+		networkDocument("{name: pool, namespace: acme}", "{type: bridge, hostDevice: br-local, ipv4: {cidr: "+borrowing.v4.String()+"}, ipv6: {cidr: '"+borrowing.v6.String()+"'}}"),
+		borrowing.document(),
 		networkDocument("{name: data, namespace: red}", "{networkID: red, "+overlap+"}"),
 		networkDocument("{name: data, namespace: blue}", "{networkID: blue, "+overlap+"}"),
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"danm.io/danm/test/cluster/bed"
 )
@@ -23,14 +25,14 @@ type link struct {
 	} `json:"linkinfo"`
 }
 
-func (s *suite) links(n *bed.Node) []link {
+func (s *suite) links(n *bed.Node) (all []link) {
 	s.t.Helper()
-	out, err := n.Exec("ip", "-j", "-d", "link")
-	if err != nil {
-		s.t.Fatalf("%s: ip link: %v: %s", n.Name, err, out)
-	}
-	var all []link
-	s.must(json.Unmarshal([]byte(out), &all))
+	s.until("links of "+n.Name, 10*time.Second, func() (bool, string) {
+		out, err := n.Exec("ip", "-j", "-d", "link")
+		all = nil
+		// Links that come and go meanwhile interrupt a dump, and ip says so beside it.
+		return err == nil && !strings.Contains(out, "interrupted") && json.Unmarshal([]byte(out), &all) == nil, out
+	})
 	return all
 }
 

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,7 @@ func (s *suite) networks() {
 		s.apply(w.manifest())
 	}
 	all := s.all(2 * time.Minute)
-	for _, n := range acme {
+	for _, n := range append(slices.Clone(acme), borrowing) {
 		s.distinct(n, all)
 	}
 	s.reach(all)
@@ -68,7 +69,7 @@ func (s *suite) patiently(m member, probes []probe) (silent []probe, err error) 
 
 // probesOf are echo requests to every other Pod on every network that both have, where the network reaches it.
 func probesOf(m member, all []member) (out []probe) {
-	for _, n := range acme {
+	for _, n := range append(slices.Clone(acme), borrowing) {
 		from, has := m.on[n.name]
 		for _, other := range all {
 			to, both := other.on[n.name]
@@ -90,7 +91,7 @@ func (s *suite) distinct(n network, all []member) {
 	count, nodes := 0, map[string]bool{}
 	for _, m := range all {
 		where := ""
-		if n.plugin {
+		if n.name == "own" {
 			where = m.Spec.NodeName + " "
 		}
 		for _, a := range m.on[n.name].addresses {
@@ -111,12 +112,12 @@ func (s *suite) distinct(n network, all []member) {
 // also where only the other node has somebody.
 func (s *suite) absent(all []member) {
 	s.t.Helper()
-	m := all[len(all)-1]
+	m := all[slices.IndexFunc(all, func(m member) bool { return len(m.on) == len(acme) })]
 	var probes []probe
 	for _, n := range acme {
 		for _, subnet := range []netip.Prefix{n.v4, n.v6} {
 			if subnet.IsValid() {
-				probes = append(probes, probe{m.on[n.name].ifName, nobody(subnet)})
+				probes = append(probes, probe{m.on[n.name].ifName, nobody(subnet, all)})
 			}
 		}
 		if !n.node || n.plugin {
@@ -134,12 +135,19 @@ func (s *suite) absent(all []member) {
 	}
 }
 
-// nobody is an address of a subnet that no Pod is given: they are given from the first block on.
-func nobody(subnet netip.Prefix) netip.Addr {
+// nobody is an address of a subnet that none of the Pods has.
+func nobody(subnet netip.Prefix, all []member) netip.Addr {
+	taken := ""
+	for _, m := range all {
+		taken += fmt.Sprint(m.on)
+	}
 	b := subnet.Addr().AsSlice()
-	b[len(b)-1] = 251
-	a, _ := netip.AddrFromSlice(b)
-	return a
+	for last := byte(251); ; last-- {
+		b[len(b)-1] = last
+		if a, _ := netip.AddrFromSlice(b); !strings.Contains(taken, a.String()+"/") {
+			return a
+		}
+	}
 }
 
 // tenants: two with the same addresses on VNIs of their own do not reach each other. Each Pod says who it is; a.10 asks who .20 and .30

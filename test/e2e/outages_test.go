@@ -140,7 +140,7 @@ func (s *suite) all(within time.Duration) (out []member) {
 	return out
 }
 
-// podsDeleted: nothing is left of Pods that are gone, and networks that were made with kubectl can go.
+// podsDeleted: nothing is left of Pods that are gone, nor of the walk-through's networks, which were deleted under its Pods.
 func (s *suite) podsDeleted() {
 	for _, namespace := range []string{"acme", "red", "blue", "default"} {
 		s.kubectl("delete", "deployments,statefulsets,pods", "--all", "-n", namespace, "--wait=false")
@@ -156,8 +156,6 @@ func (s *suite) podsDeleted() {
 			return left == 0, fmt.Sprint(left, " left")
 		})
 	}
-	s.kubectl("delete", "tenantnetworks", "--all", "-n", "default", "--wait=false")
-	s.kubectl("delete", "clusternetworks", "external", "default", "--ignore-not-found", "--wait=false")
 	s.until("networks gone", 90*time.Second, func() (bool, string) {
 		out := s.kubectl("get", "tenantnetworks,clusternetworks", "-n", "default", "-o", `jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.metadata.name} {.status.conditions[?(@.type=="Attached")]}{"\n"}{end}`)
 		return out == "", out

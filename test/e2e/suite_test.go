@@ -132,7 +132,9 @@ func (s *suite) until(what string, within time.Duration, ok func() (bool, string
 			if took > 5*time.Second {
 				what += " (before: " + last + ")"
 			}
-			s.t.Logf("%s after %v", what, took)
+			if took > 0 {
+				s.t.Logf("%s after %v", what, took)
+			}
 			return
 		}
 		last = why

@@ -110,6 +110,9 @@ func (s *suite) walkthrough() {
 	}
 	s.kubectl("delete", "deployment", "test-deployment", "-n", "kube-system", "--wait=false")
 	s.kubectl("delete", "deployment", "test-deployment", "-n", "default", "--wait=false")
+	// They go when their Pods have gone, and a minute later; podsDeleted looks.
+	s.kubectl("delete", "tenantnetworks", "--all", "-n", "default", "--wait=false")
+	s.kubectl("delete", "clusternetworks", "external", "default", "--wait=false")
 }
 
 func mapped(text string) string {

@@ -36,6 +36,7 @@ var workloads = []workload{
 	{kind: "StatefulSet", name: "three", namespace: "acme", replicas: 2, multus: true, networks: named("voice", "data", "own")},
 	{kind: "Deployment", name: "eight", namespace: "acme", replicas: 4, networks: acme},
 	{kind: "StatefulSet", name: "all", namespace: "acme", replicas: 2, multus: true, networks: acme},
+	{kind: "Deployment", name: "lent", namespace: "acme", replicas: 4, networks: []network{borrowing}},
 }
 
 // annotation is what the Pods ask for.
