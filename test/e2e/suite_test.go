@@ -63,6 +63,8 @@ func TestE2EKubernetes(t *testing.T) {
 			{"tenants", (*suite).tenants},
 			{"exhausted pool", (*suite).exhausted},
 			{"walkthrough", (*suite).walkthrough},
+			{"devices", (*suite).devices},
+			{"static Pod", (*suite).staticPod},
 		} {
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
