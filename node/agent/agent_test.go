@@ -186,8 +186,8 @@ func TestWithoutProbesTheKernelConfirms(t *testing.T) {
 		if n.revision() != "r1" || !n.has("br0") || n.status().Phase != guard.Confirmed || n.a.notReady() != "" {
 			t.Fatalf("revision %s, phase %s, ready %q", n.revision(), n.status().Phase, n.a.notReady())
 		}
-		conf, err := os.ReadFile(filepath.Join(n.dir, "net.d", "10-danm.conf"))
-		want := `{"cniVersion":"1.0.0","cniVersions":["0.3.1","0.4.0","1.0.0","1.1.0"],"name":"danm","type":"danm","socket":"/run/danm/cni.sock"}` + "\n"
+		conf, err := os.ReadFile(filepath.Join(n.dir, "net.d", "10-danm.conflist"))
+		want := `{"cniVersion":"1.0.0","cniVersions":["0.3.1","0.4.0","1.0.0","1.1.0"],"name":"danm","plugins":[{"type":"danm","socket":"/run/danm/cni.sock"}]}` + "\n"
 		if err != nil || string(conf) != want {
 			t.Errorf("CNI conf %q, %v", conf, err)
 		}

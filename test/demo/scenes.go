@@ -54,7 +54,7 @@ func (s *story) firstCommit() error {
 func (s *story) waitConf() error {
 	for _, h := range s.hosts {
 		if err := eventually("CNI conf on "+h.name, 15*time.Second, func() bool {
-			_, err := os.Stat(filepath.Join(h.confDir(), "10-danm.conf"))
+			_, err := os.Stat(filepath.Join(h.confDir(), "10-danm.conflist"))
 			return err == nil
 		}); err != nil {
 			return err

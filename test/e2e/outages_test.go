@@ -93,6 +93,29 @@ func seats(all []member) string {
 	return b.String()
 }
 
+// calls counts what the runtime of a node has asked the agent since its start, by command and the error's code.
+func (s *suite) calls(n *bed.Node) string {
+	s.t.Helper()
+	out, err := n.Exec("bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/9970; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; grep '^danm_cni_calls_total' <&3`)
+	if err != nil {
+		s.t.Fatalf("metrics of %s: %v: %s", n.Name, err, out)
+	}
+	return out
+}
+
+// verbs: the runtime takes DANM's configuration as one of CNI 1.1.0, so it asks STATUS too; no call has failed for its form.
+func (s *suite) verbs() {
+	for _, n := range s.Nodes {
+		s.until("STATUS asked on "+n.Name, time.Minute, func() (bool, string) {
+			out := s.calls(n)
+			return strings.Contains(out, `{code="0",command="STATUS"}`), out
+		})
+		if out := s.calls(n); strings.Contains(out, `code="6"`) || strings.Contains(out, `code="7"`) || strings.Contains(out, `code="1"`) {
+			s.t.Errorf("%s: calls that the agent did not understand: %s", n.Name, out)
+		}
+	}
+}
+
 // nodeReboots: a node loses its power and comes back with its disk alone. The same Pods get all their interfaces
 // anew (with other addresses: the runtime calls DEL for the sandboxes of before first), and nothing of before is left.
 func (s *suite) nodeReboots() {

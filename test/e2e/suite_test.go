@@ -76,6 +76,7 @@ func TestE2EKubernetes(t *testing.T) {
 		part{"agent killed", (*suite).agentKilled},
 		part{"kubelet restarts", (*suite).kubeletRestarts},
 		part{"containerd restarts", (*suite).containerdRestarts},
+		part{"verbs", (*suite).verbs},
 		part{"node reboots", (*suite).nodeReboots},
 		part{"Pods deleted", (*suite).podsDeleted},
 	)
@@ -217,7 +218,7 @@ func (s *suite) deploy() {
 	})
 	s.danmReady(time.Minute)
 	for _, n := range s.Nodes {
-		if _, err := os.Stat(n.Path("/etc/cni/net.d/10-danm.conf")); err != nil {
+		if _, err := os.Stat(n.Path("/etc/cni/net.d/10-danm.conflist")); err != nil {
 			s.t.Errorf("%s: the agent is Ready and the runtime does not know of DANM: %v", n.Name, err)
 		}
 	}

@@ -241,7 +241,7 @@ func TestKernelAgentAndGuard(t *testing.T) {
 	if !strings.Contains(full, "vx_a") {
 		t.Fatalf("not applied\n%s", full)
 	}
-	b.eventually("no CNI conf", 10*time.Second, func() bool { _, err := os.Stat(filepath.Join(conf, "10-danm.conf")); return err == nil })
+	b.eventually("no CNI conf", 10*time.Second, func() bool { _, err := os.Stat(filepath.Join(conf, "10-danm.conflist")); return err == nil })
 
 	l, err := netlink.LinkByName("vx_a")
 	must(t, err)

@@ -34,12 +34,12 @@ func TestUsageErrors(t *testing.T) {
 
 func TestUninstallRemovesConfAndBinaryOnly(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"10-danm.conf", "danm", "fakeipam", "other"} {
+	for _, name := range []string{"10-danm.conf", "10-danm.conflist", "danm", "fakeipam", "other"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for i, want := range []int{3, 0} {
+	for i, want := range []int{4, 0} {
 		out, err := run(t, "uninstall", "--cni-conf-dir", dir, "--cni-bin-dir", dir)
 		if err != nil || strings.Count(out, "removed") != want || !strings.Contains(out, "stay") {
 			t.Errorf("run %d: %v\n%s", i, err, out)
