@@ -56,7 +56,7 @@ type Attacher struct {
 }
 
 // mostAtOnce is enough to keep the kernel busy.
-const mostAtOnce = 16
+const mostAtOnce = 8
 
 // turn waits until there is room; done gives it back.
 func (a *Attacher) turn(ctx context.Context) (done func(), err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -62,6 +63,7 @@ func agentCommand(c *common) *cobra.Command {
 		if o.API, err = apiConfig(kubeconfig); err != nil {
 			return err
 		}
+		debug.SetGCPercent(50) // many ADDs at once make garbage for a moment, and memory is scarcer on a node than time
 		return agent.Main(cmd.Context(), o, k, log)
 	}}
 	f := cmd.Flags()
