@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -330,6 +331,7 @@ func (l *listener) End() {
 	for sandbox := range l.have {
 		all = append(all, sandbox)
 	}
+	maps.DeleteFunc(l.ended, func(sandbox string, _ bool) bool { return len(l.have[sandbox]) == 0 })
 	l.mu.Unlock()
 	for _, sandbox := range all {
 		l.queue.Add(sandbox)

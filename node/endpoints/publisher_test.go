@@ -384,11 +384,17 @@ func TestAfterARestart(t *testing.T) {
 	n.api.mu.Unlock()
 	end = n.start()
 	n.del("s3") // before anything is known of the API
+	n.p.Changed("s9", false)
 	n.add("more", "s4", "eth0")
 	n.api.mu.Lock()
 	clear(n.api.refuse)
 	n.api.mu.Unlock()
 	n.until("s1/eth0", "s4/eth0")
+	n.eventually("nothing remembered for nothing", func() bool {
+		n.p.mu.Lock()
+		defer n.p.mu.Unlock()
+		return len(n.p.ended) == 0
+	})
 	end()
 	n.set(func() { n.complete = true })
 	n.start()
