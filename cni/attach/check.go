@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 
 	"danm.io/danm/spec/model"
 	"github.com/vishvananda/netlink"
@@ -121,7 +124,7 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", sysctlName(s.Key, at.IfName), err)
 		}
-		if have != s.Value {
+		if !sameValue(at, s, have) {
 			c.differ(at, "%s is %s instead of %s", sysctlName(s.Key, at.IfName), have, s.Value)
 		}
 	}
@@ -129,6 +132,24 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 		return nil, err
 	}
 	return l, c.addresses(at, l)
+}
+
+// sameValue says whether a parameter is as the network wants it. Times of neighbours are counted in ticks, and so read as something a
+// little longer; a router that is listened to sets two others (RFC 4861, section 6.3.4).
+func sameValue(at model.Attachment, s model.Sysctl, have string) bool {
+	if have == s.Value {
+		return true
+	}
+	router := slices.ContainsFunc(at.Sysctls, func(o model.Sysctl) bool {
+		return strings.HasSuffix(o.Key, ".accept_ra") && o.Value != "0"
+	})
+	if router && (strings.HasSuffix(s.Key, ".hop_limit") || strings.HasPrefix(s.Key, "net.ipv6.neigh.")) {
+		return true
+	}
+	was, err := strconv.ParseInt(s.Value, 10, 64)
+	is, err2 := strconv.ParseInt(have, 10, 64)
+	const tick = 10 // milliseconds, the longest there is (HZ=100)
+	return strings.HasSuffix(s.Key, "_ms") && err == nil && err2 == nil && is >= was-tick && is <= was+tick
 }
 
 // parent checks what the link hangs on, in the host.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"danm.io/danm/spec/model"
 	"danm.io/danm/test/lab"
 	"github.com/vishvananda/netlink"
 )
@@ -88,5 +89,30 @@ func TestKernelCheckSeesEveryChange(t *testing.T) {
 				t.Errorf("got %v, want %q", err, r.text)
 			}
 		})
+	}
+}
+
+// A time of neighbours reads as the kernel's ticks make it, and a router that is listened to sets two parameters itself.
+func TestSameValue(t *testing.T) {
+	ra := model.Sysctl{Key: "net.ipv6.conf.IFNAME.accept_ra", Value: "2"}
+	for _, c := range []struct {
+		key, want, have string
+		ra, same        bool
+	}{
+		{"net.ipv4.conf.IFNAME.rp_filter", "2", "1", false, false},
+		{"net.ipv4.neigh.IFNAME.base_reachable_time_ms", "30001", "30004", false, true},
+		{"net.ipv4.neigh.IFNAME.base_reachable_time_ms", "30000", "60000", false, false},
+		{"net.ipv6.conf.IFNAME.hop_limit", "64", "255", false, false},
+		{"net.ipv6.conf.IFNAME.hop_limit", "64", "255", true, true},
+		{"net.ipv6.neigh.IFNAME.base_reachable_time_ms", "30000", "60000", true, true},
+		{"net.ipv4.conf.IFNAME.rp_filter", "2", "1", true, false},
+	} {
+		at := model.Attachment{Sysctls: []model.Sysctl{{Key: c.key, Value: c.want}}}
+		if c.ra {
+			at.Sysctls = append(at.Sysctls, ra)
+		}
+		if got := sameValue(at, at.Sysctls[0], c.have); got != c.same {
+			t.Errorf("%+v: %t", c, got)
+		}
 	}
 }

@@ -105,6 +105,7 @@ type fakeAttacher struct {
 	detach   func() error
 	detached []string // "sandbox given/none"
 	mismatch bool
+	blind    string // a sandbox that cannot be looked at
 	differs  string // a sandbox whose links are there, but not as recorded
 	index    map[string]int
 	lost     map[string]bool // sandbox/interface
@@ -248,6 +249,9 @@ func (f *fakeAttacher) Check(_ context.Context, pod attach.Pod, in []model.Attac
 	defer f.mu.Unlock()
 	if _, ok := f.live[pod.Sandbox]; !ok || f.mismatch {
 		return nil, attach.ErrMismatch
+	}
+	if f.blind == pod.Sandbox {
+		return nil, errInjected
 	}
 	if f.differs == pod.Sandbox {
 		return links(in), attach.ErrMismatch

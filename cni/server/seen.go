@@ -130,13 +130,14 @@ func (s *Server) Seen(sandbox string) (out model.Attached, has, complete bool, e
 type Survey struct {
 	Same    int              // sandboxes that are as recorded
 	Gone    int              // whose namespace has ended: their DEL is to come
-	Busy    int              // with a call in progress
+	Again   []string         // with a call in progress, or that could not be looked at
+	Unseen  error            // why they could not
 	Differs map[string]error // by "namespace/name" of the Pod
 }
 
-// Compare looks at every sandbox that has a record: what the kernel has of it, and what other plugins had answered. It changes nothing;
-// afterwards Seen tells of them. It is for the start of an agent, whose records are from an earlier life.
-func (s *Server) Compare(ctx context.Context) Survey {
+// Compare looks at sandboxes: what the kernel has of them, and what other plugins had answered. It changes nothing; afterwards Seen tells of
+// them. It is for the start of an agent, whose records are from an earlier life.
+func (s *Server) Compare(ctx context.Context, sandboxes []string) Survey {
 	out := Survey{Differs: map[string]error{}}
 	var mu sync.Mutex
 	work := make(chan string)
@@ -144,23 +145,25 @@ func (s *Server) Compare(ctx context.Context) Survey {
 	for range max(2, runtime.NumCPU()) {
 		running.Go(func() {
 			for sandbox := range work {
-				where, name, err := s.look(ctx, sandbox)
+				found, pod, err := s.look(ctx, sandbox)
 				mu.Lock()
-				switch {
-				case err != nil:
-					out.Differs[name] = errors.Join(out.Differs[name], fmt.Errorf("container %s: %w", sandbox, err))
-				case where == sandboxSame:
+				switch found {
+				case sandboxSame:
 					out.Same++
-				case where == sandboxGone:
+				case sandboxGone:
 					out.Gone++
-				case where == sandboxBusy:
-					out.Busy++
+				case sandboxDiffers:
+					out.Differs[pod] = errors.Join(out.Differs[pod], fmt.Errorf("container %s: %w", sandbox, err))
+				case sandboxBusy:
+					out.Again = append(out.Again, sandbox)
+				case sandboxUnseen:
+					out.Again, out.Unseen = append(out.Again, sandbox), fmt.Errorf("container %s of %s: %w", sandbox, pod, err)
 				}
 				mu.Unlock()
 			}
 		})
 	}
-	for _, sandbox := range s.Sandboxes("") {
+	for _, sandbox := range sandboxes {
 		select {
 		case work <- sandbox:
 		case <-ctx.Done():
@@ -171,30 +174,36 @@ func (s *Server) Compare(ctx context.Context) Survey {
 	return out
 }
 
+// looked is what came of looking at a sandbox.
+type looked int
+
 const (
-	sandboxSame = iota
-	sandboxGone
-	sandboxBusy
+	sandboxSame looked = iota
+	sandboxDiffers
+	sandboxGone   // its namespace
+	sandboxBusy   // a call for it is in progress
+	sandboxUnseen // it could not be looked at
+	sandboxEnded  // a DEL was faster
 )
 
 // look compares one sandbox with its record and notes what is seen.
-func (s *Server) look(ctx context.Context, sandbox string) (where int, pod string, err error) {
+func (s *Server) look(ctx context.Context, sandbox string) (found looked, pod string, err error) {
 	unlock, free := s.locks.tryLock(lockOf(sandbox))
 	if !free {
-		return sandboxBusy, "", nil // whoever has it will say
+		return sandboxBusy, "", nil
 	}
 	defer unlock()
 	old, err := s.opts.IPAM.Lookup(sandbox)
 	if errors.Is(err, ipam.ErrNotFound) {
-		return sandboxBusy, "", nil // a DEL was faster
+		return sandboxEnded, "", nil
 	}
 	pod = podName(old.Namespace, old.Pod)
 	if err != nil {
-		return 0, pod, err
+		return sandboxUnseen, pod, err
 	}
 	rec, err := decodeRecord(old.Data)
 	if err != nil {
-		return 0, pod, err
+		return sandboxUnseen, pod, err
 	}
 	netns := s.netns(nil, rec)
 	if netns == nil {
@@ -202,8 +211,12 @@ func (s *Server) look(ctx context.Context, sandbox string) (where int, pod strin
 	}
 	defer netns.Close()
 	all, err := s.observe(ctx, attach.Pod{Sandbox: sandbox, Netns: netns}, rec)
-	if all != nil {
-		s.settle(sandbox, seenOf(rec.Interfaces, all))
+	switch {
+	case all == nil:
+		return sandboxUnseen, pod, err
+	case err != nil:
+		found = sandboxDiffers
 	}
-	return sandboxSame, pod, err
+	s.settle(sandbox, seenOf(rec.Interfaces, all))
+	return found, pod, err
 }

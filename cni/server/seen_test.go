@@ -81,7 +81,7 @@ func TestSeen(t *testing.T) {
 // gone, or is busy, is not taken for different.
 func TestCompare(t *testing.T) {
 	n, h := newNode(t, nil), &hears{}
-	for _, c := range []string{"a", "b", "c"} {
+	for _, c := range []string{"a", "b", "c", "d"} {
 		if _, e := n.call(request("ADD", c, "acme", "u-"+c, oneData)); e != nil {
 			t.Fatal(e)
 		}
@@ -90,32 +90,35 @@ func TestCompare(t *testing.T) {
 	if _, has, complete, _ := n.server.Seen("a"); !has || complete {
 		t.Errorf("%v %v", has, complete)
 	}
-	n.fake.set(func(f *fakeAttacher) { delete(f.live, "b") })
-	unlock, free := n.server.locks.tryLock("sandbox/c")
+	n.fake.set(func(f *fakeAttacher) { f.differs, f.blind = "b", "c" })
+	unlock, free := n.server.locks.tryLock("sandbox/d")
 	if !free {
 		t.Fatal("busy")
 	}
-	got := n.server.Compare(t.Context())
-	if got.Same != 1 || got.Gone != 0 || got.Busy != 1 || len(got.Differs) != 1 || !errors.Is(got.Differs["acme/pod-b"], attach.ErrMismatch) || !strings.Contains(got.Differs["acme/pod-b"].Error(), "container b") {
+	got := n.server.Compare(t.Context(), []string{"a", "b", "c", "d", "never"})
+	slices.Sort(got.Again)
+	if got.Same != 1 || got.Gone != 0 || !slices.Equal(got.Again, []string{"c", "d"}) || !errors.Is(got.Unseen, errInjected) || len(got.Differs) != 1 || !errors.Is(got.Differs["acme/pod-b"], attach.ErrMismatch) ||
+		!strings.Contains(got.Differs["acme/pod-b"].Error(), "container b") {
 		t.Errorf("%+v", got)
 	}
 	unlock()
-	if said := h.take(); !slices.Equal(said, []string{"a attached"}) {
+	said := h.take()
+	slices.Sort(said)
+	if !slices.Equal(said, []string{"a attached", "b attached"}) {
 		t.Error(said)
-	}
-	if _, has, complete, _ := n.server.Seen("b"); !has || complete {
-		t.Errorf("nothing was seen of b: %v %v", has, complete)
-	}
-	n.fake.set(func(f *fakeAttacher) { f.live["b"], f.differs = nil, "b" })
-	if got = n.server.Compare(t.Context()); got.Same != 2 || len(got.Differs) != 1 {
-		t.Errorf("%+v", got)
 	}
 	if _, has, complete, _ := n.server.Seen("b"); !has || !complete {
 		t.Errorf("what differs is there all the same: %v %v", has, complete)
 	}
+	if _, has, complete, _ := n.server.Seen("c"); !has || complete {
+		t.Errorf("nothing was seen of c: %v %v", has, complete)
+	}
+	n.fake.set(func(f *fakeAttacher) { f.differs, f.blind = "", "" })
+	if got = n.server.Compare(t.Context(), got.Again); got.Same != 2 || len(got.Again) != 0 || got.Unseen != nil {
+		t.Errorf("%+v", got)
+	}
 	n.server.opts.BootID = "another"
-	n.fake.set(func(f *fakeAttacher) { f.differs = "" })
-	if got = n.server.Compare(t.Context()); got.Same != 3 { // records without a boot prove nothing
+	if got = n.server.Compare(t.Context(), n.server.Sandboxes("")); got.Same != 4 { // records without a boot prove nothing
 		t.Errorf("%+v", got)
 	}
 }
@@ -129,11 +132,11 @@ func TestCompareAfterAReboot(t *testing.T) {
 	if _, err := os.Stat("/proc/self/ns/net"); err != nil {
 		t.Skip("no network namespaces: " + err.Error())
 	}
-	if got := n.server.Compare(t.Context()); got.Same != 1 {
+	if got := n.server.Compare(t.Context(), []string{"a"}); got.Same != 1 {
 		t.Errorf("%+v", got)
 	}
 	n.restart(func(o *Options) { o.BootID = "two" })
-	if got := n.server.Compare(t.Context()); got.Gone != 1 || got.Same != 0 || len(got.Differs) != 0 {
+	if got := n.server.Compare(t.Context(), []string{"a"}); got.Gone != 1 || got.Same != 0 || len(got.Differs) != 0 {
 		t.Errorf("%+v", got)
 	}
 	if _, has, complete, _ := n.server.Seen("a"); !has || complete {

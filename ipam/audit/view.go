@@ -308,14 +308,8 @@ func (c Cluster) uses() (out []use) {
 	}
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
-		kind, namespace := e.Spec.ApiType, e.Namespace
-		if kind == "" {
-			kind = string(model.DanmNet)
-		}
-		if kind == string(model.ClusterNetwork) {
-			namespace = ""
-		}
-		n, ok := of[key{kind, namespace, e.Spec.NetworkName}]
+		kind, namespace, name := e.Spec.Network(e.Namespace)
+		n, ok := of[key{kind, namespace, name}]
 		if !ok {
 			continue
 		}

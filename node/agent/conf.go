@@ -67,11 +67,15 @@ func (a *Agent) writeCNIConf() {
 		return
 	}
 	path, old := filepath.Join(a.opts.CNIConfDir, ConfName), filepath.Join(a.opts.CNIConfDir, formerName)
+	there, err := os.ReadFile(old)
+	ours := err == nil && bytes.Equal(there, former(a.opts.Socket))
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if ours { // an agent was cut off between the two
+			a.removeFormer(old)
+		}
 		return
 	}
-	there, err := os.ReadFile(old)
-	if err == nil && !bytes.Equal(there, former(a.opts.Socket)) {
+	if err == nil && !ours {
 		return // somebody's own
 	}
 	if err := os.MkdirAll(a.opts.CNIConfDir, 0o755); err != nil {
@@ -87,10 +91,14 @@ func (a *Agent) writeCNIConf() {
 		a.log.Warn("CNI configuration is readable by root only", "reason", err)
 	}
 	a.log.Info("CNI configuration written", "path", path)
-	if there != nil {
-		if err := os.Remove(old); err != nil {
-			a.log.Warn("runtimes go on by the CNI configuration of an earlier release", "path", old, "reason", err)
-		}
+	if ours {
+		a.removeFormer(old)
+	}
+}
+
+func (a *Agent) removeFormer(path string) {
+	if err := os.Remove(path); err != nil {
+		a.log.Warn("runtimes go on by the CNI configuration of an earlier release", "path", path, "reason", err)
 	}
 }
 

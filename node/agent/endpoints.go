@@ -8,17 +8,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"danm.io/danm/cni/server"
-	"danm.io/danm/ipam"
 	"danm.io/danm/node/endpoints"
 	"danm.io/danm/node/mirror"
 )
 
 // publisher makes DanmEps of what the CNI server attached.
-func publisher(s Settings, pods *mirror.Pods, cni *server.Server, journal *ipam.Service, log *slog.Logger) (*endpoints.Publisher, error) {
+func publisher(s Settings, pods *mirror.Pods, cni *server.Server, a *addresses, log *slog.Logger) (*endpoints.Publisher, error) {
 	p, err := endpoints.New(endpoints.Options{
 		Node: s.Node, Config: s.API, Source: cni, Log: log,
-		Pod:      podOf(pods),
-		Complete: func() bool { return journal.Meta().LostSince == 0 },
+		Pod: podOf(pods),
+		// That a journal was wiped or set back shows when it is compared with the API.
+		Complete: func() bool { return a.keeper.Reached() && a.journal.Meta().LostSince == 0 },
 	})
 	if err != nil {
 		return nil, err
@@ -36,33 +36,41 @@ func podOf(pods podSource) func(uid string) (endpoints.Pod, bool) {
 
 // comparer is the part of cni/server that is asked at the agent's start.
 type comparer interface {
-	Compare(context.Context) server.Survey
+	Sandboxes(podUID string) []string
+	Compare(ctx context.Context, sandboxes []string) server.Survey
 }
 
-// busyPause is before sandboxes are looked at again that had a call in progress.
-const busyPause = time.Second
+// What could not be looked at is looked at again after a pause that grows from the one to the other.
+const (
+	lookAgain    = time.Second
+	lookAgainMax = 5 * time.Minute
+)
 
-// compare looks once, at the agent's start, at what earlier lives attached, and says what differs.
+// compare looks, at the agent's start, at what earlier lives attached, and says what differs. A sandbox with a call in progress, and one
+// that could not be seen, is looked at again.
 func (a *Agent) compare(ctx context.Context, cni comparer) {
-	for began := time.Now(); ; {
-		found := cni.Compare(ctx)
+	began, said := time.Now(), false
+	for left, pause := cni.Sandboxes(""), lookAgain; ; pause = min(2*pause, lookAgainMax) {
+		found := cni.Compare(ctx, left)
 		if ctx.Err() != nil {
 			return
 		}
-		if found.Busy > 0 {
-			sleep(ctx, busyPause)
-			continue
-		}
 		for result, n := range map[string]int{"same": found.Same, "differs": len(found.Differs), "gone": found.Gone} {
-			a.m.compared.WithLabelValues(result).Set(float64(n))
+			a.m.compared.WithLabelValues(result).Add(float64(n))
 		}
 		for pod, why := range found.Differs {
 			a.log.Warn("a Pod's interfaces are not as they were attached", "pod", pod, "reason", why)
 		}
-		if n := found.Same + len(found.Differs) + found.Gone; n > 0 {
-			a.log.Info("compared what is attached with the kernel", "sandboxes", n, "same", found.Same, "differ", len(found.Differs), "gone", found.Gone, "took", time.Since(began))
+		if n := len(left); n > 0 && !said {
+			a.log.Info("compared what is attached with the kernel", "sandboxes", n, "same", found.Same, "differ", len(found.Differs), "gone", found.Gone, "again", len(found.Again), "took", time.Since(began))
 		}
-		return
+		if left, said = found.Again, true; len(left) == 0 {
+			return
+		}
+		if found.Unseen != nil {
+			a.log.Warn("interfaces of Pods could not be looked at", "reason", found.Unseen)
+		}
+		sleep(ctx, pause)
 	}
 }
 

@@ -114,7 +114,7 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		return a.Run(ctx)
 	}
 	sweeper.pods = pods
-	if published, err = publisher(s, pods, cni, addresses.journal, log); err != nil {
+	if published, err = publisher(s, pods, cni, addresses, log); err != nil {
 		return err
 	}
 	a.m.publishes(published)

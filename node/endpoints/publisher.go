@@ -50,6 +50,11 @@ const (
 	page     = 100 // DanmEps in one answer of a list
 	writers  = 4
 	callTime = 10 * time.Second
+	look     = 10 * time.Second // for whether the records are complete
+	allAgain = 10 * time.Minute
+	// A sandbox's DanmEps are written as often as most in a while; whoever changes them all the time is left alone until that is over.
+	most  = 12
+	while = time.Minute
 )
 
 var danmEps = schema.GroupVersionResource{Group: danmv1.Group, Version: danmv1.Version, Resource: "danmeps"}
@@ -59,13 +64,22 @@ type Publisher struct {
 	opts  Options
 	api   dynamic.NamespaceableResourceInterface
 	queue workqueue.TypedRateLimitingInterface[string] // of sandboxes
+	look  time.Duration
 
 	mu     sync.Mutex
 	listed bool                       // have is what the API has
 	have   map[string]map[string]held // by sandbox and name
 	next   map[string]map[string]held // of the list in progress
-	heard  uint64                     // events and lists so far
+	flight map[string]bool            // names that are being written: whether the watch told of them meanwhile
+	owner  map[string]string          // sandbox by name, of have
+	wrote  map[string]writes          // by sandbox
 	ended  map[string]bool            // sandboxes that are known to be gone although they have no record
+}
+
+// writes are those of one sandbox since some time.
+type writes struct {
+	since time.Time
+	count int
 }
 
 // held is a DanmEp in the API.
@@ -86,7 +100,7 @@ func New(o Options) (*Publisher, error) {
 	limit := workqueue.NewTypedItemExponentialFailureRateLimiter[string](100*time.Millisecond, 30*time.Second)
 	return &Publisher{
 		opts: o, api: api.Resource(danmEps), queue: workqueue.NewTypedRateLimitingQueue(limit),
-		have: map[string]map[string]held{}, ended: map[string]bool{},
+		have: map[string]map[string]held{}, owner: map[string]string{}, wrote: map[string]writes{}, flight: map[string]bool{}, ended: map[string]bool{}, look: look,
 	}, nil
 }
 
@@ -131,14 +145,46 @@ func (p *Publisher) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		selector := labels.SelectorFromSet(labels.Set{danmv1.LabelNode: v1alpha1.LabelValue(p.opts.Node)})
-		follow.Run(ctx, follow.Kind{API: p.api, Name: "DanmEps of this node", Selector: metav1.ListOptions{LabelSelector: selector.String()}, Page: page}, (*listener)(p), p.opts.Log)
+		follow.Run(ctx, follow.Kind{API: p.api, Name: "DanmEps of this node", Selector: metav1.ListOptions{LabelSelector: selector.String()}, Page: page, FromCache: true}, (*listener)(p), p.opts.Log)
 	})
 	for range writers {
 		running.Go(func() { p.work(ctx) })
 	}
+	running.Go(func() { p.lookAgain(ctx) })
 	<-ctx.Done()
 	p.queue.ShutDown()
 	running.Wait()
+}
+
+// lookAgain compares everything now and then, and when it becomes known that the records are all there are.
+func (p *Publisher) lookAgain(ctx context.Context) {
+	tick := time.NewTicker(p.look)
+	defer tick.Stop()
+	for last, complete := time.Now(), false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		was := complete
+		if complete = p.opts.Complete(); complete && !was || time.Since(last) > allAgain {
+			last = time.Now()
+			p.all()
+		}
+	}
+}
+
+// all has every sandbox compared that is attached or has DanmEps.
+func (p *Publisher) all() {
+	p.mu.Lock()
+	all := p.opts.Source.Sandboxes("")
+	for sandbox := range p.have {
+		all = append(all, sandbox)
+	}
+	p.mu.Unlock()
+	for _, sandbox := range all {
+		p.queue.Add(sandbox)
+	}
 }
 
 func (p *Publisher) work(ctx context.Context) {
@@ -194,6 +240,7 @@ func (p *Publisher) publish(ctx context.Context, sandbox string) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.ended, sandbox)
+		delete(p.wrote, sandbox)
 	}
 	return nil
 }
@@ -215,7 +262,12 @@ func (p *Publisher) bring(ctx context.Context, sandbox string, want []danmv1.Dan
 		if is && h.digest == digestOf(*e) {
 			continue
 		}
-		if err := p.write(ctx, sandbox, e, h, is); err != nil {
+		if wait := p.tooOften(sandbox); wait > 0 {
+			p.opts.Log.Warn("somebody else keeps changing DanmEps", "namespace", e.Namespace, "name", e.Name, "again", wait)
+			p.queue.AddAfter(sandbox, wait)
+			return nil
+		}
+		if err := p.write(ctx, sandbox, e, is); err != nil {
 			return err
 		}
 	}
@@ -229,43 +281,71 @@ func (p *Publisher) bring(ctx context.Context, sandbox string, want []danmv1.Dan
 	return nil
 }
 
-func (p *Publisher) write(ctx context.Context, sandbox string, e *danmv1.DanmEp, h held, is bool) error {
-	in := p.api.Namespace(e.Namespace)
+// tooOften counts a write, and says how long to wait if there were too many.
+func (p *Publisher) tooOften(sandbox string) time.Duration {
 	p.mu.Lock()
-	heard := p.heard
+	defer p.mu.Unlock()
+	w, now := p.wrote[sandbox], time.Now()
+	if now.Sub(w.since) > while {
+		w = writes{since: now}
+	}
+	w.count++
+	if p.wrote[sandbox] = w; w.count <= most*max(1, len(p.have[sandbox])) {
+		return 0
+	}
+	return w.since.Add(while).Sub(now) + time.Second
+}
+
+func (p *Publisher) write(ctx context.Context, sandbox string, e *danmv1.DanmEp, is bool) error {
+	p.mu.Lock()
+	p.flight[e.Name] = false
 	p.mu.Unlock()
 	var u *unstructured.Unstructured
-	var err error
+	err := error(nil)
+	if !is {
+		u, err = p.create(ctx, e)
+		is = apierrors.IsAlreadyExists(err) // somebody took the label away that we find ours by
+	}
 	if is {
-		e.ResourceVersion, e.UID = h.version, h.uid
 		u, err = p.update(ctx, e)
-	} else if u, err = plain(e); err == nil {
-		u, err = in.Create(ctx, u, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) { // somebody took the label away that we find ours by
-			var there *unstructured.Unstructured
-			if there, err = in.Get(ctx, e.Name, metav1.GetOptions{}); err == nil {
-				e.ResourceVersion, e.UID = there.GetResourceVersion(), there.GetUID()
-				u, err = p.update(ctx, e)
-			}
-		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	told := p.flight[e.Name]
+	delete(p.flight, e.Name)
+	switch {
+	case apierrors.IsNotFound(err) && !told: // the watch has not told yet
+		p.drop(e.Name)
+	case err == nil && !told: // else the watch may have told of this already, and of what happened since
+		p.note(sandbox, u)
 	}
 	if err != nil {
 		return fmt.Errorf("write DanmEp %s/%s: %w", e.Namespace, e.Name, err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.heard == heard { // else the watch may have told of this already, and of what happened since
-		put(p.have, sandbox, u)
-	}
 	return nil
 }
 
-func (p *Publisher) update(ctx context.Context, e *danmv1.DanmEp) (*unstructured.Unstructured, error) {
+func (p *Publisher) create(ctx context.Context, e *danmv1.DanmEp) (*unstructured.Unstructured, error) {
 	u, err := plain(e)
 	if err != nil {
 		return nil, err
 	}
-	return p.api.Namespace(e.Namespace).Update(ctx, u, metav1.UpdateOptions{})
+	return p.api.Namespace(e.Namespace).Create(ctx, u, metav1.CreateOptions{})
+}
+
+// update makes what is there say what it should, and leaves annotations and finalizers of others alone.
+func (p *Publisher) update(ctx context.Context, e *danmv1.DanmEp) (*unstructured.Unstructured, error) {
+	in := p.api.Namespace(e.Namespace)
+	there, err := in.Get(ctx, e.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	e.ResourceVersion, e.UID, e.Annotations, e.Finalizers = there.GetResourceVersion(), there.GetUID(), there.GetAnnotations(), there.GetFinalizers()
+	u, err := plain(e)
+	if err != nil {
+		return nil, err
+	}
+	return in.Update(ctx, u, metav1.UpdateOptions{})
 }
 
 func plain(e *danmv1.DanmEp) (*unstructured.Unstructured, error) {
@@ -277,8 +357,29 @@ func (p *Publisher) forget(sandbox, name string, uid types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.have[sandbox][name].uid == uid {
-		remove(p.have, sandbox, name)
+		p.drop(name)
 	}
+}
+
+// note and drop keep have and owner. A DanmEp whose CID somebody changed is noted where it says to be, and no more where it was: both
+// are then compared. p.mu is held.
+func (p *Publisher) note(sandbox string, u *unstructured.Unstructured) (before string) {
+	if before = p.owner[u.GetName()]; before != "" && before != sandbox {
+		p.drop(u.GetName())
+	}
+	put(p.have, sandbox, u)
+	p.owner[u.GetName()] = sandbox
+	return before
+}
+
+func (p *Publisher) drop(name string) (before string) {
+	before = p.owner[name]
+	delete(p.owner, name)
+	if delete(p.have[before], name); len(p.have[before]) == 0 {
+		delete(p.have, before)
+		delete(p.wrote, before)
+	}
+	return before
 }
 
 func put(into map[string]map[string]held, sandbox string, u *unstructured.Unstructured) {
@@ -291,12 +392,6 @@ func put(into map[string]map[string]held, sandbox string, u *unstructured.Unstru
 		into[sandbox] = map[string]held{}
 	}
 	into[sandbox][u.GetName()] = h
-}
-
-func remove(from map[string]map[string]held, sandbox, name string) {
-	if delete(from[sandbox], name); len(from[sandbox]) == 0 {
-		delete(from, sandbox)
-	}
 }
 
 // sandboxOf is whose a DanmEp is; "" for one that another node's label was put on.
@@ -326,16 +421,18 @@ func (l *listener) Listed(u *unstructured.Unstructured) {
 func (l *listener) End() {
 	l.mu.Lock()
 	l.have, l.next, l.listed = l.next, nil, true
-	l.heard++
-	all := l.opts.Source.Sandboxes("")
-	for sandbox := range l.have {
-		all = append(all, sandbox)
+	for name := range l.flight {
+		l.flight[name] = true
+	}
+	clear(l.owner)
+	for sandbox, names := range l.have {
+		for name := range names {
+			l.owner[name] = sandbox
+		}
 	}
 	maps.DeleteFunc(l.ended, func(sandbox string, _ bool) bool { return len(l.have[sandbox]) == 0 })
 	l.mu.Unlock()
-	for _, sandbox := range all {
-		l.queue.Add(sandbox)
-	}
+	(*Publisher)(l).all()
 }
 
 // Synced is follow.Listener's.
@@ -343,19 +440,24 @@ func (l *listener) Synced(bool) {}
 
 // Event is follow.Listener's.
 func (l *listener) Event(kind watch.EventType, u *unstructured.Unstructured) {
-	sandbox := (*Publisher)(l).sandboxOf(u)
-	if sandbox == "" {
-		return
+	p := (*Publisher)(l)
+	sandbox := p.sandboxOf(u)
+	p.mu.Lock()
+	if _, is := p.flight[u.GetName()]; is {
+		p.flight[u.GetName()] = true
 	}
-	l.mu.Lock()
-	l.heard++
-	if kind == watch.Deleted {
-		if l.have[sandbox][u.GetName()].uid == u.GetUID() {
-			remove(l.have, sandbox, u.GetName())
+	before := ""
+	switch {
+	case kind == watch.Deleted && p.have[p.owner[u.GetName()]][u.GetName()].uid != u.GetUID(): // one before the one that is there
+	case kind == watch.Deleted, sandbox == "":
+		before = p.drop(u.GetName())
+	default:
+		before = p.note(sandbox, u)
+	}
+	p.mu.Unlock()
+	for _, one := range []string{before, sandbox} {
+		if one != "" {
+			p.queue.Add(one)
 		}
-	} else {
-		put(l.have, sandbox, u)
 	}
-	l.mu.Unlock()
-	l.queue.Add(sandbox)
 }

@@ -148,6 +148,7 @@ type node struct {
 	pending  map[string]bool
 	pods     map[string]Pod // by the runtime's UID
 	complete bool
+	look     time.Duration
 	err      error
 }
 
@@ -190,6 +191,9 @@ func (n *node) start() func() {
 		Complete: func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.complete }})
 	if err != nil {
 		n.t.Fatal(err)
+	}
+	if n.look != 0 {
+		n.p.look = n.look
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -307,6 +311,18 @@ func TestMadeAgain(t *testing.T) {
 	n.until("s1/eth0")
 	n.change("s1", "MODIFIED", func(e *danmv1.DanmEp) { e.Spec.Iface.Address = "10.6.6.6/24" })
 	n.eventually("the address back", as(func(e danmv1.DanmEp) bool { return e.Spec.Iface.Address == "" }))
+	n.change("s1", "MODIFIED", func(e *danmv1.DanmEp) {
+		e.Spec.CID, e.Annotations, e.Finalizers = "s9", map[string]string{"theirs": "1"}, []string{"theirs.io/x"}
+	})
+	n.until("s1/eth0") // what said to be of s9 is gone, and s1's is back
+	n.change("s1", "MODIFIED", func(e *danmv1.DanmEp) { e.Spec.Host = "n2" })
+	n.eventually("the host back", as(func(e danmv1.DanmEp) bool { return e.Spec.Host == "n1" }))
+	n.change("s1", "MODIFIED", func(e *danmv1.DanmEp) {
+		e.Spec.Netns, e.Annotations, e.Finalizers = "x", map[string]string{"theirs": "1"}, []string{"theirs.io/x"}
+	})
+	n.eventually("the path back, and what is others' left", as(func(e danmv1.DanmEp) bool {
+		return e.Spec.Netns == "" && e.Annotations["theirs"] == "1" && len(e.Finalizers) == 1
+	}))
 	n.change("s1", "MODIFIED", func(e *danmv1.DanmEp) { e.Labels["app"] = "other" })
 	n.eventually("the label back", as(func(e danmv1.DanmEp) bool { return e.Labels["app"] == "web" }))
 	n.api.mu.Lock() // for a watch with a selector, an object that leaves it is deleted
@@ -399,6 +415,52 @@ func TestAfterARestart(t *testing.T) {
 	n.set(func() { n.complete = true })
 	n.start()
 	n.until("s4/eth0")
+}
+
+// TestAFight: who changes a DanmEp each time that it was made good is left alone for a while; others are not.
+func TestAFight(t *testing.T) {
+	n := newNode(t)
+	n.start()
+	n.add("web", "s1", "eth0")
+	n.until("s1/eth0")
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(2 * time.Millisecond):
+				n.change("s1", "MODIFIED", func(e *danmv1.DanmEp) { e.Labels["app"] = fmt.Sprint("theirs", i) })
+			}
+		}
+	}()
+	n.eventually("many changes", func() bool { return n.count(http.MethodPut) >= most/2 })
+	time.Sleep(500 * time.Millisecond) // time for hundreds
+	n.add("db", "s2", "eth0")
+	n.until("s1/eth0", "s2/eth0")
+	close(stop)
+	<-done
+	if puts := n.count(http.MethodPut); puts > most {
+		t.Errorf("%d writes", puts)
+	}
+}
+
+// TestRecordsBecomeComplete: what was kept while records could be missing goes when they are known to be all.
+func TestRecordsBecomeComplete(t *testing.T) {
+	n := newNode(t)
+	end := n.start()
+	n.add("web", "s1", "eth0")
+	n.add("db", "s2", "eth0")
+	n.until("s1/eth0", "s2/eth0")
+	end()
+	n.set(func() { delete(n.has, "s1"); n.complete = false })
+	n.look = 10 * time.Millisecond
+	n.start()
+	n.add("new", "s3", "eth0")
+	n.until("s1/eth0", "s2/eth0", "s3/eth0")
+	n.set(func() { n.complete = true })
+	n.until("s2/eth0", "s3/eth0")
 }
 
 // TestASandboxAgain: a runtime may try again under the ID of a sandbox that ended, and then that it ended says nothing any more.

@@ -48,14 +48,21 @@ type Kind struct {
 	// Selector is sent with each list and watch.
 	Selector metav1.ListOptions
 	Page     int64 // objects in one answer of a list
+	// FromCache begins with what the API server has in memory, which may be a little old; the watch makes up for it. Without, a list is
+	// read from etcd, by every node of a cluster at once when its API server was started.
+	FromCache bool
 }
 
-// Run tells l until ctx ends. An API that is away is waited for.
+// Run tells l until ctx ends. An API that is away is waited for, and asked for what happened since; only one that does not know that any
+// more has to list everything again.
 func Run(ctx context.Context, k Kind, l Listener, log *slog.Logger) {
-	pause, said := time.Duration(0), ""
+	pause, said, version := time.Duration(0), "", ""
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := k.follow(ctx, l)
+		var err error
+		if version, err = k.follow(ctx, l, version); apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			version = ""
+		}
 		l.Synced(false)
 		if time.Since(began) > time.Minute {
 			pause = 0
@@ -72,28 +79,34 @@ func Run(ctx context.Context, k Kind, l Listener, log *slog.Logger) {
 	}
 }
 
-// follow lists once and watches from there for as long as the API goes on.
-func (k Kind) follow(ctx context.Context, l Listener) error {
-	version, err := k.list(ctx, l)
-	if err != nil {
-		return fmt.Errorf("list %s: %w", k.Name, err)
+// follow watches from a version, or lists first if there is none, for as long as the API goes on, and returns where it came to.
+func (k Kind) follow(ctx context.Context, l Listener, version string) (string, error) {
+	var err error
+	if version == "" {
+		if version, err = k.list(ctx, l); err != nil {
+			return "", fmt.Errorf("list %s: %w", k.Name, err)
+		}
 	}
 	for ctx.Err() == nil {
 		began := time.Now()
 		if version, err = k.watch(ctx, l, version); err != nil {
-			return fmt.Errorf("watch %s: %w", k.Name, err)
+			return version, fmt.Errorf("watch %s: %w", k.Name, err)
 		}
 		if time.Since(began) < time.Second {
-			return fmt.Errorf("watch %s: the API ends it at once", k.Name)
+			return version, fmt.Errorf("watch %s: the API ends it at once", k.Name)
 		}
 	}
-	return nil
+	return version, nil
 }
 
 func (k Kind) list(ctx context.Context, l Listener) (version string, err error) {
 	l.Begin()
 	for o := k.Selector; ; {
-		o.Limit = k.Page
+		if o.Limit = k.Page; k.FromCache && o.Continue == "" {
+			o.ResourceVersion = "0"
+		} else {
+			o.ResourceVersion = ""
+		}
 		page, cancel := context.WithTimeout(ctx, pageTime)
 		list, err := k.API.List(page, o)
 		cancel()

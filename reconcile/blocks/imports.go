@@ -186,7 +186,7 @@ func endpointsOf(list []danmv1.DanmEp) []endpoint {
 
 // endpointNetwork is the key of the network that an endpoint is of.
 func endpointNetwork(e *danmv1.DanmEp) string {
-	return networkKey(cmp.Or(e.Spec.ApiType, danmv1.KindDanmNet), e.Namespace, e.Spec.NetworkName)
+	return networkKey(e.Spec.Network(e.Namespace))
 }
 
 // orphans are the blocks that the import makes, one for each block of the grid with an address in use.

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"danm.io/danm/spec/api/v1alpha1"
@@ -173,12 +174,20 @@ const (
 	rarely = 5 // times Look: all Pods of a cluster are read, and nobody waits for it
 )
 
-// endpoints are all DanmEps; not nil.
+// fromBefore selects DanmEps that no agent of ours published, which nothing but they themselves tells of; what nodes publish now is in their journals and
+// reports, and could be more than is good for anybody's memory.
+const fromBefore = "!" + danmv1.LabelSandbox
+
+// endpoints are all DanmEps from before; not nil.
 func (r *Reconciler) endpoints(ctx context.Context) ([]danmv1.DanmEp, error) {
 	out := []danmv1.DanmEp{}
+	old, err := labels.Parse(fromBefore)
+	if err != nil {
+		return nil, err
+	}
 	for next := ""; ; {
 		var list danmv1.DanmEpList
-		if err := r.APIReader.List(ctx, &list, client.Limit(page), client.Continue(next)); err != nil {
+		if err := r.APIReader.List(ctx, &list, client.MatchingLabelsSelector{Selector: old}, client.Limit(page), client.Continue(next)); err != nil {
 			return nil, fmt.Errorf("list DanmEps: %w", err)
 		}
 		out = append(out, list.Items...)

@@ -195,12 +195,9 @@ func podsOn(node string, st *model.NodeState, endpoints []danmv1.DanmEp) map[str
 		if e.Spec.Host != node {
 			continue
 		}
-		key := e.Namespace + "/" + e.Spec.NetworkName
-		if e.Spec.ApiType == danmv1.KindClusterNetwork {
-			key = e.Spec.NetworkName
-		}
+		kind, namespace, name := e.Spec.Network(e.Namespace)
 		for _, n := range st.Networks {
-			if n.Key() == key && n.Device != "" {
+			if string(n.Kind) == kind && n.Namespace == namespace && n.Name == name && n.Device != "" {
 				out[n.Device] = append(out[n.Device], e.Namespace+"/"+e.Spec.Pod)
 			}
 		}

@@ -24,6 +24,9 @@ var (
 	flag    = number(0, 1)
 	anyInt  = number(0, 1<<31-1)
 	tcpSize = parameter{1, 1<<31 - 1, 3}
+	// The kernel counts both in ticks, of which a second has a thousand at most, in an int.
+	staleTime     = number(0, (1<<31-1)/1000)
+	reachableTime = number(0, 1<<31-1)
 )
 
 // parameters is the allow-list (Documentation/networking/ip-sysctl.rst, Documentation/admin-guide/sysctl/net.rst,
@@ -44,8 +47,8 @@ var parameters = map[string]parameter{
 	"net.ipv6.conf.*.proxy_ndp": flag, "net.ipv6.conf.*.router_solicitations": number(-1, 100),
 	"net.ipv6.conf.*.ignore_routes_with_linkdown": flag,
 
-	"net.ipv4.neigh.*.gc_stale_time": anyInt, "net.ipv4.neigh.*.base_reachable_time_ms": anyInt, "net.ipv4.neigh.*.ucast_solicit": number(0, 100),
-	"net.ipv6.neigh.*.gc_stale_time": anyInt, "net.ipv6.neigh.*.base_reachable_time_ms": anyInt, "net.ipv6.neigh.*.ucast_solicit": number(0, 100),
+	"net.ipv4.neigh.*.gc_stale_time": staleTime, "net.ipv4.neigh.*.base_reachable_time_ms": reachableTime, "net.ipv4.neigh.*.ucast_solicit": number(0, 100),
+	"net.ipv6.neigh.*.gc_stale_time": staleTime, "net.ipv6.neigh.*.base_reachable_time_ms": reachableTime, "net.ipv6.neigh.*.ucast_solicit": number(0, 100),
 	"net.ipv4.neigh.default.gc_thresh1": anyInt, "net.ipv4.neigh.default.gc_thresh2": anyInt, "net.ipv4.neigh.default.gc_thresh3": anyInt,
 	"net.ipv6.neigh.default.gc_thresh1": anyInt, "net.ipv6.neigh.default.gc_thresh2": anyInt, "net.ipv6.neigh.default.gc_thresh3": anyInt,
 

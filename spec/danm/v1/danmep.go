@@ -1,6 +1,10 @@
 package v1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // DanmEp is one interface of one Pod. Only DANM writes it.
 //
@@ -99,3 +103,18 @@ const (
 	LabelNetwork = "danm.io/network"  // spec.NetworkName, with . for /
 	LabelAPIType = "danm.io/api-type" // spec.apiType
 )
+
+// Network is the network that an endpoint of that namespace is of. A network of another namespace has that in front of its NetworkName.
+func (s DanmEpSpec) Network(of string) (kind, namespace, name string) {
+	kind, namespace, name = s.ApiType, of, s.NetworkName
+	if kind == "" {
+		kind = KindDanmNet
+	}
+	if other, rest, has := strings.Cut(name, "/"); has {
+		namespace, name = other, rest
+	}
+	if kind == KindClusterNetwork {
+		namespace = ""
+	}
+	return kind, namespace, name
+}
