@@ -82,6 +82,8 @@ func TestDevices(t *testing.T) {
 	if c := p.conf("vf.DEL"); c["deviceID"] != "0000:01:00.1" {
 		t.Errorf("%v", c)
 	}
+	must(t, os.MkdirAll(filepath.Join(info, "dp", "x.io-slow-odd"), 0o755))
+	must(t, os.WriteFile(filepath.Join(info, "dp", "id-device.json"), []byte(`{"type":"another's"}`), 0o644)) // where the odd id leads to
 	if _, e := n.call(request("ADD", "d", "acme", "u", on("fast2", "slow", "fast"))); e != nil {
 		t.Fatal(e)
 	}
@@ -97,8 +99,8 @@ func TestDevices(t *testing.T) {
 	if c := p.conf("vf.ADD"); c["deviceID"] != "0000:01:00.2" {
 		t.Errorf("%v", c)
 	}
-	all, err := filepath.Glob(filepath.Join(info, "*", "*"))
-	if err != nil || len(all) != 2 { // of the first device, from its plugin and for eth0; of the odd one there is no file anywhere
+	all, err := filepath.Glob(filepath.Join(info, "cni", "*"))
+	if err != nil || len(all) != 1 || filepath.Base(all[0]) != "d_eth0-device.json" { // of the odd one nothing is known
 		t.Errorf("%v %v", all, err)
 	}
 }

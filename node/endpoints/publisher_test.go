@@ -30,8 +30,9 @@ type server struct {
 	version int
 	objects map[string]danmv1.DanmEp // by namespace/name
 	watches map[chan []byte]bool
-	refuse  map[string]int // status by method
-	writes  map[string]int // by method
+	refuse  map[string]int                    // status by method
+	writes  map[string]int                    // by method
+	late    func(key string, e danmv1.DanmEp) // called before a creation is answered
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +90,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if is {
 			e.UID = old.UID
 		}
-		_ = json.NewEncoder(w).Encode(s.set(map[bool]string{true: "MODIFIED", false: "ADDED"}[is], key, e))
+		e = s.set(map[bool]string{true: "MODIFIED", false: "ADDED"}[is], key, e)
+		if s.late != nil && !is {
+			s.late(key, e)
+		}
+		_ = json.NewEncoder(w).Encode(e)
 	}
 }
 
@@ -333,6 +338,25 @@ func TestMadeAgain(t *testing.T) {
 	}
 	n.api.mu.Unlock()
 	n.eventually("found without its label", as(func(e danmv1.DanmEp) bool { return e.Labels[danmv1.LabelNode] == "n1" }))
+}
+
+// TestALateAnswer: what happened to a DanmEp between its creation and the answer is not undone by the answer.
+func TestALateAnswer(t *testing.T) {
+	n := newNode(t)
+	n.start()
+	n.add("first", "s0", "eth0") // the watch is there
+	n.until("s0/eth0")
+	var once sync.Once
+	n.api.mu.Lock()
+	n.api.late = func(key string, e danmv1.DanmEp) {
+		once.Do(func() {
+			n.api.set("DELETED", key, e)
+			time.Sleep(200 * time.Millisecond) // both events are heard before the answer
+		})
+	}
+	n.api.mu.Unlock()
+	n.add("web", "s1", "eth0")
+	n.until("s0/eth0", "s1/eth0")
 }
 
 // TestLabelsFollowThePod.
