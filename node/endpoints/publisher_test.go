@@ -344,8 +344,13 @@ func TestMadeAgain(t *testing.T) {
 func TestALateAnswer(t *testing.T) {
 	n := newNode(t)
 	n.start()
-	n.add("first", "s0", "eth0") // the watch is there
+	n.add("first", "s0", "eth0")
 	n.until("s0/eth0")
+	n.eventually("a watch that has told of it", func() bool {
+		n.api.mu.Lock()
+		defer n.api.mu.Unlock()
+		return len(n.api.watches) == 1
+	})
 	var once sync.Once
 	n.api.mu.Lock()
 	n.api.late = func(key string, e danmv1.DanmEp) {
