@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -175,6 +176,15 @@ func TestDeviceInformation(t *testing.T) {
 			t.Fatal(e)
 		}
 	}
+	must(t, os.Remove(file))
+	must(t, syscall.Mkfifo(file, 0o600)) // nobody writes
+	if _, e := n.call(request("ADD", "c", "acme", "u", "")); e != nil {
+		t.Fatal(e)
+	}
+	if _, e := n.call(request("DEL", "c", "acme", "u", "")); e != nil {
+		t.Fatal(e)
+	}
+	must(t, os.Remove(file))
 	must(t, os.RemoveAll(filepath.Join(info, "cni")))
 	must(t, os.WriteFile(filepath.Join(info, "cni"), nil, 0o600)) // it cannot be written
 	must(t, os.WriteFile(file, []byte(`{}`), 0o644))
