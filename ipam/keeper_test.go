@@ -82,8 +82,11 @@ func offer(api *fakeAPI, root string, ms []*machine) {
 	}
 }
 
-// answering lets every node answer what it is asked for until stop.
+// answering lets every node answer what it is asked for until stop. Until then who asks waits for as long as a busy machine may take.
 func answering(ms []*machine) (stop func()) {
+	for _, m := range ms {
+		m.k.o.AskWait = time.Minute
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -95,7 +98,13 @@ func answering(ms []*machine) (stop func()) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	return func() { cancel(); <-done }
+	return func() {
+		cancel()
+		<-done
+		for _, m := range ms {
+			m.k.o.AskWait = askWait
+		}
+	}
 }
 
 func TestStaticOfAnotherNodeIsCededAndComesBackCool(t *testing.T) {

@@ -131,45 +131,6 @@ func TestAnHonestRestartLosesNothing(t *testing.T) {
 	}
 }
 
-func TestAfterAnEtcdRestoreClaimsWait(t *testing.T) {
-	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a", "b")
-	a, b := ms[0], ms[1]
-	backup := map[string]*v1alpha1.IPBlock{}
-	for k, v := range api.blocks {
-		backup[k] = v.DeepCopy()
-	}
-	version := api.version
-	a.mustPod(n, dynamic)
-	b.mustPod(n, dynamic)
-	c.advance(time.Hour)
-	a.mustRound()
-	b.mustRound()
-	api.blocks, api.version = backup, version // leases are as they were: the backup was made just after a renewal
-	c.advance(time.Hour)
-	for _, m := range ms {
-		m.mustRound()
-		m.mustRound()
-		if m.k.Meta().Suspect == "" {
-			t.Fatalf("%s suspects nothing", m.name)
-		}
-		if _, err := api.Block(ctx, nameOf(m.k.Blocks()[0])); err != nil {
-			t.Fatalf("%s did not make its block again: %v", m.name, err)
-		}
-		m.mustPod(n, dynamic) // from its own block
-	}
-	var err error
-	for range 20 {
-		_, _, err = a.pod(n, dynamic)
-	}
-	if !errors.Is(err, ErrSuspect) {
-		t.Fatalf("a claim: %v", err)
-	}
-	a.accepted()
-	c.advance(time.Hour)
-	a.mustRound()
-	a.mustPod(n, dynamic)
-}
-
 func TestAnotherLifeEndsThisOne(t *testing.T) {
 	c, api, n, ms := world(t, "10.0.0.0/26", 28, "a")
 	a := ms[0]
@@ -330,54 +291,6 @@ func TestAFrozenSingleStaysWhileAPodHasIt(t *testing.T) {
 	}
 	if _, err := api.Block(ctx, single); err == nil {
 		t.Fatal("it never goes back")
-	}
-}
-
-func TestASingleThatWasMadeAgainStaysCeded(t *testing.T) {
-	c, api, n, ms := world(t, "10.0.0.0/28", 28, "a", "b")
-	a, b := ms[0], ms[1]
-	a.mustPod(n, dynamic)
-	stop := answering(ms)
-	b.mustPod(n, static("10.0.0.9"))
-	stop()
-	single := spaceOfNetwork(n).object().BlockName(netip.MustParsePrefix("10.0.0.9/32"))
-	old := api.blocks[single].UID
-	delete(api.blocks, single) // the backup was made before
-	c.advance(time.Hour)
-	b.mustRound()
-	again := must(api.Block(ctx, single))
-	if again.UID == old {
-		t.Fatal("not made again")
-	}
-	for range 5 {
-		c.advance(time.Minute)
-		a.mustRound()
-	}
-	blocks := a.k.Blocks()
-	if len(blocks[0].Ceded) != 1 || blocks[0].Ceded[0].UID != string(again.UID) {
-		t.Fatalf("ceded %v, the Single is %s", blocks[0].Ceded, again.UID)
-	}
-	for range 20 {
-		if _, got, _ := a.pod(n, dynamic); got == "10.0.0.9" {
-			t.Fatal("the owner gave it out")
-		}
-	}
-}
-
-func TestAClaimAsksTheOwnLeaseFirst(t *testing.T) {
-	c, api, n, ms := world(t, "10.0.0.0/26", 30, "a")
-	a := ms[0]
-	backup := api.leases["a"].DeepCopy()
-	c.advance(DefaultBlockLease / 72)
-	a.mustRound() // renewed after the backup
-	api.leases["a"] = backup
-	api.version += 1_000_000
-	c.advance(time.Minute)
-	if _, _, err := a.pod(n, dynamic); !errors.Is(err, ErrSuspect) {
-		t.Fatal(err)
-	}
-	if len(a.k.Blocks()) != 0 {
-		t.Fatal(a.k.Blocks())
 	}
 }
 

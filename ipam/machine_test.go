@@ -30,6 +30,9 @@ func newMachine(t *testing.T, api *fakeAPI, c *clock, name string) *machine {
 	return m
 }
 
+// askWait is for questions that nobody answers.
+const askWait = 200 * time.Millisecond
+
 // boot starts an agent, without its round.
 func (m *machine) boot() {
 	m.t.Helper()
@@ -38,7 +41,7 @@ func (m *machine) boot() {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { _ = s.Close() })
-	m.k = NewKeeper(KeeperOptions{Service: s, API: apiOf{m.api, m.name}, Node: m.name, AskWait: 200 * time.Millisecond,
+	m.k = NewKeeper(KeeperOptions{Service: s, API: apiOf{m.api, m.name}, Node: m.name, AskWait: askWait,
 		Boottime:  func() time.Duration { return time.Duration(m.clock.now().UnixNano()) },
 		Sandboxes: func(context.Context) ([]string, error) { return m.sandboxes, nil }})
 }

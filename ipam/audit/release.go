@@ -41,8 +41,8 @@ func PowerOff(name string, lease *coordinationv1.Lease, node *corev1.Node, now t
 	case ready(node):
 		return "", &Refusal{Why: fmt.Sprintf("node %s is Ready: its Pods live, and their addresses would be given to others", name), Forced: true}
 	}
-	if age := now.Sub(lastSign(lease)); age < quietFor {
-		return "", &Refusal{Why: fmt.Sprintf("node %s gave a sign of life %s ago, and a node that is off gives none for %s", name, max(age, 0).Round(time.Second), quietFor), Forced: true}
+	if age, silent := Silent(lease, now); !silent {
+		return "", &Refusal{Why: fmt.Sprintf("node %s gave a sign of life %s ago, and a node that is off gives none for %s", name, age.Round(time.Second), quietFor), Forced: true}
 	}
 	return *lease.Spec.HolderIdentity, nil
 }
@@ -57,6 +57,19 @@ func ready(n *corev1.Node) bool {
 		}
 	}
 	return false
+}
+
+// Silent says for how long a node has given no sign of life, and whether that is too long for an agent that is well.
+func Silent(l *coordinationv1.Lease, now time.Time) (time.Duration, bool) {
+	return tooLong(lastSign(l), now)
+}
+
+// NeverHeard says the same of a node that has no Lease, and since some time a plan.
+func NeverHeard(since, now time.Time) (time.Duration, bool) { return tooLong(since, now) }
+
+func tooLong(last, now time.Time) (time.Duration, bool) {
+	age := max(0, now.Sub(last))
+	return age, age >= quietFor
 }
 
 // lastSign is the node's own word, or the API server's time of its last write, whichever is later: a node's clock may be behind. What
