@@ -41,9 +41,9 @@ test-unit: ## pure code, properties, goldens, the fake kernel
 	@$(RUNNER) $(RACE) $(TEST_FLAGS) -skip '^(TestKernel|TestCluster|TestE2E|TestVM|TestInside)' ./...
 
 .PHONY: test-kernel
-test-kernel: ## the real kernel, in namespaces that the tests make
+test-kernel: ## the real kernel, in namespaces that the tests make (TestKernelSRIOV… needs the cards of test-vm)
 	@echo "== test-kernel"
-	@go run ./test/runner -named -- $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' $(call with,TestKernel)
+	@go run ./test/runner -named -- $(RACE) $(TEST_FLAGS) -p 1 -run '^TestKernel' -skip '^TestKernelSRIOV' $(call with,TestKernel)
 
 .PHONY: test-cluster
 test-cluster: build ## a real Kubernetes: etcd and the API server, controllers and nodes
@@ -54,8 +54,9 @@ test-cluster: build ## a real Kubernetes: etcd and the API server, controllers a
 test-vm: build ## the same on a stock Debian kernel in QEMU, which has every kind of link
 	@echo "== test-vm"
 	@test/vm/vm.sh build || { [ $$? = 3 ] && exit 0; }; [ ! -e .cache/vm/disk.gz ] || { export VM_TIMEOUT=$${VM_TIMEOUT:-900}; \
-		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -short -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' \
+		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -short -p 2 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' -skip '^TestKernelSRIOV' \
 		./cni/attach ./cni/server ./node/link ./node/probe ./test/lab ./test/matrix && \
+		{ ! test/vm/vm.sh sriov || VM_SRIOV=1 go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernelS(RIOV|imulated)' ./node/sriov ./cni/attach ./test/cnihost; } && \
 		: "deadlines of a node are short: its machine runs alone" && \
 		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -short -p 1 -exec "$(CURDIR)/test/vm/vm.sh exec" -run '^TestKernel' ./test/kernel && \
 		go run ./test/runner -named -skips test/vm/skips.txt -- $(TEST_FLAGS) -p 1 -run '^TestVM' ./test/vm; }

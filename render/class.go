@@ -25,7 +25,7 @@ type renderer struct {
 	diags    diag.List
 }
 
-// class is all nodes that match the same groups: they differ in their own addresses and peers only.
+// class is all nodes that match the same groups and pools: they differ in their own addresses and peers only.
 type class struct {
 	groups  []int // indexes into bundle.Groups, ascending
 	nodes   []int // indexes into renderer.nodes, ascending
@@ -37,6 +37,7 @@ type class struct {
 	routes   []model.Route
 	rules    []model.Rule
 	sysctls  []model.Sysctl
+	pools    []model.SRIOVPool // sorted by name
 	networks []model.Network
 	text     encoding
 }
@@ -70,9 +71,14 @@ func (r *renderer) place() {
 				key = binary.AppendUvarint(key, uint64(g))
 			}
 		}
+		pools := poolsOf(r.bundle.SRIOVPools, n)
+		key = binary.AppendUvarint(key, uint64(len(groups))) // where the groups end
+		for _, p := range pools {
+			key = append(append(key, p.Name...), 0)
+		}
 		c := r.classes[string(key)]
 		if c == nil {
-			c = &class{groups: groups}
+			c = &class{groups: groups, pools: pools}
 			r.hostConfig(c)
 			c.domains, c.fabrics = r.domainsOf(c), r.fabricsOf(c)
 			r.classes[string(key)] = c

@@ -66,6 +66,7 @@ func encode(c *class) encoding {
 	list("routes", len(c.routes), c.routes)
 	list("rules", len(c.rules), c.rules)
 	list("sysctls", len(c.sysctls), c.sysctls)
+	list("pools", len(c.pools), c.pools)
 	fixed([]byte(`}`))
 	return e
 }

@@ -65,7 +65,7 @@ func networkSpec(b model.Bundle, n *model.Network) danmv1.NetworkSpec {
 			Prefix: n.InterfacePrefix, RTables: int64(n.Table), MTU: n.MTU,
 		},
 	}
-	ext := danmv1.NetworkExtension{Mode: n.Mode, Native: n.Driver() == model.TAGGED, Fabric: n.Fabric, BlockSize: n.BlockSize, SharedWith: n.SharedWith, AllowedTenants: n.AllowedTenants}
+	ext := danmv1.NetworkExtension{Mode: n.Mode, VLANQoS: int(n.QoS), Native: n.Driver() == model.TAGGED, Fabric: n.Fabric, BlockSize: n.BlockSize, SharedWith: n.SharedWith, AllowedTenants: n.AllowedTenants}
 	if f, ok := fabricOf(b, n.Fabric); ok && n.DevicePool == "" { // DANM has one of host_device and device_pool
 		spec.Options.Device = f.Device
 	}

@@ -133,7 +133,7 @@ func (o oracle) lines() []string {
 		dev, ok := o.parent(o.node, net)
 		switch {
 		case net.Type == model.SRIOV && (ok || net.Fabric == ""), net.Delegate != nil:
-			set[fmt.Sprintf("network %s on  mtu %d", net.Key(), net.MTU)] = true
+			set[fmt.Sprintf("network %s on  mtu %d qos %d", net.Key(), net.MTU, net.QoS)] = true
 		case net.Type != model.SRIOV && ok:
 			o.network(net, dev, set)
 		}
@@ -217,14 +217,18 @@ func stateLines(s model.NodeState, declared map[string]bool) []string {
 	for _, x := range s.Plan.Sysctls {
 		out = append(out, "sysctl "+x.Key+"="+x.Value)
 	}
-	for _, p := range s.Pools {
+	for _, p := range s.Plan.Pools {
 		out = append(out, "pool "+p.Name)
 	}
 	for _, p := range s.Peers {
 		out = append(out, fmt.Sprintf("peer %s %s", p.Link, p.Addr))
 	}
 	for _, n := range s.Networks {
-		out = append(out, fmt.Sprintf("network %s on %s mtu %d", n.Key(), n.Device, n.MTU))
+		line := fmt.Sprintf("network %s on %s mtu %d", n.Key(), n.Device, n.MTU)
+		if n.Device == "" {
+			line += fmt.Sprintf(" qos %d", n.QoS)
+		}
+		out = append(out, line)
 	}
 	slices.Sort(out)
 	return out

@@ -55,7 +55,7 @@ func randomBundle(r *rand.Rand) model.Bundle {
 	for i := range r.IntN(3) {
 		b.Networks = append(b.Networks, randomLinkless(r, i, groups))
 		pool := model.SRIOVPool{Name: fmt.Sprintf("pool%d", i), NumVFs: 4, ResourceName: fmt.Sprintf("danm.io/pool%d", i), PFs: model.PFSelector{Names: []string{"ens1"}}}
-		if r.IntN(2) == 0 {
+		if r.IntN(2) == 0 && slices.ContainsFunc(b.Nodes, func(n model.Node) bool { return n.Labels["in-g0"] == "yes" }) {
 			pool.NodeSelector = map[string]string{"in-g0": "yes"}
 		}
 		b.SRIOVPools = append(b.SRIOVPools, pool)
@@ -91,7 +91,7 @@ func randomLinkless(r *rand.Rand, i, groups int) model.Network {
 	n := model.Network{Kind: model.ClusterNetwork, Name: fmt.Sprintf("dev%02d", i), NetworkID: fmt.Sprintf("dev%02d", i), Type: model.SRIOV, DevicePool: fmt.Sprintf("danm.io/pool%d", i)}
 	switch r.IntN(3) {
 	case 0:
-		n.Fabric, n.VLAN = fmt.Sprintf("f%d", r.IntN(groups)), uint16(3000+i)
+		n.Fabric, n.VLAN, n.QoS = fmt.Sprintf("f%d", r.IntN(groups)), uint16(3000+i), uint8(r.IntN(8))
 	case 1:
 		n.Type, n.DevicePool, n.Delegate = "flannel", "", &model.Delegate{File: "flannel"}
 	}

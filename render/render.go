@@ -48,7 +48,10 @@ func Render(b model.Bundle, inv model.Inventory) Result {
 		return Result{Diagnostics: diags.Sorted()}
 	}
 	states := r.states()
-	diags = append(diags, cardWarnings(states, inv.Hardware)...)
+	diags = append(append(diags, cardWarnings(states, inv.Hardware)...), judgePools(r, states, inv.Hardware)...)
+	if diags.HasErrors() {
+		return Result{Diagnostics: diags.Sorted()}
+	}
 	return Result{Objects: objects(b, networks), Nodes: states, Networks: networks, Open: open, Diagnostics: diags.Sorted(), nodes: r.nodes, domains: r.domains, classes: r.order, reported: r.reported}
 }
 

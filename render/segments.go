@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"danm.io/danm/spec/model"
 	"danm.io/danm/spec/segment"
@@ -18,31 +17,18 @@ func (r Result) Segments() (map[string]model.Segment, []model.NodePart, error) {
 	shared := map[string]model.Segment{}
 	parts := make([]model.NodePart, len(r.Nodes))
 	for _, c := range r.classes {
-		names := map[string][]string{} // pools of the node → segments
+		names, err := cut(c.shared(r.Nodes[c.nodes[0]]), shared)
+		if err != nil {
+			return nil, nil, fmt.Errorf("node %s: %w", r.Nodes[c.nodes[0]].Node, err)
+		}
 		for _, i := range c.nodes {
-			key := poolNames(r.Nodes[i].Pools)
-			if _, ok := names[key]; !ok {
-				list, err := cut(c.shared(r.Nodes[i]), shared)
-				if err != nil {
-					return nil, nil, fmt.Errorf("node %s: %w", r.Nodes[i].Node, err)
-				}
-				names[key] = list
-			}
-			parts[i] = r.part(c, i, names[key])
+			parts[i] = r.part(c, i, names)
 			if data, err := json.Marshal(parts[i]); err != nil || len(data) > segment.MaxPart {
 				return nil, nil, fmt.Errorf("node %s: its own part has %d bytes, at most %d: %w", parts[i].Node, len(data), segment.MaxPart, segment.ErrTooBig)
 			}
 		}
 	}
 	return shared, parts, nil
-}
-
-func poolNames(pools []model.SRIOVPool) string {
-	var b strings.Builder
-	for _, p := range pools {
-		b.WriteString(p.Name + "\x00")
-	}
-	return b.String()
 }
 
 // cut adds the segments of one class to all and returns their names.
@@ -61,9 +47,9 @@ func cut(s model.Segment, all map[string]model.Segment) ([]string, error) {
 	return names, nil
 }
 
-// shared is what every node of the class with the pools of n has.
+// shared is what every node of the class has; n is one of them.
 func (c *class) shared(n model.NodeState) model.Segment {
-	s := model.Segment{Routes: c.routes, Rules: c.rules, Sysctls: c.sysctls, Networks: c.networks, Tenants: n.Tenants, Pools: n.Pools, Probes: n.Probes, Fabrics: c.fabrics}
+	s := model.Segment{Routes: c.routes, Rules: c.rules, Sysctls: c.sysctls, Networks: c.networks, Tenants: n.Tenants, Pools: c.pools, Probes: n.Probes, Fabrics: c.fabrics}
 	for _, l := range c.links {
 		link := model.SharedLink{Link: l.Link}
 		if l.domain != nil {

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"time"
 
+	"danm.io/danm/node/sriov"
 	"danm.io/danm/spec/model"
 )
 
@@ -34,42 +37,53 @@ var (
 type Pod struct {
 	Sandbox string
 	Netns   *os.File
+	// Rebooted says that the machine has started anew since the Pod was attached. Then its virtual functions are as the card makes them.
+	Rebooted bool
+	// Lost are the interfaces whose devices of the host another Pod has got since: Detach leaves those alone, wherever they are.
+	Lost []string
 }
 
 // Link is what the kernel says about an interface that was made.
 type Link struct {
-	MAC string // lower case, colons
-	MTU int    // bytes
+	MAC  string   // lower case, colons
+	MTU  int      // bytes
+	RDMA []string // devices for remote direct memory access of its virtual function, sorted; Attach's alone
 }
 
 // Attacher works on the network namespace it was created in (the host's) and on those it is given. Its methods may be
 // called at once for different Pods; calls for one Pod must follow each other.
 type Attacher struct {
-	host handle
+	host hostKernel
 	home *os.File // the host's namespace
 	self string   // its identity
+	sys  sriov.Sys
 	open func(*os.File) (podKernel, error)
 	// turns bounds who is in a Pod's namespace at once to make or to look at links: each has a thread and netlink's large buffers to
 	// itself, and the kernel's lock (rtnl) lets one of them go on. Taking down is not bounded, for it waits for the kernel's grace
 	// periods, which pass for all at once.
 	turns chan struct{}
+	late  *lateTellers
 }
 
 // mostAtOnce is enough to keep the kernel busy.
 const mostAtOnce = 8
 
-// turn waits until there is room; done gives it back.
-func (a *Attacher) turn(ctx context.Context) (done func(), err error) {
+// visit waits until there is room, and enters the Pod; leave gives both back.
+func (a *Attacher) visit(ctx context.Context, pod Pod) (inside podKernel, leave func(), err error) {
 	select {
 	case a.turns <- struct{}{}:
-		return func() { <-a.turns }, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, fmt.Errorf("wait for other Pods: %w", ctx.Err())
 	}
+	if inside, err = a.enter(pod); err != nil {
+		<-a.turns
+		return nil, nil, err
+	}
+	return inside, func() { inside.Close(); <-a.turns }, nil
 }
 
-// New opens the host's side: the network namespace of the calling thread.
-func New() (*Attacher, error) {
+// New opens the host's side: the network namespace of the calling thread. root is where the host's /sys is found, "" = /.
+func New(root string) (*Attacher, error) {
 	self, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("open the host's network namespace: %w", err)
@@ -79,12 +93,12 @@ func New() (*Attacher, error) {
 		self.Close()
 		return nil, err
 	}
-	host, err := newHandle()
+	host, err := newHostHandle()
 	if err != nil {
 		self.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &Attacher{host: host, home: self, self: id, open: enter, turns: make(chan struct{}, mostAtOnce)}, nil
+	return &Attacher{host: host, home: self, self: id, sys: sriov.Sys{Root: filepath.Join("/", root)}, open: enter, turns: make(chan struct{}, mostAtOnce), late: &lateTellers{waiting: map[string]*lateTeller{}}}, nil
 }
 
 // Close frees the host's side.
@@ -116,27 +130,27 @@ func NewMAC() string {
 // are made in the order given, for the kernel's lock leaves nothing to gain from making them at once; routes and rules
 // follow in the same order, so that of two equal routes the first interface's stays.
 func (a *Attacher) Attach(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("wait for other Pods: %w", err)
-	}
-	defer done()
-	inside, err := a.enter(pod)
+	inside, leave, err := a.visit(ctx, pod)
 	if err != nil {
 		return nil, err
 	}
-	defer inside.Close()
+	defer leave()
 	w := a.work(ctx, pod, inside)
 	links, err := w.all(interfaces)
 	if err != nil {
 		return nil, errors.Join(err, w.undo.run())
 	}
 	for i, at := range interfaces {
-		inside.Announce(links[i].index, links[i].mac, at.Addresses) // best effort: neighbours learn later by themselves
+		inside.Announce(links[i].index, links[i].mac, at.Addresses, !isMoved(at)) // best effort: neighbours learn later by themselves
 	}
+	a.late.tell(pod.Sandbox, inside.Unheard())
 	out := make([]Link, len(links))
 	for i, l := range links {
 		out[i] = Link{MAC: l.mac.String(), MTU: l.mtu}
+		if interfaces[i].VF != nil {
+			f, _ := a.sys.Function(interfaces[i].DeviceID) // it was there a moment ago
+			out[i].RDMA = f.RDMA
+		}
 	}
 	return out, nil
 }
@@ -171,14 +185,17 @@ type made struct {
 type work struct {
 	ctx    context.Context
 	pod    Pod
-	host   handle
-	home   *os.File  // the host's namespace
+	host   hostKernel
+	home   *os.File // the host's namespace
+	sys    sriov.Sys
 	inside podKernel // nil: the Pod's namespace is gone
 	undo   undoStack
+	until  time.Time          // until when devices are waited for, zero before the first that is
+	away   []model.Attachment // what giveBack has not found
 }
 
 func (a *Attacher) work(ctx context.Context, pod Pod, inside podKernel) *work {
-	return &work{ctx: ctx, pod: pod, host: a.host, home: a.home, inside: inside}
+	return &work{ctx: ctx, pod: pod, host: a.host, home: a.home, sys: a.sys, inside: inside}
 }
 
 func (w *work) all(interfaces []model.Attachment) ([]made, error) {

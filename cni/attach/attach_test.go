@@ -41,7 +41,7 @@ func udpEcho(t *testing.T, from, to *lab.NS, address string) error {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := conn.Write([]byte("ping")); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func TestKernelPodsTalk(t *testing.T) {
 					if err := udpEcho(t, spaces[0], spaces[i], address); err != nil {
 						t.Errorf("UDP to %s: %v", address, err)
 					}
-					if err := spaces[0].Ping(address, 3*time.Second); err != nil {
+					if err := spaces[0].Ping(address, 30*time.Second); err != nil {
 						t.Errorf("ping: %v", err)
 					}
 				}
@@ -114,7 +114,7 @@ func TestKernelAttachIsAllOrNothing(t *testing.T) {
 func allOrNothing(t *testing.T, s *site, pod Pod, want []model.Attachment, leastCalls int) {
 	t.Helper()
 	ns := &lab.NS{Name: pod.Sandbox, Path: pod.Netns.Name()}
-	podBefore, hostBefore := dump(t, ns), dump(t, s.hosts[0])
+	podBefore, hostBefore := dump(t, ns), s.host()
 	for _, how := range []string{"error", "cancel"} {
 		calls := 0
 		for n := 1; ; n++ {
@@ -137,7 +137,7 @@ func allOrNothing(t *testing.T, s *site, pod Pod, want []model.Attachment, least
 			if after := dump(t, ns); after != podBefore {
 				t.Fatalf("%s at call %d left in the Pod:\n%s\nbefore:\n%s", how, n, after, podBefore)
 			}
-			if after := dump(t, s.hosts[0]); after != hostBefore {
+			if after := s.host(); after != hostBefore {
 				t.Fatalf("%s at call %d left in the host:\n%s\nbefore:\n%s", how, n, after, hostBefore)
 			}
 		}
@@ -160,7 +160,7 @@ func TestKernelDetachIsRepeatable(t *testing.T) {
 func detachIsRepeatable(t *testing.T, s *site, pod Pod, want []model.Attachment) {
 	t.Helper()
 	ns := &lab.NS{Name: pod.Sandbox, Path: pod.Netns.Name()}
-	podBefore, hostBefore := dump(t, ns), dump(t, s.hosts[0])
+	podBefore, hostBefore := dump(t, ns), s.host()
 	for n := 1; ; n++ {
 		_, err := s.on[0].Attach(t.Context(), pod, want)
 		must(t, err)
@@ -171,7 +171,7 @@ func detachIsRepeatable(t *testing.T, s *site, pod Pod, want []model.Attachment)
 		}
 		must(t, s.on[0].Detach(t.Context(), pod, want))
 		must(t, s.on[0].Detach(t.Context(), pod, want))
-		if after := dump(t, ns) + dump(t, s.hosts[0]); after != podBefore+hostBefore {
+		if after := dump(t, ns) + s.host(); after != podBefore+hostBefore {
 			t.Fatalf("call %d: left\n%s", n, after)
 		}
 		if f.count < n {

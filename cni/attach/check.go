@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"danm.io/danm/node/sriov"
 	"danm.io/danm/spec/model"
 	"github.com/vishvananda/netlink"
 )
@@ -18,16 +19,11 @@ import (
 // Check compares the kernel with the records and returns what it sees, one Link an interface. Every difference is named
 // at once; they are ErrMismatch. What a Pod has besides is its own business.
 func (a *Attacher) Check(ctx context.Context, pod Pod, interfaces []model.Attachment) ([]Link, error) {
-	done, err := a.turn(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("wait for other Pods: %w", err)
-	}
-	defer done()
-	inside, err := a.enter(pod)
+	inside, leave, err := a.visit(ctx, pod)
 	if err != nil {
 		return nil, err
 	}
-	defer inside.Close()
+	defer leave()
 	c := &checker{work: a.work(ctx, pod, inside), ours: map[int]bool{}}
 	if err := c.load(interfaces); err != nil {
 		return nil, err
@@ -94,21 +90,20 @@ func (c *checker) link(at model.Attachment) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find link %s: %w", at.IfName, err)
 	}
-	attrs, kind := l.Attrs(), kernelKinds[at.Type]
-	if at.Type == model.HOSTDEVICE && at.Moved != nil {
-		kind = at.Moved.Kind
-		if !same(l, at) {
-			c.differ(at, "it is not the host's %s", at.Device)
-		}
-	}
-	if l.Type() != kind {
+	attrs := l.Attrs()
+	if kind := kindOf(at); l.Type() != kind {
 		c.differ(at, "kind %s instead of %s", l.Type(), kind)
 	}
-	if v, ok := l.(*netlink.Vlan); ok && at.Type == model.TAGGED && v.VlanId != int(at.VLAN) {
+	if isMoved(at) && at.Moved != nil && !same(l, at) {
+		c.differ(at, "it is not the host's %s", at.Device)
+	}
+	if v, ok := l.(*netlink.Vlan); ok && v.VlanId != int(at.VLAN) {
 		c.differ(at, "VLAN %d instead of %d", v.VlanId, at.VLAN)
 	}
-	if have, want := modeOf(l), cmp.Or(at.Mode, model.DefaultMode(at.Type)); have != "" && have != want {
-		c.differ(at, "mode %s instead of %s", have, want)
+	if at.Type == model.MACVLAN || at.Type == model.IPVLAN { // a device of the host may be such a link, too, in a mode of the host's choice
+		if have, want := modeOf(l), cmp.Or(at.Mode, model.DefaultMode(at.Type)); have != "" && have != want {
+			c.differ(at, "mode %s instead of %s", have, want)
+		}
 	}
 	if at.MAC != "" && attrs.HardwareAddr.String() != at.MAC {
 		c.differ(at, "MAC %s instead of %s", attrs.HardwareAddr, at.MAC)
@@ -154,7 +149,10 @@ func sameValue(at model.Attachment, s model.Sysctl, have string) bool {
 
 // parent checks what the link hangs on, in the host.
 func (c *checker) parent(at model.Attachment, attrs *netlink.LinkAttrs) error {
-	if at.Type == model.HOSTDEVICE {
+	switch {
+	case at.VF != nil:
+		return c.function(at, attrs)
+	case isMoved(at):
 		return nil // it is in the Pod itself
 	}
 	parent, err := c.host.LinkByName(at.Device)
@@ -183,6 +181,37 @@ func (c *checker) parent(at model.Attachment, attrs *netlink.LinkAttrs) error {
 		c.differ(at, "host end %s is down", at.HostLink)
 	case attrs.ParentIndex != port.Attrs().Index:
 		c.differ(at, "its other end is not %s", at.HostLink)
+	}
+	return nil
+}
+
+// function checks what the card says of a virtual function, and what stands for one in the Pod.
+func (c *checker) function(at model.Attachment, attrs *netlink.LinkAttrs) error {
+	if forProgram(at) && attrs.Alias != at.DeviceID {
+		c.differ(at, "alias %q instead of %s", attrs.Alias, at.DeviceID)
+	}
+	f, err := c.sys.Function(at.DeviceID)
+	if errors.Is(err, sriov.ErrNoFunction) || err == nil && !isRecorded(f, at) {
+		c.differ(at, "virtual function %s is gone", at.DeviceID)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pf, err := c.physical(f)
+	if errors.Is(err, ErrHostLink) {
+		c.differ(at, "physical function %s is gone", f.PFPCI)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, told, err := c.settingsOf(pf, f.Number)
+	if err != nil {
+		return err
+	}
+	if told && now.lacksVLAN(at) {
+		c.differ(at, "the card has VLAN %d, priority %d for it instead of VLAN %d, priority %d", now.vlan, now.qos, at.VLAN, at.QoS)
 	}
 	return nil
 }

@@ -190,9 +190,9 @@ func hasRoute(routes []netlink.Route, r model.PodRoute, table uint32, on func(in
 func destination(r netlink.Route, v4 bool) (netip.Prefix, bool) {
 	if r.Dst == nil {
 		if v4 {
-			return netip.PrefixFrom(netip.IPv4Unspecified(), 0), true
+			return everywhere4, true
 		}
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0), true
+		return everywhere6, true
 	}
 	a, ok := netip.AddrFromSlice(r.Dst.IP)
 	bits, _ := r.Dst.Mask.Size()

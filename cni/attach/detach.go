@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"danm.io/danm/spec/model"
 )
 
 // Detach takes down what the records say, and nothing else. What is gone already is no error, nor is a namespace that is
 // gone or was replaced by another: links in a namespace end with it. After an error something may be left, and Detach can
-// be called again.
+// be called again. *Away is such an error, too, where nothing else went wrong.
 func (a *Attacher) Detach(ctx context.Context, pod Pod, interfaces []model.Attachment) error {
+	a.late.end(pod.Sandbox)
 	var errs []error
 	for _, at := range interfaces {
 		if at.HostLink == "" {
@@ -38,6 +40,9 @@ func (a *Attacher) Detach(ctx context.Context, pod Pod, interfaces []model.Attac
 			errs = append(errs, fmt.Errorf("interface %s: %w", at.IfName, err))
 		}
 	}
+	if len(errs) == 0 && len(w.away) > 0 {
+		return &Away{w.away}
+	}
 	return errors.Join(errs...)
 }
 
@@ -46,8 +51,13 @@ func (w *work) detach(at model.Attachment) error {
 		return err
 	}
 	var errs []error
-	if at.Type == model.HOSTDEVICE {
+	switch {
+	case at.VF != nil && w.pod.Rebooted: // it is as the card makes it
+	case slices.Contains(w.pod.Lost, at.IfName):
+	case isMoved(at):
 		errs = append(errs, w.giveBack(at))
+	case forProgram(at):
+		errs = append(errs, w.resetFunction(at))
 	}
 	if w.inside == nil {
 		return errors.Join(errs...)
@@ -55,8 +65,11 @@ func (w *work) detach(at model.Attachment) error {
 	for _, rule := range rules(at) {
 		errs = append(errs, removeRule(w.inside, rule))
 	}
-	if at.Type == model.HOSTDEVICE {
+	switch {
+	case isMoved(at):
 		return errors.Join(errs...)
+	case forProgram(at):
+		return errors.Join(append(errs, w.removeStand(at)...)...)
 	}
 	for _, name := range []string{at.IfName, temporaryName(w.pod.Sandbox, at.IfName)} { // the latter if we died on the way
 		errs = append(errs, removeLink(w.inside, name, kernelKinds[at.Type], at.MAC))

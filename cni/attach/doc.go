@@ -9,4 +9,7 @@
 // in Pods belong to this package and to the attachment records, never to a host plan. It remembers nothing: what was made
 // stands in the records of cni/server, and what is there is read from the kernel. It gives no addresses and knows no
 // networks.
+//
+// Of interfaces that other plugins made it changes the default routes alone (Reroute), and undoes nothing there: their plugins take
+// them down.
 package attach

@@ -21,13 +21,16 @@ var drivers = map[model.NetworkType]driver{
 	model.TAGGED:  createTagged,
 }
 
-// kernelKinds are the IFLA_INFO_KIND of the links in the Pod.
+// kernelKinds are the IFLA_INFO_KIND of the links that drivers create.
 var kernelKinds = map[model.NetworkType]string{model.MACVLAN: "macvlan", model.IPVLAN: "ipvlan", model.BRIDGE: "veth", model.TAGGED: "vlan"}
 
 // link makes one interface: created, set up while down, named, addressed, up.
 func (w *work) link(at model.Attachment) (m made, err error) {
-	if at.Type == model.HOSTDEVICE {
+	switch {
+	case isMoved(at):
 		return w.move(at)
+	case forProgram(at):
+		return w.stand(at)
 	}
 	create, ok := drivers[at.Type]
 	if !ok {
@@ -51,10 +54,7 @@ func (w *work) link(at model.Attachment) (m made, err error) {
 	if err := w.do(func() (err error) { l, err = w.inside.LinkByName(attrs.Name); return err }, "find the new link %s", attrs.Name); err != nil {
 		return m, err
 	}
-	if err := w.setUp(l, at); err != nil {
-		return m, err
-	}
-	return made{index: l.Attrs().Index, mtu: l.Attrs().MTU, mac: l.Attrs().HardwareAddr}, nil
+	return w.finish(l, at)
 }
 
 // device is the host's link that an interface stands on, or is. ErrHostLink: it is not there.

@@ -63,7 +63,7 @@ func TestKernelHostDevice(t *testing.T) {
 	_, err = s.on[1].Attach(t.Context(), podB, []model.Attachment{attachment(model.MACVLAN, "b", "eth0", "10.0.0.2/24", "fd00::2/64")})
 	must(t, err)
 	for _, address := range []string{"10.0.0.1", "fd00::1"} {
-		must(t, other.Ping(address, 3*time.Second))
+		must(t, other.Ping(address, 30*time.Second))
 	}
 	if _, err := s.on[0].Survey("spare0"); !errors.Is(err, ErrHostLink) {
 		t.Errorf("another Pod would get it, too: %v", err)
@@ -111,6 +111,21 @@ func TestKernelHostDeviceIsMovedOrNot(t *testing.T) {
 	want[0].Table, want[0].PolicyRoutes = 300, routes("10.50.0.0/16", "10.0.0.254")
 	allOrNothing(t, s, pod, want, 30)
 	detachIsRepeatable(t, s, pod, want)
+}
+
+// A device of the host that is a macvlan itself has the mode that the host chose.
+func TestKernelHostDeviceWithAMode(t *testing.T) {
+	s := newSite(t)
+	s.onLink(s.hosts[0], "eth0", func(l netlink.Link) error {
+		return netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "spare0", ParentIndex: l.Attrs().Index}, Mode: netlink.MACVLAN_MODE_BRIDGE})
+	})
+	_, pod := s.pod("pod")
+	want := []model.Attachment{s.moved(0, "net1", "10.0.0.1/24")}
+	_, err := s.on[0].Attach(t.Context(), pod, want)
+	must(t, err)
+	if _, err := s.on[0].Check(t.Context(), pod, want); err != nil {
+		t.Error(err)
+	}
 }
 
 // What the host has made of a device since it is back is the host's business.
@@ -202,7 +217,7 @@ func TestKernelHostDeviceIsGone(t *testing.T) {
 	must(t, s.hosts[0].Switch("spare0"))
 	pod.Netns.Close()
 	must(t, s.world.Remove(ns))
-	for end := time.Now().Add(10 * time.Second); strings.Contains(dump(t, s.hosts[0]), "danm-pod"); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); strings.Contains(dump(t, s.hosts[0]), "danm-pod"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the namespace does not end")
 		}
@@ -253,7 +268,7 @@ func TestKernelHardwareComesBack(t *testing.T) {
 	}
 	first := &lab.NS{Name: "first", Path: "/proc/1/ns/net"}
 	var a *Attacher
-	must(t, first.Do(func() (err error) { a, err = New(); return err }))
+	must(t, first.Do(func() (err error) { a, err = New(""); return err }))
 	defer a.Close()
 	var name string
 	must(t, first.Do(func() error {
@@ -329,7 +344,7 @@ func TestKernelTagged(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	must(t, spaces[0].Ping("10.0.0.2", 3*time.Second))
+	must(t, spaces[0].Ping("10.0.0.2", 30*time.Second))
 	untagged := attachment(model.MACVLAN, pods[2].Sandbox, "net1", "10.0.0.3/24")
 	_, err := s.on[1].Attach(t.Context(), pods[2], []model.Attachment{untagged})
 	must(t, err)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"danm.io/danm/node/link"
+	"danm.io/danm/node/sriov"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -32,12 +33,23 @@ type handle interface {
 	LinkSetMasterByIndex(l netlink.Link, master int) error
 	AddrAdd(l netlink.Link, a *netlink.Addr) error
 	RouteAdd(r *netlink.Route) error
+	RouteDel(r *netlink.Route) error
 	RuleAdd(r *netlink.Rule) error
 	RuleDel(r *netlink.Rule) error
 	Addresses(l netlink.Link) ([]netlink.Addr, error)
 	Routes(family int) ([]netlink.Route, error)
 	Rules(family int) ([]netlink.Rule, error)
 	Close()
+}
+
+// hostKernel is the kernel as seen from the host.
+type hostKernel interface {
+	handle
+	// Functions are what a physical function says of its virtual ones; nil where its driver does not tell, or of more than it can tell of.
+	Functions(pf netlink.Link) ([]sriov.VF, error)
+	// LinkSetVfVlanQos and LinkSetVfHardwareAddr set it of the virtual function of a number.
+	LinkSetVfVlanQos(pf netlink.Link, vf, vlan, qos int) error
+	LinkSetVfHardwareAddr(pf netlink.Link, vf int, mac net.HardwareAddr) error
 }
 
 // podKernel is the kernel as seen from inside a Pod. Its calls belong to the goroutine that opened it, until Close.
@@ -49,16 +61,18 @@ type podKernel interface {
 	// kernel has none of the name.
 	Sysctl(name, value string) error
 	SysctlValue(name string) (string, error)
-	// Announce tells the neighbours about addresses; it does what it can.
-	Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix)
+	// Announce tells the neighbours about addresses; it does what it can. fresh is a link that was made now.
+	Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix, fresh bool)
+	// Unheard is what was announced on links that carry nothing yet, nil for nothing. Whoever takes it ends it; nothing but Close may follow here.
+	Unheard() *unheard
 }
 
-type netlinkHandle struct{ *netlink.Handle }
+type netlinkHandle struct{ *link.Handle }
 
-func newHandle() (handle, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+func newHandle() (netlinkHandle, error) {
+	h, err := link.NewHandle()
 	if err != nil {
-		return nil, err
+		return netlinkHandle{}, err
 	}
 	return netlinkHandle{h}, nil
 }
@@ -95,7 +109,9 @@ func Identity(f *os.File) (string, error) {
 type inside struct {
 	handle
 	netns, outside *os.File
-	packet         int // a packet socket, -1 until the first announcement
+	own            netlinkHandle  // is handle; the zero one after Unheard took it
+	packet         int            // a packet socket, -1 until the first announcement
+	unheard        []announcement // that no link carried yet
 }
 
 // enter moves the caller's thread; Close moves it back.
@@ -112,21 +128,33 @@ func enter(netns *os.File) (podKernel, error) {
 		runtime.UnlockOSThread()
 		return nil, fmt.Errorf("setns: %w", err)
 	}
-	if in.handle, err = newHandle(); err != nil {
+	if in.own, err = newHandle(); err != nil {
 		in.leave()
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
+	in.handle = in.own
 	return in, nil
 }
 
 // Close does not wait for the packet socket's end: the kernel lets a grace period pass in its close (packet_release),
 // which is longer than all else in an ADD.
 func (in *inside) Close() {
-	in.handle.Close()
+	if in.own.Handle != nil {
+		in.own.Close()
+	}
 	if in.packet >= 0 {
 		go unix.Close(in.packet)
 	}
 	in.leave()
+}
+
+func (in *inside) Unheard() *unheard {
+	if len(in.unheard) == 0 {
+		return nil
+	}
+	u := &unheard{links: in.own, packet: in.packet, all: in.unheard}
+	in.own, in.packet, in.unheard = netlinkHandle{}, -1, nil
+	return u
 }
 
 // leave moves the thread back. One that could not be moved stays locked and ends with its goroutine, for it must not serve
@@ -156,7 +184,7 @@ func (in *inside) Sysctl(name, value string) error {
 	return os.WriteFile(filepath.Join(podSysctls, name), []byte(value), 0)
 }
 
-func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix) {
+func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Prefix, fresh bool) {
 	if len(addresses) == 0 || len(mac) != 6 {
 		return
 	}
@@ -167,12 +195,18 @@ func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Pr
 		}
 		in.packet = fd
 	}
-	_ = announce(in.packet, index, [6]byte(mac), addresses)
+	a := announcement{index: index, mac: [6]byte(mac), addresses: addresses, fresh: fresh}
+	// Asked first: what is sent before it carries may be lost. A fresh link is asked the quick way, which may be a second behind for one
+	// that has lost its carrier.
+	waits := fresh && !runs(in.packet, index) || !fresh && a.state(in.own) == waiting
+	_ = a.send(in.packet)
+	if waits {
+		in.unheard = append(in.unheard, a)
+	}
 }
 
 // gone says that a kernel object is not there (any more).
 func gone(err error) bool {
-	var missing netlink.LinkNotFoundError
-	return errors.As(err, &missing) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) ||
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) ||
 		errors.Is(err, unix.ENXIO)
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"danm.io/danm/node/sriov"
 	"danm.io/danm/spec/model"
 	"danm.io/danm/test/lab"
 	"github.com/vishvananda/netlink"
@@ -32,10 +33,13 @@ func TestMain(m *testing.M) {
 
 // site is a switch with two hosts, each with eth0 on the switch, a bridge br0, and an Attacher of its own.
 type site struct {
-	t     *testing.T
-	world *lab.World
-	hosts []*lab.NS
-	on    []*Attacher
+	t      *testing.T
+	world  *lab.World
+	hosts  []*lab.NS
+	fabric *lab.NS // its switch has the hosts as ports
+	on     []*Attacher
+	sys    lab.Functions // of all hosts
+	card   *card         // of the first host, nil for none
 }
 
 func newSite(t *testing.T) *site {
@@ -44,12 +48,13 @@ func newSite(t *testing.T) *site {
 		t.Skip("no namespaces: ", noKernel)
 	}
 	world, err := lab.NewWorld(t.TempDir())
-	s := &site{t: t, world: world}
+	s := &site{t: t, world: world, sys: lab.Functions{Root: t.TempDir()}}
 	must(t, err)
 	t.Cleanup(func() { must(t, world.Close()) })
 	fabric, err := world.Add("switch")
 	must(t, err)
 	must(t, fabric.Switch("sw"))
+	s.fabric = fabric
 	for i := range 2 {
 		host, err := world.Add(fmt.Sprintf("h%d", i))
 		must(t, err)
@@ -59,7 +64,7 @@ func newSite(t *testing.T) *site {
 		must(t, fixMAC(host, "br0"))
 		s.hosts = append(s.hosts, host)
 		must(t, host.Do(func() error {
-			a, err := New()
+			a, err := New(s.sys.Root)
 			s.on = append(s.on, a)
 			return err
 		}))
@@ -158,6 +163,9 @@ func dump(t *testing.T, ns *lab.NS) string {
 		for _, l := range links {
 			a := l.Attrs()
 			lines = append(lines, fmt.Sprintf("link %s %s mtu %d mac %s master %d up %v alias %q", a.Name, l.Type(), a.MTU, a.HardwareAddr, a.MasterIndex, a.Flags&net.FlagUp != 0, a.Alias))
+			for _, vf := range a.Vfs {
+				lines = append(lines, fmt.Sprintf("function %s %d VLAN %d priority %d mac %s", a.Name, vf.ID, vf.Vlan, vf.Qos, vf.Mac))
+			}
 			addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 			if err != nil {
 				return err
@@ -186,6 +194,16 @@ func dump(t *testing.T, ns *lab.NS) string {
 	}))
 	slices.SortFunc(lines, cmp.Compare[string])
 	return strings.Join(lines, "\n")
+}
+
+// host prints the first host, with what its card says of its functions.
+func (s *site) host() string {
+	s.t.Helper()
+	text := dump(s.t, s.hosts[0])
+	if s.card != nil {
+		text += "\n" + s.card.String()
+	}
+	return text
 }
 
 // faulty makes call number n, counted over host and Pod, fail or do something else first.
@@ -263,6 +281,9 @@ func (h faultyHandle) AddrAdd(l netlink.Link, a *netlink.Addr) error {
 func (h faultyHandle) RouteAdd(r *netlink.Route) error {
 	return wrap(h.f, func() error { return h.handle.RouteAdd(r) })
 }
+func (h faultyHandle) RouteDel(r *netlink.Route) error {
+	return wrap(h.f, func() error { return h.handle.RouteDel(r) })
+}
 func (h faultyHandle) RuleAdd(r *netlink.Rule) error {
 	return wrap(h.f, func() error { return h.handle.RuleAdd(r) })
 }
@@ -280,6 +301,22 @@ func (h faultyHandle) Routes(family int) (out []netlink.Route, err error) {
 func (h faultyHandle) Rules(family int) (out []netlink.Rule, err error) {
 	err = wrap(h.f, func() (err error) { out, err = h.handle.Rules(family); return err })
 	return out, err
+}
+
+type faultyHost struct {
+	faultyHandle
+	host hostKernel
+}
+
+func (h faultyHost) Functions(pf netlink.Link) (out []sriov.VF, err error) {
+	err = wrap(h.f, func() (err error) { out, err = h.host.Functions(pf); return err })
+	return out, err
+}
+func (h faultyHost) LinkSetVfVlanQos(l netlink.Link, vf, vlan, qos int) error {
+	return wrap(h.f, func() error { return h.host.LinkSetVfVlanQos(l, vf, vlan, qos) })
+}
+func (h faultyHost) LinkSetVfHardwareAddr(l netlink.Link, vf int, mac net.HardwareAddr) error {
+	return wrap(h.f, func() error { return h.host.LinkSetVfHardwareAddr(l, vf, mac) })
 }
 
 type faultyPod struct {
@@ -314,6 +351,7 @@ func (p faultyPod) AddrAdd(l netlink.Link, a *netlink.Addr) error {
 	return p.faultyHandle.AddrAdd(l, a)
 }
 func (p faultyPod) RouteAdd(r *netlink.Route) error { return p.faultyHandle.RouteAdd(r) }
+func (p faultyPod) RouteDel(r *netlink.Route) error { return p.faultyHandle.RouteDel(r) }
 func (p faultyPod) RuleAdd(r *netlink.Rule) error   { return p.faultyHandle.RuleAdd(r) }
 func (p faultyPod) RuleDel(r *netlink.Rule) error   { return p.faultyHandle.RuleDel(r) }
 func (p faultyPod) Addresses(l netlink.Link) ([]netlink.Addr, error) {
@@ -328,7 +366,7 @@ func (p faultyPod) Sysctl(name, value string) error {
 
 // withFault is a with its n-th call replaced by act.
 func withFault(a *Attacher, f *faulty) *Attacher {
-	return &Attacher{host: faultyHandle{a.host, f}, home: a.home, self: a.self, turns: a.turns, open: func(file *os.File) (podKernel, error) {
+	return &Attacher{host: faultyHost{faultyHandle{a.host, f}, a.host}, home: a.home, self: a.self, sys: a.sys, turns: a.turns, late: a.late, open: func(file *os.File) (podKernel, error) {
 		p, err := a.open(file)
 		if err != nil {
 			return nil, err

@@ -22,8 +22,8 @@ func (a *Attacher) HostIndex(name string) (int, error) {
 }
 
 // Mend makes the interfaces again that ended together with what they stood on, as recorded, and plugs the host ends that
-// lost their bridge into the new one. It returns the names of those it changed; interfaces that are there are left as they
-// are, also where they differ from the record. An interface that fails leaves nothing behind; the others are mended.
+// lost their bridge into the new one. A card is told again what it does not say of a virtual function any more. It returns the names of
+// those it changed; interfaces that are there are left as they are, also where they differ from the record. An interface that fails leaves nothing behind; the others are mended.
 func (a *Attacher) Mend(ctx context.Context, pod Pod, interfaces []model.Attachment) (mended []string, err error) {
 	inside, err := a.enter(pod)
 	if err != nil {
@@ -41,6 +41,7 @@ func (a *Attacher) Mend(ctx context.Context, pod Pod, interfaces []model.Attachm
 			mended = append(mended, at.IfName)
 		}
 	}
+	a.late.tell(pod.Sandbox, inside.Unheard())
 	return mended, errors.Join(failed...)
 }
 
@@ -48,10 +49,14 @@ func (w *work) mend(at model.Attachment) (changed bool, err error) {
 	switch _, err := w.inside.LinkByName(at.IfName); {
 	case err == nil && at.HostLink != "":
 		return w.replug(at)
+	case err == nil && at.VF != nil:
+		return w.setAgain(at)
 	case err == nil:
 		return false, nil
 	case !gone(err):
 		return false, fmt.Errorf("find link %s: %w", at.IfName, err)
+	case at.VF != nil && isMoved(at) && w.sys.Interface(at.DeviceID) == "": // the Pod has it under another name
+		return w.setAgain(at)
 	}
 	l, err := w.link(at)
 	if err != nil {
@@ -60,7 +65,7 @@ func (w *work) mend(at model.Attachment) (changed bool, err error) {
 	if err := w.routes(l.index, at); err != nil {
 		return false, err
 	}
-	w.inside.Announce(l.index, l.mac, at.Addresses)
+	w.inside.Announce(l.index, l.mac, at.Addresses, !isMoved(at))
 	return true, w.ctx.Err()
 }
 

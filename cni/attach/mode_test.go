@@ -40,7 +40,11 @@ func TestKernelMacvlanModes(t *testing.T) {
 				}
 				return err
 			}))
-			if err := first.Ping("10.0.0.2", time.Second); (err == nil) != want.talk {
+			limit := time.Second
+			if want.talk {
+				limit = 30 * time.Second
+			}
+			if err := first.Ping("10.0.0.2", limit); (err == nil) != want.talk {
 				t.Errorf("reach one another: %v", err)
 			}
 			other := b
@@ -98,7 +102,7 @@ func TestKernelIPVLANModes(t *testing.T) {
 				}
 				return err
 			}))
-			if err := first.Ping("10.0.0.2", 3*time.Second); err != nil {
+			if err := first.Ping("10.0.0.2", 30*time.Second); err != nil {
 				t.Errorf("neighbours on one device: %v", err)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"danm.io/danm/spec/model"
+	"danm.io/danm/test/lab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/icmp"
 	"golang.org/x/sys/unix"
@@ -102,12 +103,17 @@ func TestKernelAddressesAreUsableAtOnce(t *testing.T) {
 	}))
 }
 
-// The frames are judged by a receiver: the ARP frame byte by byte, the advertisement by the kernel's own checksum.
+// TestKernelAnnouncements: frames are judged by a receiver: the ARP frame byte by byte, the advertisement by the kernel's own checksum. A
+// link that has no carrier yet, as a virtual function's, tells when it has.
 func TestKernelAnnouncements(t *testing.T) {
 	s := newSite(t)
 	listener, lpod := s.pod("listener")
 	_, err := s.on[1].Attach(t.Context(), lpod, []model.Attachment{attachment(model.MACVLAN, "listener", "eth0", "10.0.0.9/24", "fd00::9/64")})
 	must(t, err)
+	first, fpod := s.pod("first")
+	_, err = s.on[0].Attach(t.Context(), fpod, []model.Attachment{attachment(model.MACVLAN, "first", "eth0", "10.0.0.8/24")})
+	must(t, err)
+	must(t, first.Ping("10.0.0.9", 30*time.Second)) // switches forward from here on
 	var raw net.PacketConn
 	var arp int
 	must(t, listener.Do(func() (err error) {
@@ -119,31 +125,140 @@ func TestKernelAnnouncements(t *testing.T) {
 	}))
 	defer raw.Close()
 	defer unix.Close(arp)
-	_, pod := s.pod("pod")
-	at := attachment(model.MACVLAN, "pod", "eth0", "10.0.0.1/24", "fd00::1/64")
-	_, err = s.on[0].Attach(t.Context(), pod, []model.Attachment{at})
-	must(t, err)
-	mac, _ := net.ParseMAC(at.MAC)
-	frame := make([]byte, 100)
-	must(t, unix.SetsockoptTimeval(arp, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 3}))
-	n, _, err := unix.Recvfrom(arp, frame, 0)
-	must(t, err)
-	want := string(mac) + "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" + string(mac) + "\x0a\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00" + "\x0a\x00\x00\x01"
-	if n < 42 || string(frame[6:42]) != want {
-		t.Errorf("ARP announcement %x, want %x", frame[6:n], want)
+	for i, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
+			if late {
+				s.carrier(netlink.LinkSetDown, false)
+			}
+			ip4, ip6 := fmt.Sprintf("10.0.0.%d", i+1), fmt.Sprintf("fd00::%d", i+1)
+			_, pod := s.pod(fmt.Sprint("pod", i))
+			at := attachment(model.MACVLAN, fmt.Sprint("pod", i), "eth0", ip4+"/24", ip6+"/64")
+			_, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{at})
+			must(t, err)
+			if late {
+				s.carrier(netlink.LinkSetUp, true)
+			}
+			mac, _ := net.ParseMAC(at.MAC)
+			frame := make([]byte, 100)
+			must(t, unix.SetsockoptTimeval(arp, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
+			n := 0
+			for n < 12 || string(frame[6:12]) != string(mac) { // kernels ask for each other, too
+				if n, _, err = unix.Recvfrom(arp, frame, 0); !errors.Is(err, unix.EINTR) { // with a timeout the kernel restarts nothing (signal(7))
+					must(t, err)
+				}
+			}
+			address := string(netip.MustParseAddr(ip4).AsSlice())
+			want := string(mac) + "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" + string(mac) + address + "\x00\x00\x00\x00\x00\x00" + address
+			if n < 42 || string(frame[6:42]) != want {
+				t.Errorf("ARP announcement %x, want %x", frame[6:n], want)
+			}
+			_ = raw.SetReadDeadline(time.Now().Add(10 * time.Second))
+			for {
+				n, from, err := raw.ReadFrom(frame)
+				must(t, err)
+				if frame[0] != 136 || from.String() != ip6 {
+					continue
+				}
+				target := netip.AddrFrom16([16]byte(frame[8:24]))
+				if n < 32 || target != netip.MustParseAddr(ip6) || frame[4]&0x20 == 0 || string(frame[26:32]) != string(mac) {
+					t.Errorf("advertisement from %s: %x", from, frame[:n])
+				}
+				break
+			}
+		})
 	}
-	_ = raw.SetReadDeadline(time.Now().Add(3 * time.Second))
-	for {
-		n, from, err := raw.ReadFrom(frame)
-		must(t, err)
-		if frame[0] != 136 {
-			continue
+}
+
+// carrier pulls the first host's cable, or plugs it in.
+func (s *site) carrier(set func(netlink.Link) error, running bool) {
+	s.t.Helper()
+	must(s.t, s.fabric.Do(func() error {
+		port, err := netlink.LinkByName("h0-eth0")
+		if err != nil {
+			return err
 		}
-		target := netip.AddrFrom16([16]byte(frame[8:24]))
-		if n < 32 || from.String() != "fd00::1" || target != netip.MustParseAddr("fd00::1") || frame[4]&0x20 == 0 || string(frame[26:32]) != string(mac) {
-			t.Errorf("advertisement from %s: %x", from, frame[:n])
+		return set(port)
+	}))
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var card netlink.Link
+		must(s.t, s.hosts[0].Do(func() (err error) { card, err = netlink.LinkByName("eth0"); return err }))
+		if running == (card.Attrs().RawFlags&unix.IFF_RUNNING != 0) {
+			return
 		}
-		break
+		if time.Now().After(end) {
+			s.t.Fatalf("eth0's carrier is not %v", running)
+		}
+	}
+}
+
+// TestKernelNamespaceEnds: a Pod that waits for a carrier to announce itself keeps its namespace until then, and no longer than until it is
+// detached, or its link is down or has another MAC.
+func TestKernelNamespaceEnds(t *testing.T) {
+	s := newSite(t)
+	s.carrier(netlink.LinkSetDown, false)
+	inPod := func(change func(netlink.Link) error) func(*site, *lab.NS, Pod, model.Attachment) {
+		return func(s *site, ns *lab.NS, _ Pod, _ model.Attachment) {
+			must(s.t, ns.Do(func() error {
+				l, err := netlink.LinkByName("eth0")
+				if err != nil {
+					return err
+				}
+				return change(l)
+			}))
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		waits bool // a control: it is kept before
+		then  func(*site, *lab.NS, Pod, model.Attachment)
+	}{
+		{"detached", true, func(s *site, _ *lab.NS, pod Pod, at model.Attachment) {
+			must(s.t, s.on[0].Detach(s.t.Context(), Pod{Sandbox: pod.Sandbox}, []model.Attachment{at}))
+		}},
+		{"down", false, inPod(netlink.LinkSetDown)},
+		{"another MAC", false, inPod(func(l netlink.Link) error { return netlink.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 9}) })},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ns, err := s.world.Add(strings.Fields(c.name)[0])
+			must(t, err)
+			must(t, s.fabric.Plug("sw", ns, "w", ""))
+			there := func() bool {
+				return s.fabric.Do(func() error { _, err := netlink.LinkByName(ns.Name + "-w"); return err }) == nil
+			}
+			file, err := os.Open(ns.Path)
+			must(t, err)
+			pod := Pod{Sandbox: ns.Name, Netns: file}
+			at := attachment(model.MACVLAN, ns.Name, "eth0", "10.0.0.1/24")
+			began := time.Now()
+			_, err = s.on[0].Attach(t.Context(), pod, []model.Attachment{at})
+			must(t, err)
+			s.on[0].late.mu.Lock()
+			teller := s.on[0].late.waiting[pod.Sandbox]
+			s.on[0].late.mu.Unlock()
+			if !c.waits {
+				c.then(s, ns, pod, at)
+			}
+			must(t, file.Close())
+			must(t, s.world.Remove(ns))
+			if c.waits {
+				time.Sleep(500 * time.Millisecond)
+				if !there() {
+					t.Fatal("nothing keeps the namespace: this shows nothing")
+				}
+				c.then(s, ns, pod, at)
+			}
+			if teller != nil {
+				if <-teller.ended; time.Since(began) > carrierTime-time.Second {
+					t.Fatal("it goes on waiting for a carrier")
+				}
+			}
+			for there() { // the kernel takes its time
+				if time.Since(began) > time.Minute {
+					t.Fatal("the namespace does not end")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
 	}
 }
 

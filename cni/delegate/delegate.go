@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+
+	npwgv1 "danm.io/danm/spec/npwg/v1"
 )
 
 var (
@@ -57,7 +60,7 @@ func New(o Options) *Plugins {
 		o.PluginDirs = []string{"/opt/cni/bin"}
 	}
 	if o.InfoDir == "" {
-		o.InfoDir = infoDir
+		o.InfoDir = npwgv1.DeviceInfoDir
 	}
 	if o.Most == 0 {
 		o.Most = 8
@@ -118,11 +121,17 @@ func asResult(r types.Result) (*types100.Result, error) {
 
 // Del calls DEL of a list's plugins, the last first. It succeeds where a plugin is not installed any more: nobody can take down what it
 // made, and the Pod's namespace goes without. Errors: ErrConfig, ErrPlugin; then it can be called again.
-func (p *Plugins) Del(ctx context.Context, list []byte, c Call) error {
+func (p *Plugins) Del(ctx context.Context, list []byte, c Call) (err error) {
 	l, err := parse(list)
 	if err != nil {
 		return err
 	}
+	cached := p.cacheFile(l.Name, c)
+	defer func() {
+		if err == nil {
+			_, _ = os.Remove(p.freshFile(cached)), os.Remove(cached) // as a rule libcni has, and the other there never was
+		}
+	}()
 	if p.missing(l) != "" {
 		return nil
 	}

@@ -314,7 +314,9 @@ func TestPluginsThatAreNotThere(t *testing.T) {
 // Never more than the bound run at once, and who waits gives up with its context.
 func TestAFewAtATime(t *testing.T) {
 	n := newNode(t)
-	n.plugin("first", `d=`+n.root+`/running; mkdir -p $d; touch $d/$CNI_CONTAINERID; ls $d | wc -l >> `+n.root+`/counts; sleep 0.2; rm $d/$CNI_CONTAINERID
+	n.plugin("first", `d=`+n.root+`/running; mkdir -p $d; touch $d/$CNI_CONTAINERID
+i=0; until [ -e $d.three ] || [ $(ls $d | wc -l) -ge 3 ] || [ $i = 300 ]; do i=$((i+1)); sleep 0.1; done; touch $d.three # starts take their time
+ls $d | wc -l >> `+n.root+`/counts; sleep 0.2; rm $d/$CNI_CONTAINERID
 echo '`+answers+`'`)
 	p := New(Options{PluginDirs: n.plugins.opts.PluginDirs, CacheDir: t.TempDir(), Exec: newHost("", 3)})
 	list, err := p.Configure(network(model.Delegate{Conf: `{"cniVersion":"1.0.0","type":"first"}`}), nil, nil)

@@ -9,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
+
+	npwgv1 "danm.io/danm/spec/npwg/v1"
 )
 
 // Capabilities by which plugins are told of a device (NPWG, device-info specification 1.1, section 3).
@@ -18,10 +19,6 @@ const (
 	capabilityDevice = "deviceID"
 	capabilityInfo   = "CNIDeviceInfoFile"
 )
-
-// infoDir is where device plugins and those who call CNI plugins leave what is known of a device, for one another: dp/ is the former's,
-// cni/ the latter's. Specification and plugins say /var/run, which is a link to /run.
-const infoDir = "/run/k8s.cni.cncf.io/devinfo"
 
 // maxInfo bounds such a file in bytes.
 const maxInfo = 16 << 10
@@ -51,8 +48,8 @@ func WithDevice(list json.RawMessage, id string) (json.RawMessage, error) {
 // DeviceCapabilities are what plugins that declare them are called with for an interface that has a device.
 func (p *Plugins) DeviceCapabilities(id, container, ifName string) map[string]any {
 	dir := p.opts.InfoDir
-	if dir == infoDir {
-		dir = "/var" + infoDir
+	if dir == npwgv1.DeviceInfoDir {
+		dir = "/var" + npwgv1.DeviceInfoDir
 	}
 	return map[string]any{capabilityDevice: id, capabilityInfo: filepath.Join(dir, "cni", infoName(container, ifName))}
 }
@@ -66,7 +63,7 @@ func (p *Plugins) OfferInfo(resource, id string, c Call) (unusable, err error) {
 	if !inFileName.MatchString(id) {
 		return nil, nil
 	}
-	text, unusable := readInfo(p.info("dp", strings.ReplaceAll(resource, "/", "-")+"-"+id+"-device.json"))
+	text, unusable := readInfo(p.info("dp", npwgv1.DeviceInfoName(resource, id)))
 	if errors.Is(unusable, fs.ErrNotExist) {
 		unusable = nil
 	}

@@ -27,7 +27,7 @@ type chosen struct {
 	network model.Network
 	ifName  string
 	mac     string
-	device  string // of network.DevicePool, for networks of other plugins
+	device  string // of network.DevicePool
 }
 
 // choose resolves what a Pod asks for, or its default network, against the networks of this node.
@@ -91,11 +91,11 @@ func chooseOne(state model.NodeState, c call, i int, q model.InterfaceRequest) (
 	if q.Selection != nil && q.Selection.Default && q.Selection.IfName != "" && q.Selection.IfName != c.IfName {
 		return chosen{}, fail(CodeRequestRefused, diag.PodInterfaceName, fmt.Errorf("the default network's interface is %s, which the runtime says, not %q", c.IfName, clip(q.Selection.IfName)))
 	}
-	if hasOwnMAC(n) {
+	switch {
+	case takesMAC(n) && q.Selection != nil && q.Selection.MAC != "":
+		item.mac = q.Selection.MAC
+	case hasOwnMAC(n):
 		item.mac = attach.NewMAC()
-		if q.Selection != nil && q.Selection.MAC != "" {
-			item.mac = q.Selection.MAC
-		}
 	}
 	return item, nil
 }
@@ -124,10 +124,10 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 		if !usable(n, q, namespace) {
 			continue
 		}
-		if n.Delegate == nil && (n.DevicePool != "" || !slices.Contains(attachable, n.Type)) {
+		if n.Delegate == nil && ((n.DevicePool != "") != (n.Type == model.SRIOV) || !slices.Contains(attachable, n.Type)) {
 			return n, fail(CodeRequestRefused, diag.PodTypeUnsupported, fmt.Errorf("%s %s is of type %s, which this version does not attach", n.Kind, n.Key(), n.Type))
 		}
-		if n.Device == "" && n.Delegate == nil {
+		if n.Device == "" && n.Delegate == nil && n.DevicePool == "" {
 			return n, fail(CodeNetworkUnknown, diag.PodNetworkUnknown, fmt.Errorf("%s %s has no host link on node %s", n.Kind, n.Key(), state.Node))
 		}
 		return n, nil
@@ -140,7 +140,7 @@ func findNetwork(state model.NodeState, namespace string, q model.InterfaceReque
 }
 
 // attachable are the types that cni/attach has drivers for.
-var attachable = []model.NetworkType{model.IPVLAN, model.MACVLAN, model.BRIDGE, model.TAGGED, model.HOSTDEVICE}
+var attachable = []model.NetworkType{model.IPVLAN, model.MACVLAN, model.BRIDGE, model.TAGGED, model.HOSTDEVICE, model.SRIOV}
 
 // named are the networks that a request can mean, its own kind first. A bundle has no DanmNets: what was one before is a
 // network of its namespace, and Pods go on asking for it by "network". A definition is one that was made by hand, or a network that
@@ -347,8 +347,11 @@ func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 			NetworkKind: n.Kind, Network: n.Key(), NetworkID: n.NetworkID, Type: n.Type, Mode: n.Mode, Device: n.Device, Pool: n.DevicePool, DeviceID: it.device, IfName: it.ifName, MAC: it.mac, MTU: n.MTU, Sysctls: n.Sysctls,
 			Addresses: grants[i].Addresses, Table: n.Table, PolicyRoutes: it.request.Routes, IPv6: it.request.IP6.Mode != model.NoAddress,
 		}
-		if n.Driver() == model.TAGGED {
+		switch n.Driver() { //nolint:exhaustive // others have their VLAN from the device that they stand on
+		case model.TAGGED:
 			at.VLAN = n.VLAN
+		case model.SRIOV:
+			at.VLAN, at.QoS = n.VLAN, n.QoS
 		}
 		if n.Driver() == model.BRIDGE {
 			at.HostLink = attach.HostLinkName(p.sandbox, it.ifName)
@@ -367,17 +370,6 @@ func (p choice) bare(grants []ipam.Grant) []model.Attachment {
 		out[i] = at
 	}
 	return out
-}
-
-// soleUse is what a network's Pods take of the node that one interface can have at a time, "" if many can.
-func soleUse(n model.Network) string {
-	switch {
-	case n.Driver() == model.TAGGED:
-		return fmt.Sprintf("VLAN %d of %s", n.VLAN, n.Device)
-	case n.ServesOne():
-		return "the device " + n.Device
-	}
-	return ""
 }
 
 func subnetOf(n model.Network, a netip.Addr) model.Subnet {

@@ -219,13 +219,14 @@ func TestPermittedAddresses(t *testing.T) {
 
 func TestTypesWithoutADriverAreRefused(t *testing.T) {
 	state := model.NodeState{Networks: []model.Network{
-		{Kind: model.ClusterNetwork, Name: "vf", Type: model.SRIOV}, {Kind: model.ClusterNetwork, Name: "nic", Type: model.HOSTDEVICE, Device: "eth1"},
+		{Kind: model.ClusterNetwork, Name: "vf", Type: model.SRIOV}, {Kind: model.ClusterNetwork, Name: "pooled", Type: model.SRIOV, DevicePool: "danm.io/fast"},
+		{Kind: model.ClusterNetwork, Name: "odd", Type: model.MACVLAN, Device: "eth1", DevicePool: "danm.io/fast"}, {Kind: model.ClusterNetwork, Name: "nic", Type: model.HOSTDEVICE, Device: "eth1"},
 		{Kind: model.ClusterNetwork, Name: "plug", Type: model.MACVLAN, Device: "eth1", Delegate: &model.Delegate{File: "x"}}, {Kind: model.ClusterNetwork, Name: "tag", Type: model.TAGGED, VLAN: 7, Device: "eth1"}, {Kind: model.ClusterNetwork, Name: "good", Type: model.MACVLAN, Device: "eth1"},
 	}}
-	for _, name := range []string{"vf", "plug", "nic", "tag", "good"} {
+	for _, name := range []string{"vf", "pooled", "odd", "plug", "nic", "tag", "good"} {
 		_, err := findNetwork(state, "acme", model.InterfaceRequest{Kind: model.ClusterNetwork, Network: name})
 		var f *Failure
-		if refused := errors.As(err, &f) && f.Code == diag.PodTypeUnsupported; refused != (name == "vf") {
+		if refused := errors.As(err, &f) && f.Code == diag.PodTypeUnsupported; refused != (name == "vf" || name == "odd") || !refused && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -123,8 +123,8 @@ func TestDevicesThatAreMissing(t *testing.T) {
 		networks  []string
 		text      string
 	}{
-		{"c", []string{"fast", "fast2"}, `interface eth1 on network fast2 needs a device of x.io/fast, and the Pod has 1; give a container resources: {limits: {"x.io/fast": "2"}}`},
-		{"none", []string{"fast"}, `and the Pod has 0; give a container resources: {limits: {"x.io/fast": "1"}}`},
+		{"c", []string{"fast", "fast2"}, "interface eth1 on network fast2 needs a device of x.io/fast, and the Pod's containers have 1 of 2; add to one of them:\nresources:\n  requests:\n    x.io/fast: \"2\"\n  limits:\n    x.io/fast: \"2\""},
+		{"none", []string{"fast"}, "have 0 of 1; add to one of them:\nresources:\n  requests:\n    x.io/fast: \"1\"\n  limits:\n    x.io/fast: \"1\""},
 		{"c", []string{"slow"}, `needs a device of x.io/slow`},
 	} {
 		_, e := n.call(request("ADD", c.container, "acme", "u", on(c.networks...)))
@@ -151,10 +151,10 @@ func TestDevicesThatAreMissing(t *testing.T) {
 // TestDeviceInformation: what is known of a device reaches the Pod's network-status; what a plugin leaves there that is no such thing
 // keeps nobody from being attached.
 func TestDeviceInformation(t *testing.T) {
-	var status atomic.Value
+	status := make(chan string, 1)
 	n, _, info := deviceNode(t, func(string) (map[string][]string, error) { return map[string][]string{"x.io/fast": {"d1"}}, nil }, func(o *Options) {
 		o.Pod = func(context.Context, string, string, string) (Pod, error) { return npwg("default/fast", ""), nil }
-		o.Report = func(_ context.Context, _, _, _, text string) error { status.Store(text); return nil }
+		o.Report = func(_ context.Context, _, _, _, text string) error { status <- text; return nil }
 	})
 	must(t, os.MkdirAll(filepath.Join(info, "dp"), 0o755))
 	file := filepath.Join(info, "dp", "x.io-fast-d1-device.json")
@@ -166,7 +166,7 @@ func TestDeviceInformation(t *testing.T) {
 		if _, e := n.call(request("ADD", "c", "acme", "u", "")); e != nil {
 			t.Fatal(e)
 		}
-		told, _ := status.Load().(string)
+		told := <-status
 		var short bytes.Buffer
 		must(t, json.Compact(&short, []byte(told)))
 		if s := short.String(); !strings.Contains(s, `"name":"default/fast"`) || !strings.Contains(s, c.want) || strings.Contains(s, "device-info") != (c.want != "") {

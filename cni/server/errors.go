@@ -65,6 +65,7 @@ var known = []struct {
 	{attach.ErrInUse, CodeAttachFailed, diag.PodDeviceInUse},
 	{delegate.ErrConfig, CodeAttachFailed, diag.PodDelegateConfig},
 	{delegate.ErrPlugin, CodeAttachFailed, diag.PodDelegateFailed},
+	{attach.ErrFunction, CodeAttachFailed, diag.PodDeviceMissing},
 	{attach.ErrHostLink, types.ErrTryAgainLater, diag.PodHostLinkMissing},
 	{attach.ErrNetns, types.ErrInvalidNetNS, diag.PodNetnsInvalid},
 	{attach.ErrMismatch, CodeCheckFailed, diag.PodCheckFailed},

@@ -64,7 +64,7 @@ func newRuntimeNode(t *testing.T) *runtimeNode {
 	must(t, fabric.Plug("sw", host, "eth0", ""))
 	must(t, host.Switch("br0"))
 	var attacher *attach.Attacher
-	must(t, host.Do(func() (err error) { attacher, err = attach.New(); return err }))
+	must(t, host.Do(func() (err error) { attacher, err = attach.New(""); return err }))
 	t.Cleanup(attacher.Close)
 	return &runtimeNode{node: newNode(t, attacher), host: host, fabric: fabric, world: world, cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil)}
 }
@@ -112,7 +112,7 @@ func TestKernelLibcni(t *testing.T) {
 				t.Errorf("result %+v", r)
 			}
 			for _, ip := range r.IPs { // what the result says is true: the other Pod reaches it
-				if err := a.Ping(ip.Address.IP.String(), 3*time.Second); err != nil {
+				if err := a.Ping(ip.Address.IP.String(), 30*time.Second); err != nil {
 					t.Error(err)
 				}
 			}
@@ -257,7 +257,7 @@ func TestKernelManyPodsAtOnce(t *testing.T) {
 					return
 				}
 				defer f.Close()
-				resp, err := wire.Call(within(30*time.Second), n.socket(), time.Second, req, fdOf(f))
+				resp, err := wire.Call(within(90*time.Second), n.socket(), time.Second, req, fdOf(f))
 				if err != nil || resp.Error != nil {
 					t.Errorf("%s %s: %v %v", command, req.ContainerID, err, resp.Error)
 					return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/delegate"
@@ -65,6 +66,7 @@ func (s *Server) configure(interfaces []model.Attachment, p choice, c call) erro
 			capabilities = withAll(capabilities, s.opts.Delegates.DeviceCapabilities(at.DeviceID, c.ContainerID, at.IfName))
 		}
 		at.Delegate = &model.DelegateCall{List: list, Args: c.args.pairs, Capabilities: capabilities}
+		at.Delegate.NoDefault, at.Delegate.Gateways = p.reroutes(interfaces, i)
 	}
 	return nil
 }
@@ -111,11 +113,17 @@ func (s *Server) attach(ctx context.Context, pod attach.Pod, rec record) ([]made
 			return nil, delegateFailure(at, err)
 		}
 		out[i].result = r
+		if err := s.reroute(ctx, pod, at, r, nil); err != nil { // before the next plugin meets them
+			return nil, err
+		}
 		if at.DeviceID != "" {
 			if out[i].info, err = s.opts.Delegates.Info(c); err != nil {
 				s.log.Warn("what a plugin says of a device is not passed on", "container", pod.Sandbox, "interface", at.IfName, "reason", err)
 			}
 		}
+	}
+	if err := s.rerouteAll(ctx, pod, rec, out); err != nil {
+		return nil, err
 	}
 	list, places := own(rec.Interfaces)
 	if len(list) == 0 {
@@ -127,8 +135,19 @@ func (s *Server) attach(ctx context.Context, pod attach.Pod, rec record) ([]made
 	}
 	for i, at := range places {
 		out[at].link = links[i]
+		if out[at].info, err = infoOf(list[i], links[i]); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
+}
+
+// infoOf is what is known of a virtual function (NPWG, device-info specification 1.1), nil for other interfaces.
+func infoOf(at model.Attachment, l attach.Link) (json.RawMessage, error) {
+	if at.VF == nil {
+		return nil, nil
+	}
+	return json.Marshal(deviceInfo{Type: "pci", Version: "1.1.0", PCI: &pciInfo{Address: at.DeviceID, PF: at.VF.PFPCI, RDMA: strings.Join(l.RDMA, ",")}})
 }
 
 // delegateFailure keeps what another plugin says of trying again; its other codes mean something to it alone.
@@ -140,11 +159,22 @@ func delegateFailure(at model.Attachment, err error) error {
 	return fail(code, diag.PodDelegateFailed, fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err))
 }
 
-// detach takes everything down that a record speaks of, in the reverse order. What is gone is no error.
-func (s *Server) detach(ctx context.Context, pod attach.Pod, rec record) error {
+// rebooted says that the machine has started anew since the record was made.
+func (s *Server) rebooted(rec record) bool {
+	return rec.Boot != "" && s.opts.BootID != "" && rec.Boot != s.opts.BootID
+}
+
+// detach takes everything down that a record speaks of, in the reverse order. What is gone is no error, nor is a virtual function that is
+// away.
+func (s *Server) detach(ctx context.Context, pod attach.Pod, rec record) (away []model.Attachment, err error) {
 	var errs []error
+	pod.Rebooted = s.rebooted(rec)
 	if list, _ := own(rec.Interfaces); len(list) > 0 {
-		errs = append(errs, s.opts.Attacher.Detach(ctx, pod, list))
+		if pod.Lost = s.lost(pod.Sandbox, list); len(pod.Lost) > 0 {
+			s.log.Warn("devices that another Pod has got since are not taken back from it", "container", pod.Sandbox, "interfaces", pod.Lost)
+		}
+		away, err = split(s.opts.Attacher.Detach(ctx, pod, list))
+		errs = append(errs, err)
 	}
 	for _, at := range slices.Backward(rec.Interfaces) {
 		if at.Delegate == nil {
@@ -165,7 +195,7 @@ func (s *Server) detach(ctx context.Context, pod attach.Pod, rec record) error {
 			errs = append(errs, s.opts.Delegates.DropInfo(callOf(pod, rec, at)))
 		}
 	}
-	return errors.Join(errs...)
+	return away, errors.Join(errs...)
 }
 
 // compare is CHECK of everything that a record speaks of, and what is there.
@@ -204,7 +234,20 @@ func (s *Server) observe(ctx context.Context, pod attach.Pod, rec record) (out [
 			continue
 		}
 		r, unknown := s.opts.Delegates.Result(at.Delegate.List, callOf(pod, rec, at))
-		out[i].result, err = r, errors.Join(err, unknown)
+		if err = errors.Join(err, unknown); unknown != nil {
+			continue
+		}
+		if r == nil { // the agent died before the plugin had made it
+			err = errors.Join(err, fmt.Errorf("interface %s on network %s: its plugin has not answered: %w", at.IfName, at.Network, attach.ErrMismatch))
+			continue
+		}
+		if differs := s.checkRerouted(ctx, pod, at, r); differs != nil {
+			if !errors.Is(differs, attach.ErrMismatch) {
+				return nil, differs
+			}
+			err = errors.Join(err, differs)
+		}
+		out[i].result = withDefaults(r, at.Delegate) // the agent may have died before they were kept
 	}
 	return out, err
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"danm.io/danm/cni/attach"
 	"danm.io/danm/cni/wire"
 	"danm.io/danm/ipam"
 	"danm.io/danm/spec/model"
@@ -96,169 +94,6 @@ func testState() model.NodeState {
 	return state
 }
 
-// fakeAttacher is a kernel of sets: which sandbox has which addresses. It is unhappy when two have the same one.
-type fakeAttacher struct {
-	mu       sync.Mutex
-	live     map[string][]model.Attachment
-	clashes  []string
-	attach   func(ctx context.Context) error // before an Attach, nil = nothing
-	detach   func() error
-	detached []string // "sandbox given/none"
-	mismatch bool
-	blind    string // a sandbox that cannot be looked at
-	differs  string // a sandbox whose links are there, but not as recorded
-	index    map[string]int
-	lost     map[string]bool // sandbox/interface
-	mend     error
-	looked   int // calls of Mend
-	survey   error
-	homeless []string // what Homeless was asked for last
-}
-
-// Survey and Homeless: a device is there as long as no sandbox has it.
-func (f *fakeAttacher) Survey(device string) (*model.Moved, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, theirs := range f.live {
-		for _, at := range theirs {
-			if at.Type == model.HOSTDEVICE && at.Device == device {
-				return nil, attach.ErrHostLink
-			}
-		}
-	}
-	return &model.Moved{Kind: "device", MTU: 1500, Alias: "survey of " + device}, f.survey
-}
-
-func (f *fakeAttacher) Homeless(_ context.Context, devices []string) ([]string, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.homeless = devices
-	return nil, nil
-}
-
-func (f *fakeAttacher) Attach(ctx context.Context, pod attach.Pod, in []model.Attachment) ([]attach.Link, error) {
-	f.mu.Lock()
-	hook := f.attach
-	f.mu.Unlock()
-	if hook != nil {
-		if err := hook(ctx); err != nil {
-			return nil, err
-		}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, at := range in {
-		for other, theirs := range f.live {
-			for _, b := range theirs {
-				for _, p := range at.Addresses {
-					if b.Network == at.Network && slices.Contains(b.Addresses, p) {
-						f.clashes = append(f.clashes, fmt.Sprintf("%s has %s of %s", pod.Sandbox, p, other))
-					}
-				}
-			}
-		}
-	}
-	if f.live == nil {
-		f.live = map[string][]model.Attachment{}
-	}
-	f.live[pod.Sandbox] = in
-	return links(in), nil
-}
-
-// set changes the fake between calls.
-func (f *fakeAttacher) set(change func(f *fakeAttacher)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	change(f)
-}
-
-func (f *fakeAttacher) onAttach(hook func(context.Context) error) {
-	f.set(func(f *fakeAttacher) { f.attach = hook })
-}
-
-func (f *fakeAttacher) onDetach(hook func() error) { f.set(func(f *fakeAttacher) { f.detach = hook }) }
-
-// sandboxes lists who has links; attached is what one has; log is what was detached, and how.
-func (f *fakeAttacher) sandboxes() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Sorted(maps.Keys(f.live))
-}
-
-func (f *fakeAttacher) attached(sandbox string) []model.Attachment {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.live[sandbox]
-}
-
-func (f *fakeAttacher) log() (detached, clashes []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.detached), slices.Clone(f.clashes)
-}
-
-func links(in []model.Attachment) (out []attach.Link) {
-	for _, at := range in {
-		out = append(out, attach.Link{MAC: at.MAC, MTU: at.MTU})
-	}
-	return out
-}
-
-// HostIndex and Mend: host links are numbers, and interfaces of a sandbox that is in lost are gone until they are mended.
-func (f *fakeAttacher) HostIndex(name string) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.index[name], nil
-}
-
-func (f *fakeAttacher) Mend(_ context.Context, pod attach.Pod, in []model.Attachment) (mended []string, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.looked++
-	if f.mend != nil {
-		return nil, f.mend
-	}
-	for _, at := range in {
-		if f.lost[pod.Sandbox+"/"+at.IfName] {
-			delete(f.lost, pod.Sandbox+"/"+at.IfName)
-			mended = append(mended, at.IfName)
-		}
-	}
-	return mended, nil
-}
-
-func (f *fakeAttacher) Detach(_ context.Context, pod attach.Pod, _ []model.Attachment) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.detach != nil {
-		if err := f.detach(); err != nil {
-			return err
-		}
-	}
-	given := "none"
-	if pod.Netns != nil {
-		given = "given"
-	}
-	f.detached = append(f.detached, pod.Sandbox+" "+given)
-	delete(f.live, pod.Sandbox)
-	return nil
-}
-
-func (f *fakeAttacher) Check(_ context.Context, pod attach.Pod, in []model.Attachment) ([]attach.Link, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, ok := f.live[pod.Sandbox]; !ok || f.mismatch {
-		return nil, attach.ErrMismatch
-	}
-	if f.blind == pod.Sandbox {
-		return nil, errInjected
-	}
-	if f.differs == pod.Sandbox {
-		return links(in), attach.ErrMismatch
-	}
-	return links(in), nil
-}
-
 // node is a running server on a fake or real attacher, with a real IPAM.
 type node struct {
 	t        *testing.T
@@ -324,7 +159,7 @@ func (n *node) start(attacher Attacher) {
 func (n *node) startWith(attacher Attacher, change func(*Options)) {
 	n.t.Helper()
 	n.attacher = attacher
-	o := Options{Socket: n.socket(), IPAM: n.ipam, Attacher: attacher, Timeout: 10 * time.Second, Grace: 100 * time.Millisecond}
+	o := Options{Socket: n.socket(), IPAM: n.ipam, Attacher: attacher, Timeout: time.Minute, Grace: 100 * time.Millisecond}
 	change(&o)
 	var err error
 	n.server, err = New(o)
@@ -379,7 +214,7 @@ func (n *node) callIn(req wire.Request, netns string) (r types100.Result, e *typ
 		must(n.t, err)
 		defer f.Close()
 	}
-	resp, err := wire.Call(within(20*time.Second), n.socket(), time.Second, req, fdOf(f))
+	resp, err := wire.Call(within(90*time.Second), n.socket(), time.Second, req, fdOf(f))
 	if err != nil {
 		n.t.Errorf("%s: %v", req.Command, err)
 		return r, types.NewError(0, err.Error(), "")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"danm.io/danm/cni/attach"
 	"danm.io/danm/ipam"
@@ -13,18 +15,30 @@ import (
 )
 
 // Mend makes the interfaces of attached Pods again whose host link was made anew since they were attached: the kernel
-// deleted them together with it. A host link is looked at once, and again when it is another one of the same name. It
-// returns how many interfaces it mended. A sandbox with a call in progress is left to the next time.
+// deleted them together with it. A host link is looked at once, and again when it is another one of the same name. What a card says of
+// Pods' virtual functions is looked at each time. It returns how many interfaces it mended. A sandbox with a call in progress is left to
+// the next time.
 func (s *Server) Mend(ctx context.Context) (mended int, err error) {
 	fresh, err := s.freshDevices()
-	failed := []error{err, s.home(ctx)}
-	if len(fresh) == 0 {
+	unlike, fought := s.unlike(time.Now())
+	look := map[string]bool{}
+	for d := range fresh {
+		look[d] = true
+	}
+	for _, d := range unlike {
+		look[d] = true
+	}
+	failed := []error{err, fought, s.home(ctx), s.welcome(ctx)}
+	if len(look) == 0 {
 		return 0, errors.Join(failed...)
 	}
 	var again []string // devices to be looked at once more
-	for sandbox, devices := range s.sandboxesOn(fresh) {
-		n, err := s.mendSandbox(ctx, sandbox, fresh)
+	for sandbox, devices := range s.sandboxesOn(look) {
+		n, err := s.mendSandbox(ctx, sandbox, look)
 		mended += n
+		if !errors.Is(err, errBusy) {
+			s.noteRepairs(devices, unlike, time.Now())
+		}
 		if err == nil {
 			continue
 		}
@@ -80,7 +94,7 @@ func (s *Server) freshDevices() (map[string]int, error) {
 	fresh := map[string]int{}
 	var failed []error
 	for d, before := range seen {
-		index, err := s.opts.Attacher.HostIndex(d)
+		index, err := s.indexOf(d)
 		if err != nil {
 			failed = append(failed, err)
 		} else if index != 0 && index != before {
@@ -90,13 +104,24 @@ func (s *Server) freshDevices() (map[string]int, error) {
 	return fresh, errors.Join(failed...)
 }
 
-func (s *Server) sandboxesOn(devices map[string]int) map[string][]string {
+// indexOf is the kernel's index of a device under Pods, 0 if it is not in the host: a virtual function that a Pod has is not.
+func (s *Server) indexOf(device string) (int, error) {
+	if pci, is := strings.CutPrefix(device, FunctionKey); is {
+		return s.opts.Attacher.FunctionIndex(pci)
+	}
+	if strings.HasPrefix(device, PhysicalKey) { // that it is there says nothing of its virtual ones
+		return 0, nil
+	}
+	return s.opts.Attacher.HostIndex(device)
+}
+
+func (s *Server) sandboxesOn(devices map[string]bool) map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string][]string{}
 	for sandbox, p := range s.pods {
 		for _, d := range p.devices {
-			if devices[d] != 0 && !slices.Contains(out[sandbox], d) {
+			if devices[d] && !slices.Contains(out[sandbox], d) {
 				out[sandbox] = append(out[sandbox], d)
 			}
 		}
@@ -106,7 +131,7 @@ func (s *Server) sandboxesOn(devices map[string]int) map[string][]string {
 
 var errBusy = errors.New("another call of the sandbox is in progress")
 
-func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[string]int) (int, error) {
+func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[string]bool) (int, error) {
 	unlock, free := s.locks.tryLock("sandbox/" + sandbox)
 	if !free {
 		return 0, errBusy
@@ -123,8 +148,8 @@ func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[st
 	if err != nil {
 		return 0, err
 	}
-	if rec.Given != nil {
-		return 0, nil // the link is another plugin's
+	if rec.Given != nil || rec.Away {
+		return 0, nil // the link is another plugin's, or nobody's any more
 	}
 	unlockPod, free := s.locks.tryLock("pod/" + old.PodUID) // the Pod's next sandbox may be taking this one's links down
 	if !free {
@@ -136,14 +161,16 @@ func (s *Server) mendSandbox(ctx context.Context, sandbox string, devices map[st
 		return 0, nil // the Pod is gone, its DEL is to come
 	}
 	defer netns.Close()
-	on := slices.DeleteFunc(slices.Clone(rec.Interfaces), func(at model.Attachment) bool { return devices[at.Device] == 0 || at.Delegate != nil })
+	on := slices.DeleteFunc(slices.Clone(rec.Interfaces), func(at model.Attachment) bool {
+		return at.Delegate != nil || !slices.ContainsFunc(devicesOf(at), func(d string) bool { return devices[d] })
+	})
 	pod := attach.Pod{Sandbox: sandbox, Netns: netns}
 	mended, err := s.opts.Attacher.Mend(ctx, pod, on)
 	if len(mended) > 0 {
 		if all, _ := s.observe(ctx, pod, rec); all != nil { // a link that stands on another device may have another MAC
 			s.settle(sandbox, seenOf(rec.Interfaces, all))
 		}
-		s.log.Warn("interfaces made again: what they stood on was made anew", "container", sandbox, "pod", old.Namespace+"/"+old.Pod, "interfaces", mended)
+		s.log.Warn("interfaces as recorded again: what they stand on was made anew, or changed by others", "container", sandbox, "pod", old.Namespace+"/"+old.Pod, "interfaces", mended)
 	}
 	return len(mended), err
 }

@@ -169,12 +169,12 @@ func TestProbingDoesNotHoldTheCommitter(t *testing.T) {
 			t.Error(e)
 		}
 	}()
-	for end := time.Now().Add(5 * time.Second); len(n.records()) == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); len(n.records()) == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the record is not durable before the probe")
 		}
 	}
-	for range 50 {
+	for range 10 {
 		if _, err := n.ipam.Acquire(t.Context(), ipam.Intent{Sandbox: "x", PodUID: "x"}); err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestKernelStrangerKeepsItsAddress(t *testing.T) {
 		return netlink.AddrAdd(l, a)
 	}))
 	ask := func(ctx context.Context, network model.Network, a netip.Addr) (inUse bool, mac string, err error) {
-		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		err = n.host.Do(func() error { inUse, mac, err = probe.InUse(ctx, network.Device, a); return err })
 		return inUse, mac, err

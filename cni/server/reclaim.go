@@ -28,6 +28,7 @@ type Holding struct {
 
 	netns, netnsID string
 	data           []byte
+	away           bool
 }
 
 // Same says whether both are one record, and not one made later under the same key.
@@ -44,10 +45,10 @@ func holdingOf(r ipam.Record) (Holding, error) {
 		uid = ""
 	}
 	return Holding{Key: r.Sandbox, Container: container, Foreign: rec.Given != nil, Conf: rec.Conf, Namespace: r.Namespace, Pod: r.Pod, PodUID: uid, Boot: rec.Boot,
-		netns: rec.Netns, netnsID: rec.NetnsID, data: r.Data}, nil
+		netns: rec.Netns, netnsID: rec.NetnsID, data: r.Data, away: rec.Away}, nil
 }
 
-// Holdings are all records.
+// Holdings are all records but those of what is away, which end by themselves.
 func (s *Server) Holdings() ([]Holding, error) {
 	records, err := s.opts.IPAM.List()
 	if err != nil {
@@ -59,7 +60,9 @@ func (s *Server) Holdings() ([]Holding, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, h)
+		if !h.away {
+			out = append(out, h)
+		}
 	}
 	return out, nil
 }

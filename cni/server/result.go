@@ -25,7 +25,7 @@ func result(cniVersion string, each []*types100.Result) ([]byte, error) {
 
 // results are what each interface has become, in order; one of another plugin's is nil if that said nothing.
 func results(cniVersion, netns string, interfaces []model.Attachment, all []made) ([]*types100.Result, error) {
-	withMTU, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
+	has11, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +36,11 @@ func results(cniVersion, netns string, interfaces []model.Attachment, all []made
 			continue
 		}
 		in := &types100.Interface{Name: at.IfName, Mac: all[i].link.MAC, Sandbox: netns}
-		if withMTU {
+		if has11 {
 			in.Mtu = all[i].link.MTU
+			if at.VF != nil {
+				in.PciID = at.DeviceID
+			}
 		}
 		out[i] = &types100.Result{Interfaces: []*types100.Interface{in}}
 		addressing(out[i], at, types100.Int(0))

@@ -1,10 +1,16 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
+
+	"danm.io/danm/cni/attach"
 	"danm.io/danm/spec/model"
 )
 
@@ -32,19 +38,19 @@ func addDefaults(some, all []model.Attachment) {
 	}
 }
 
-// routesFit refuses default routes that could not be had: by a gateway of a family without an address, by a network's gateway where
-// it has none, and beside a plugin whose routes would have to give way.
+// routesFit refuses default routes that could not be had: by a gateway of a family without an address, and by a network's gateway where
+// it has none. Which addresses another plugin gives is not known before.
 func (p choice) routesFit() error {
-	for i, it := range p.items {
+	for _, it := range p.items {
 		s := it.request.Selection
 		if s == nil || !s.DefaultRoute {
 			continue
 		}
-		for j, other := range p.items {
-			if j != i && !givesAddresses(other.network) {
-				return fmt.Errorf("default-route on network %s: the routes of %s are set by the plugin %s, and cannot be taken away; give network %s a cidr, or the route in its plugin's configuration",
-					it.network.Key(), other.ifName, other.network.Type, other.network.Key())
+		if !givesAddresses(it.network) {
+			if len(s.Gateways) == 0 {
+				return fmt.Errorf("default-route on network %s, whose gateway only its plugin %s knows; name it", it.network.Key(), it.network.Type)
 			}
+			continue
 		}
 		families := map[bool]*model.Subnet{true: nil, false: nil} // of the interface's addresses, by whether they are IPv4
 		if asked(it.request.IP) {
@@ -58,8 +64,10 @@ func (p choice) routesFit() error {
 				return fmt.Errorf("default-route by %s on network %s, of which the interface has no address of that family", g, it.network.Key())
 			}
 		}
-		has := func(f *model.Subnet) bool { return f != nil && f.Gateway.IsValid() }
-		if len(s.Gateways) == 0 && !has(families[true]) && !has(families[false]) {
+		has := func(f *model.Subnet, of model.AddressRequest) bool { // the Pod itself may be the gateway
+			return f != nil && f.Gateway.IsValid() && f.Gateway != of.Addr
+		}
+		if len(s.Gateways) == 0 && !has(families[true], it.request.IP) && !has(families[false], it.request.IP6) {
 			return fmt.Errorf("default-route on network %s, which has no gateway; name one", it.network.Key())
 		}
 	}
@@ -82,4 +90,108 @@ func takeDefaults(interfaces []model.Attachment, i int, gateways []netip.Addr) {
 		}
 		interfaces[i].Routes = append(interfaces[i].Routes, model.PodRoute{To: anywhere, Via: gateways[at]})
 	}
+}
+
+// reroutes says how the default routes that the plugin of interface i sets are to change: those of some families go where the Pod asked for
+// them on another interface, or come on this one by the gateways that it asked for.
+func (p choice) reroutes(interfaces []model.Attachment, i int) (without []netip.Prefix, by []netip.Addr) {
+	for j, it := range p.items {
+		s := it.request.Selection
+		if s == nil || !s.DefaultRoute {
+			continue
+		}
+		gateways := s.Gateways
+		if len(gateways) == 0 {
+			gateways = interfaces[j].Gateways
+		}
+		for _, anywhere := range anywheres {
+			if slices.ContainsFunc(gateways, func(g netip.Addr) bool { return g.Is4() == anywhere.Addr().Is4() }) {
+				without = append(without, anywhere)
+			}
+		}
+		if j == i {
+			by = gateways
+		}
+	}
+	return without, by
+}
+
+// withDefaults is a plugin's answer after its interface got other default routes. Those in other tables than main stay.
+func withDefaults(r *types100.Result, call *model.DelegateCall) *types100.Result {
+	out := *r
+	out.Routes = slices.DeleteFunc(slices.Clone(r.Routes), func(route *types.Route) bool {
+		to, ok := prefixOf(route.Dst)
+		return ok && slices.Contains(call.NoDefault, to) && (route.Table == nil || *route.Table == unix.RT_TABLE_MAIN)
+	})
+	for _, g := range call.Gateways {
+		at := slices.IndexFunc(anywheres, func(p netip.Prefix) bool { return p.Addr().Is4() == g.Is4() })
+		out.Routes = append(out.Routes, &types.Route{Dst: ipNet(anywheres[at]), GW: g.AsSlice()})
+	}
+	return &out
+}
+
+// inPod are the interfaces that a plugin says it has made in the Pod, the attachment's before all.
+func inPod(at model.Attachment, r *types100.Result) []string {
+	names := []string{at.IfName}
+	if r == nil {
+		return names
+	}
+	for _, in := range r.Interfaces {
+		if in.Sandbox != "" && !slices.Contains(names, in.Name) {
+			names = append(names, in.Name)
+		}
+	}
+	return names
+}
+
+// onDefaults does something to the default routes of each interface that a plugin has made in the Pod: the attachment's own one has some
+// gateways, the others none.
+func onDefaults(at model.Attachment, r *types100.Result, gateways []netip.Addr, do func(ifName string, families []netip.Prefix, gateways []netip.Addr) error) error {
+	if len(at.Delegate.NoDefault) == 0 {
+		return nil
+	}
+	for i, name := range inPod(at, r) {
+		if i > 0 {
+			gateways = nil
+		}
+		if err := do(name, at.Delegate.NoDefault, gateways); err != nil {
+			return fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err)
+		}
+	}
+	return nil
+}
+
+// reroute takes default routes from the interfaces that a plugin has made, and gives the attachment's own those by some gateways.
+func (s *Server) reroute(ctx context.Context, pod attach.Pod, at model.Attachment, r *types100.Result, gateways []netip.Addr) error {
+	return onDefaults(at, r, gateways, func(ifName string, families []netip.Prefix, gateways []netip.Addr) error {
+		return s.opts.Attacher.Reroute(ctx, pod, ifName, families, gateways)
+	})
+}
+
+// checkRerouted says whether the interfaces that a plugin has made have the default routes that they are to have.
+func (s *Server) checkRerouted(ctx context.Context, pod attach.Pod, at model.Attachment, r *types100.Result) error {
+	return onDefaults(at, r, at.Delegate.Gateways, func(ifName string, families []netip.Prefix, gateways []netip.Addr) error {
+		return s.opts.Attacher.CheckRerouted(ctx, pod, ifName, families, gateways)
+	})
+}
+
+// rerouteAll gives default routes where they are to be, when all plugins have set theirs, and keeps the plugins' answers as they are then,
+// for whoever calls the plugins again.
+func (s *Server) rerouteAll(ctx context.Context, pod attach.Pod, rec record, all []made) error {
+	for i, at := range rec.Interfaces {
+		if at.Delegate == nil || len(at.Delegate.NoDefault) == 0 {
+			continue
+		}
+		if err := s.reroute(ctx, pod, at, all[i].result, at.Delegate.Gateways); err != nil {
+			return err
+		}
+		now := withDefaults(all[i].result, at.Delegate)
+		if !slices.Equal(now.Routes, all[i].result.Routes) {
+			if err := s.opts.Delegates.Keep(at.Delegate.List, callOf(pod, rec, at), now); err != nil {
+				return fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err)
+			}
+		}
+		all[i].result = now
+	}
+	return nil
 }

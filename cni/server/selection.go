@@ -52,6 +52,9 @@ func hasOwnMAC(n model.Network) bool {
 	return n.Driver() == model.MACVLAN && n.Mode != model.PASSTHRU || n.Driver() == model.BRIDGE
 }
 
+// takesMAC says whether a Pod can choose the hardware address of an interface on a network. Cards set that of a virtual function.
+func takesMAC(n model.Network) bool { return hasOwnMAC(n) || n.Driver() == model.SRIOV }
+
 // selected turns what the NPWG's dialect says into addresses asked of the network: those that are named, or else one of each subnet.
 // It refuses what the network could not do. What only the configuration of another plugin can tell is configure's to refuse.
 func selected(q model.InterfaceRequest, n model.Network) (model.InterfaceRequest, error) {
@@ -60,15 +63,12 @@ func selected(q model.InterfaceRequest, n model.Network) (model.InterfaceRequest
 		for _, key := range slices.Sorted(maps.Keys(s.Capabilities)) {
 			return q, fmt.Errorf("%s is for networks whose plugin declares the capability, and type %s is made without a plugin", key, n.Type)
 		}
-		if s.MAC != "" && !hasOwnMAC(n) {
+		if s.MAC != "" && !takesMAC(n) {
 			return q, fmt.Errorf("mac %s: interfaces of type %s have their device's address", s.MAC, n.Type)
 		}
 		if s.MAC != "" && n.Kind == model.ClusterNetwork && !strings.ContainsAny(s.MAC[1:2], "26ae") { // IEEE 802, section 8.4: the bit of local addresses
 			return q, fmt.Errorf("mac %s: on a network of the cluster Pods have locally administered addresses, such as 02:…, which no card and no router has", s.MAC)
 		}
-	}
-	if s.DefaultRoute && n.Delegate != nil && n.IPv4 == nil && n.IPv6 == nil {
-		return q, fmt.Errorf("default-route: the plugin %s sets the routes of its interfaces itself", n.Type)
 	}
 	if givesAddresses(n) && len(s.Addresses) == 0 {
 		if n.IPv4 != nil {

@@ -1,17 +1,13 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"danm.io/danm/cni/delegate"
 	"danm.io/danm/spec/annotation"
@@ -19,7 +15,6 @@ import (
 	"danm.io/danm/spec/model"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/google/go-cmp/cmp"
 )
 
 // npwgNode has networks that are rendered as definitions, definitions that were made by hand, and plugins with and without capabilities.
@@ -53,40 +48,6 @@ func npwgNode(t *testing.T) (*node, *plugins, *oracle, *reports) {
 		o.Pod, o.Report = a.answer, r.take
 	})
 	return n, p, a, r
-}
-
-// reports are network-statuses as the API would get them.
-type reports struct {
-	mu   sync.Mutex
-	got  []string // "namespace/name uid text"
-	fail []error  // the next answers
-	took time.Duration
-}
-
-func (r *reports) take(_ context.Context, namespace, name, uid, status string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	time.Sleep(r.took)
-	if len(r.fail) > 0 {
-		err := r.fail[0]
-		r.fail = r.fail[1:]
-		return err
-	}
-	r.got = append(r.got, fmt.Sprintf("%s/%s %s %s", namespace, name, uid, status))
-	return nil
-}
-
-// answer is how the next are answered.
-func (r *reports) answer(took time.Duration, fail ...error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.took, r.fail = took, fail
-}
-
-func (r *reports) all() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.got)
 }
 
 func npwg(networks, instead string) Pod {
@@ -139,8 +100,8 @@ func TestPodsAskInTheNPWGsDialect(t *testing.T) {
 		{"another name for the default network", "", "acme/data@ovn0", nil, diag.PodInterfaceName, "ovn0"},
 		{"a router's MAC on the cluster's network", `[{"name":"shared","namespace":"default","mac":"00:1b:21:00:00:01"}]`, "", nil, diag.PodSelectionRefused, "locally administered"},
 		{"default routes that nobody knows", `[{"name":"hand","default-route":[]}]`, "", nil, diag.PodSelectionRefused, "no gateway"},
+		{"a default route by the Pod's own address", `[{"name":"data","ips":["10.0.0.254"],"default-route":[]}]`, "", nil, diag.PodSelectionRefused, "no gateway"},
 		{"a default route without an address", `[{"name":"shared","namespace":"default","default-route":["fd00::1"]}]`, "", nil, diag.PodSelectionRefused, "no address of that family"},
-		{"a default route beside a plugin's", `[{"name":"data","default-route":[]},{"name":"main"}]`, "", nil, diag.PodSelectionRefused, "net2 are set by the plugin own"},
 		{"for others alone", "beta/closed", "", nil, diag.PodNetworkUnknown, `"beta/closed"`},
 		{"not rendered as a definition", "port", "", nil, diag.PodNetworkUnknown, `"acme/port"`},
 		{"the cluster's in the wrong place", "shared", "", nil, diag.PodNetworkUnknown, `"acme/shared"`},
@@ -153,7 +114,7 @@ func TestPodsAskInTheNPWGsDialect(t *testing.T) {
 		{"ports where nobody maps them", `[{"name":"data","portMappings":[{"hostPort":1,"containerPort":1}]}]`, "", nil, diag.PodSelectionRefused, "portMappings"},
 		{"a MAC that the device has", `[{"name":"ipvlan","mac":"02:00:00:00:00:01"}]`, "", nil, diag.PodSelectionRefused, "have their device's address"},
 		{"a capability that is not declared", `[{"name":"able","bandwidth":{"ingressRate":1}}]`, "", nil, diag.PodSelectionRefused, "bandwidth"},
-		{"routes that are a plugin's", `[{"name":"able","default-route":["10.0.0.1"]}]`, "", nil, diag.PodSelectionRefused, "own sets the routes"},
+		{"a gateway that only a plugin knows", `[{"name":"able","default-route":[]}]`, "", nil, diag.PodSelectionRefused, "whose gateway only its plugin own knows; name it"},
 		{"a slip", `[{"nam":"data"}]`, "", nil, diag.AnnotationReference, annotation.NPWGKey},
 	} {
 		a.set(npwg(c.networks, c.instead), nil)
@@ -214,180 +175,5 @@ func TestSelectionsBesideTheRuntimesCapabilities(t *testing.T) {
 	}
 	if _, got, err := callWith(list, nil, model.Network{}, runtime); err != nil || len(got) != 3 {
 		t.Errorf("%v %v", got, err)
-	}
-}
-
-// Routes of a network that lead everywhere give way too, and those that do not stay.
-func TestDefaultRoutesAreTakenFromOthers(t *testing.T) {
-	shared := []model.PodRoute{route("0.0.0.0/0", "10.0.0.1"), route("10.9.0.0/16", "10.0.0.2"), route("::/0", "fd00::1")}
-	ats := []model.Attachment{{Routes: shared}, {Routes: []model.PodRoute{route("0.0.0.0/0", "10.1.0.1")}}}
-	takeDefaults(ats, 1, []netip.Addr{netip.MustParseAddr("10.1.0.9")})
-	if d := cmp.Diff("[{10.9.0.0/16 10.0.0.2} {::/0 fd00::1}] [{0.0.0.0/0 10.1.0.9}]", fmt.Sprint(ats[0].Routes, " ", ats[1].Routes)); d != "" {
-		t.Error(d)
-	}
-	if shared[0] != route("0.0.0.0/0", "10.0.0.1") {
-		t.Errorf("the network's own list changed: %v", shared)
-	}
-}
-
-func TestMACsAndDefaultRoutesOfSelections(t *testing.T) {
-	n, _, a, _ := npwgNode(t)
-	routes := func(sandbox string) string {
-		var out []string
-		for _, at := range n.fake.attached(sandbox) {
-			for _, r := range at.Routes {
-				if r.To.Bits() == 0 {
-					out = append(out, at.IfName+" "+r.Via.String())
-				}
-			}
-		}
-		return strings.Join(out, ", ")
-	}
-	for i, c := range []struct{ networks, instead, want string }{
-		{"data", "", ""}, // beside the default network only who says so
-		{"default/shared", "acme/data", "eth0 10.0.0.254, eth0 fd00::fe"},
-		{`[{"name":"data"},{"name":"shared","namespace":"default","default-route":["10.3.0.1"]}]`, "acme/data", "eth0 fd00::fe, net2 10.3.0.1"},
-		{`[{"name":"data","default-route":["10.0.0.99"]}]`, "", "net1 10.0.0.99"},
-		{`[{"name":"data","default-route":["10.0.0.99"]},{"name":"data","default-route":["fd00::99"]}]`, "", "net1 10.0.0.99, net2 fd00::99"},
-		{`[{"name":"data"},{"name":"data","default-route":[]}]`, "", "net2 10.0.0.254, net2 fd00::fe"},
-		{`[{"name":"data","default-route":[]}]`, "acme/data", "net1 10.0.0.254, net1 fd00::fe"},
-	} {
-		a.set(npwg(c.networks, c.instead), nil)
-		sandbox := fmt.Sprintf("c%d", i)
-		if _, e := n.call(request("ADD", sandbox, "acme", "u"+sandbox, "")); e != nil || routes(sandbox) != c.want {
-			t.Errorf("%s: %v, %s, want %s", c.networks, e, routes(sandbox), c.want)
-		}
-	}
-	a.set(npwg(`[{"name":"data","mac":"0A:00:00:00:00:01"}]`, ""), nil)
-	r, e := n.call(request("ADD", "m", "acme", "um", ""))
-	if e != nil || r.Interfaces[1].Mac != "0a:00:00:00:00:01" || r.Interfaces[0].Mac == r.Interfaces[1].Mac {
-		t.Errorf("%v %+v", e, r.Interfaces)
-	}
-}
-
-// The text is what Multus 4 wrote for the same results, but for the names (measured; it indents by four and joins with commas).
-func TestNetworkStatus(t *testing.T) {
-	parse := func(text string) *types100.Result {
-		t.Helper()
-		r := &types100.Result{}
-		must(t, json.Unmarshal([]byte(text), r))
-		return r
-	}
-	at := []chosen{
-		{request: model.InterfaceRequest{Kind: model.ClusterNetwork, Network: "def"}, ifName: "eth0"},
-		{request: model.InterfaceRequest{Kind: model.Definition, Network: "hl-a", Selection: &model.Selection{Namespace: "default"}}, ifName: "net1"},
-	}
-	got, err := statusOf(at, []*types100.Result{
-		parse(`{"cniVersion":"1.0.0","interfaces":[{"name":"br"},{"name":"veth1"},{"name":"eth0","mac":"02:00:00:00:00:01","sandbox":"/n"}],"ips":[{"address":"10.110.0.42/24","interface":2}]}`),
-		parse(`{"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:02","mtu":1400,"sandbox":"/n"}],"ips":[{"address":"10.70.0.2/24"},{"address":"fd00::2/64","interface":0}],"routes":[{"dst":"0.0.0.0/0","gw":"10.70.0.1"},{"dst":"10.0.0.0/8","gw":"10.70.0.9"},{"dst":"::/0"}],"dns":{"nameservers":["10.0.0.9"],"search":["a.b"]}}`),
-	}, []json.RawMessage{[]byte(`{"type":["a plugin's mistake"]}`), []byte(`{"version":"1.1.0","pci":{"rdma-device":"mlx5_1","pci-address":"0000:03:02.1"},"type":"pci","more":1}`)})
-	want := `[{
-    "name": "def",
-    "interface": "eth0",
-    "ips": [
-        "10.110.0.42"
-    ],
-    "mac": "02:00:00:00:00:01",
-    "default": true,
-    "dns": {}
-},{
-    "name": "default/hl-a",
-    "interface": "net1",
-    "ips": [
-        "10.70.0.2",
-        "fd00::2"
-    ],
-    "mac": "02:00:00:00:00:02",
-    "mtu": 1400,
-    "dns": {
-        "nameservers": [
-            "10.0.0.9"
-        ],
-        "search": [
-            "a.b"
-        ]
-    },
-    "device-info": {
-        "type": "pci",
-        "version": "1.1.0",
-        "pci": {
-            "pci-address": "0000:03:02.1",
-            "rdma-device": "mlx5_1"
-        }
-    },
-    "gateway": [
-        "10.70.0.1"
-    ]
-}]`
-	if d := cmp.Diff(want, got); err != nil || d != "" {
-		t.Errorf("%v\n%s", err, d)
-	}
-	// A plugin that made two interfaces: the one with the gateway is the default one; the host's addresses are nobody's.
-	two := parse(`{"cniVersion":"1.0.0","interfaces":[{"name":"h"},{"name":"a","sandbox":"/n"},{"name":"b","sandbox":"/n"}],"ips":[{"address":"10.0.0.9/24","gateway":"10.0.0.1","interface":0},{"address":"10.0.0.1/24","interface":1},{"address":"10.0.1.1/24","gateway":"10.0.1.9","interface":2},{"address":"10.0.2.1/24"}]}`)
-	var lines []string
-	for _, s := range statuses("def", two, true) {
-		lines = append(lines, fmt.Sprintf("%s%v%t", s.Interface, s.IPs, s.Default))
-	}
-	if want := []string{"a[10.0.0.1]false", "b[10.0.1.1 10.0.2.1]true"}; !slices.Equal(lines, want) {
-		t.Errorf("%q", lines)
-	}
-	for _, r := range []*types100.Result{nil, {}, parse(`{"cniVersion":"1.0.0","interfaces":[{"name":"h"}],"ips":[{"address":"10.0.0.9/24"}]}`)} {
-		if got := statuses("def", r, false); len(got) != 0 {
-			t.Errorf("nothing in the Pod: %+v", got)
-		}
-	}
-}
-
-// The status is there before the answer, unless the API takes longer; then the answer does not wait, and the status comes later.
-func TestNetworkStatusIsReported(t *testing.T) {
-	n, _, a, r := npwgNode(t)
-	a.set(npwg("data,default/shared", ""), nil)
-	r.answer(0, errors.New("try again"))
-	if _, e := n.call(request("ADD", "c", "acme", "u", "")); e != nil {
-		t.Fatal(e)
-	}
-	got := r.all()
-	if len(got) != 1 || !strings.HasPrefix(got[0], `acme/pod-c api-uid [{`) || !strings.Contains(got[0], `"name": "acme/data",`) || !strings.Contains(got[0], `"name": "default/shared",`) || !strings.Contains(got[0], `"name": "default",`) {
-		t.Fatalf("%q", got)
-	}
-	// Others are told nothing of: DANM's Pods, and whoever has no annotation.
-	a.set(Pod{UID: "x", Annotations: map[string]string{annotation.Key: `[{"network":"data","ip":"dynamic"}]`}}, nil)
-	if _, e := n.call(request("ADD", "d", "acme", "ud", "")); e != nil || len(r.all()) != 1 {
-		t.Fatal(e, r.all())
-	}
-	a.set(npwg("data", ""), nil)
-	r.answer(statusWait + 500*time.Millisecond)
-	began := time.Now()
-	if _, e := n.call(request("ADD", "slow", "acme", "us", "")); e != nil || time.Since(began) > statusWait+400*time.Millisecond {
-		t.Fatal(e, time.Since(began))
-	}
-	for deadline := time.Now().Add(10 * time.Second); len(r.all()) != 2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%q", r.all())
-		}
-	}
-}
-
-// What is not attached any more is not reported late, over the status of who came after it; nor is a Pod that is gone.
-func TestNetworkStatusOfThePast(t *testing.T) {
-	n, _, a, r := npwgNode(t)
-	a.set(npwg("data", ""), nil)
-	r.answer(0, ErrPodGone)
-	if _, e := n.call(request("ADD", "gone", "acme", "ug", "")); e != nil {
-		t.Fatal(e)
-	}
-	r.answer(0, slices.Repeat([]error{errors.New("away")}, 4)...) // 100 + 200 + 400 + 800 ms
-	if _, e := n.call(request("ADD", "c", "acme", "u", "")); e != nil {
-		t.Fatal(e)
-	}
-	if _, e := n.call(request("DEL", "c", "acme", "u", "")); e != nil {
-		t.Fatal(e)
-	}
-	time.Sleep(2 * time.Second)
-	if got := r.all(); len(got) != 0 {
-		t.Errorf("%q", got)
-	}
-	if _, e := n.call(request("ADD", "later", "acme", "ul", "")); e != nil || len(r.all()) != 1 { // the control
-		t.Error(e, r.all())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,7 +39,13 @@ type Attacher interface {
 	Check(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) ([]attach.Link, error)
 	Mend(ctx context.Context, pod attach.Pod, interfaces []model.Attachment) (mended []string, err error)
 	HostIndex(name string) (int, error)
+	Reroute(ctx context.Context, pod attach.Pod, ifName string, families []netip.Prefix, gateways []netip.Addr) error
+	CheckRerouted(ctx context.Context, pod attach.Pod, ifName string, families []netip.Prefix, gateways []netip.Addr) error
 	Survey(device string) (*model.Moved, error)
+	SurveyFunction(pci string) (attach.Function, error)
+	FunctionIndex(pci string) (int, error)
+	Differing(attached []model.Attachment) (functions []string, err error)
+	Return(ctx context.Context, sandbox string, at model.Attachment) (done bool, err error)
 	Homeless(ctx context.Context, devices []string) (names []string, err error)
 }
 
@@ -114,6 +121,11 @@ type Server struct {
 	conflicts []Conflict // guarded by mu
 
 	mendedOn map[string]int // host link → index under which all interfaces on it were there, see Mend
+
+	repairs map[string][]time.Time // of what cards say of virtual functions, within the last minute
+
+	claims map[string]claimed  // by what one Pod can have only, see claim; guarded by mu, as what follows
+	away   map[string][]string // virtual functions that are not back, by the sandbox that had them: a cache of the records that say so
 }
 
 // confirmed is the state that Pods are attached by; false before there is one, or before Serve was called.
@@ -130,10 +142,12 @@ type attachedPod struct {
 	name     string             // "namespace/name"
 	uid      string             // as podArgs.uid
 	seen     []seen             // of each interface of the record; nil = not known yet
-	devices  []string
-	modes    map[string]string // of ipvlans, by device
-	sole     []string          // what no other Pod can have meanwhile, see soleUse
-	networks []string          // kind and key
+	devices  []string           // see devicesOf
+	held     []Held             // of device pools
+	modes    map[string]string  // of ipvlans, by device
+	vfs      []model.Attachment // those with virtual functions, as recorded
+	sole     []string           // what no other Pod can have meanwhile, see soleUse
+	networks []string           // kind and key
 }
 
 // New reads the records of earlier lives. The server answers from Serve on.
@@ -153,7 +167,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Grace == 0 {
 		opts.Grace = 5 * time.Second
 	}
-	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}, lastAdd: map[string]uint64{}, mendedOn: map[string]int{}}
+	s := &Server{opts: opts, log: opts.Log, slots: make(chan struct{}, maxCalls), pods: map[string]attachedPod{}, lastAdd: map[string]uint64{}, mendedOn: map[string]int{}, claims: map[string]claimed{}, away: map[string][]string{}, repairs: map[string][]time.Time{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	records, err := opts.IPAM.List()
 	if err != nil {
@@ -163,6 +177,10 @@ func New(opts Options) (*Server, error) {
 		rec, err := decodeRecord(r.Data)
 		if err != nil {
 			return nil, fmt.Errorf("attachment of sandbox %s: %w", r.Sandbox, err)
+		}
+		if rec.Away {
+			s.noteAway(r.Sandbox, rec.Interfaces)
+			continue
 		}
 		s.remember(r.Sandbox, podArgs{namespace: r.Namespace, pod: r.Pod, uid: r.PodUID}, rec.all())
 	}
@@ -298,7 +316,8 @@ func (s *Server) ready() bool {
 	return s.everReady.Load()
 }
 
-// Pods names the attached Pods ("namespace/name") by the host link they hang on.
+// Pods names the attached Pods ("namespace/name") by what of the host they hang on: host links by name, and of virtual functions
+// FunctionKey and PhysicalKey with what follows there.
 func (s *Server) Pods() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -76,6 +76,47 @@ func TestOnePodHasTheDevice(t *testing.T) {
 	}
 }
 
+// A Pod that was deleted by force lives on for a while, and the next of its name is told of the same function by the kubelet. It waits,
+// as for any other Pod; and what an older release has given twice is not taken from the one that has it when the other ends.
+func TestFunctionOfAPodOfTheSameName(t *testing.T) {
+	for name, n := range map[string]*node{"fast": functionNode(t, map[string][]string{"danm.io/fast": {vf(1)}}), "card": soleNode(t)} {
+		next := request("ADD", "new", "acme", "u-new", on(name))
+		next.Args = strings.Replace(next.Args, "K8S_POD_NAME=pod-new", "K8S_POD_NAME=pod-old", 1)
+		if _, e := n.call(request("ADD", "old", "acme", "u-old", on(name))); e != nil {
+			t.Fatal(e)
+		}
+		for _, restarted := range []bool{false, true} {
+			if restarted {
+				devices := n.server.opts.Devices
+				n.restart(func(o *Options) { o.Devices = devices })
+			}
+			if _, e := n.call(next); e == nil || e.Code != types.ErrTryAgainLater || e.Details != string(diag.PodDeviceBusy) || len(n.records()) != 1 {
+				t.Errorf("%s: given twice, restarted %v: %+v", name, restarted, e)
+			}
+		}
+		n.server.mu.Lock()
+		old := n.server.pods["old"]
+		n.server.pods["older"] = old
+		n.server.mu.Unlock()
+		if _, e := n.call(request("DEL", "old", "acme", "u-old", "")); e != nil {
+			t.Fatal(e)
+		}
+		if log, _ := n.fake.log(); log[len(log)-1] != "old given lost [eth0]" {
+			t.Errorf("%s: %v", name, log)
+		}
+		n.server.forget("older")
+		if _, e := n.call(next); e != nil {
+			t.Errorf("%s: when it is free: %v", name, e)
+		}
+		if _, e := n.call(request("DEL", "new", "acme", "u-new", "")); e != nil {
+			t.Fatal(e)
+		}
+		if log, _ := n.fake.log(); log[len(log)-1] != "new given" {
+			t.Errorf("%s: %v", name, log)
+		}
+	}
+}
+
 // What the device was like stands in the record before it is touched; who cannot have it has no address either.
 func TestHostDeviceIsRecorded(t *testing.T) {
 	n := soleNode(t)

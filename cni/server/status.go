@@ -28,16 +28,10 @@ type networkStatus struct {
 
 // deviceInfo has its keys in the order in which Multus writes them; what nobody defined is left out, as it is there.
 type deviceInfo struct {
-	Type    string `json:"type,omitempty"`
-	Version string `json:"version,omitempty"`
-	PCI     *struct {
-		Address     string `json:"pci-address,omitempty"`
-		VhostNet    string `json:"vhost-net,omitempty"`
-		RDMA        string `json:"rdma-device,omitempty"`
-		PF          string `json:"pf-pci-address,omitempty"`
-		Representor string `json:"representor-device,omitempty"`
-	} `json:"pci,omitempty"`
-	VDPA *struct {
+	Type    string   `json:"type,omitempty"`
+	Version string   `json:"version,omitempty"`
+	PCI     *pciInfo `json:"pci,omitempty"`
+	VDPA    *struct {
 		Parent      string `json:"parent-device,omitempty"`
 		Driver      string `json:"driver,omitempty"`
 		Path        string `json:"path,omitempty"`
@@ -54,6 +48,14 @@ type deviceInfo struct {
 		Path string `json:"path,omitempty"`
 		Mode string `json:"mode,omitempty"`
 	} `json:"memif,omitempty"`
+}
+
+type pciInfo struct {
+	Address     string `json:"pci-address,omitempty"`
+	VhostNet    string `json:"vhost-net,omitempty"`
+	RDMA        string `json:"rdma-device,omitempty"`
+	PF          string `json:"pf-pci-address,omitempty"`
+	Representor string `json:"representor-device,omitempty"`
 }
 
 type statusDNS struct {

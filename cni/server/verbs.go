@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,10 +49,18 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.oneMode(p), s.alone(p, podName(c.args.namespace, c.args.pod))); err != nil {
+	if err := s.oneMode(p); err != nil {
 		return nil, err
 	}
 	if err := s.takeDevices(ctx, c, &p); err != nil {
+		return nil, err
+	}
+	unclaim, err := s.claim(p, c.args)
+	if err != nil {
+		return nil, err
+	}
+	defer unclaim() // from then on the record says it
+	if err := s.atHome(ctx, p); err != nil {
 		return nil, err
 	}
 	// One ADD a Pod: a new sandbox of a Pod must find the old one complete, or its links could not all be taken down.
@@ -68,7 +77,7 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 		Record: func(g []ipam.Grant) ([]byte, error) {
 			r := rec
 			r.Interfaces = p.attachments(g)
-			if err := errors.Join(s.survey(r.Interfaces), s.configure(r.Interfaces, p, c)); err != nil {
+			if err := errors.Join(s.survey(r.Interfaces, p), s.configure(r.Interfaces, p, c)); err != nil {
 				return nil, err
 			}
 			made = r.Interfaces
@@ -89,18 +98,30 @@ func (s *Server) add(ctx context.Context, c call) ([]byte, error) {
 }
 
 // survey notes what devices of the host are like that the Pod will get, after its former sandbox has given them up.
-func (s *Server) survey(interfaces []model.Attachment) error {
+func (s *Server) survey(interfaces []model.Attachment, p choice) error {
 	for i := range interfaces {
-		at := &interfaces[i]
-		if at.Type != model.HOSTDEVICE {
-			continue
+		at, err := &interfaces[i], error(nil)
+		switch p.items[i].network.Driver() { //nolint:exhaustive // the others take none
+		case model.HOSTDEVICE:
+			at.Moved, err = s.opts.Attacher.Survey(at.Device)
+		case model.SRIOV:
+			err = s.surveyFunction(at)
 		}
-		was, err := s.opts.Attacher.Survey(at.Device)
 		if err != nil {
 			return fmt.Errorf("interface %s on network %s: %w", at.IfName, at.Network, err)
 		}
-		at.Moved = was
 	}
+	return nil
+}
+
+// surveyFunction notes what a virtual function is like. The interface has the MAC that the Pod asks for, else the function's own, so that
+// it has the same one when it is made again.
+func (s *Server) surveyFunction(at *model.Attachment) error {
+	f, err := s.opts.Attacher.SurveyFunction(at.DeviceID)
+	if err != nil {
+		return err
+	}
+	at.VF, at.Device, at.Moved, at.MAC = &f.VF, f.Device, f.Moved, cmp.Or(at.MAC, f.MAC)
 	return nil
 }
 
@@ -182,7 +203,7 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 	if err != nil {
 		return nil, err
 	}
-	if rec.Conf != c.conf.Name || rec.IfName != c.IfName || rec.NetnsID != id {
+	if rec.Away || rec.Conf != c.conf.Name || rec.IfName != c.IfName || rec.NetnsID != id {
 		return nil, fail(CodeAlreadyAttached, diag.PodAlreadyAttached,
 			fmt.Errorf("container %s is attached by configuration %s as %s in %s", c.ContainerID, rec.Conf, rec.IfName, rec.Netns))
 	}
@@ -199,14 +220,21 @@ func (s *Server) addAgain(ctx context.Context, c call, id string, old ipam.Recor
 }
 
 // takeDown removes links, and only when none is left, record and addresses: an address must not be free while a link
-// has it.
+// has it. Of virtual functions that are away the record stays, without addresses.
 func (s *Server) takeDown(ctx context.Context, pod attach.Pod, rec record) error {
+	if rec.Away {
+		return nil // that was done
+	}
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
-	if err := s.detach(ctx, pod, rec); err != nil {
+	away, err := s.detach(ctx, pod, rec)
+	if err != nil {
 		return fmt.Errorf("take links down: %w", err)
 	}
-	if err := s.opts.IPAM.Release(ctx, pod.Sandbox); err != nil {
+	if len(away) > 0 {
+		s.log.Warn("virtual functions are not back from a container that is gone; they are awaited", "container", pod.Sandbox, "functions", len(away))
+	}
+	if err := s.setAway(ctx, pod.Sandbox, rec, away); err != nil {
 		return fmt.Errorf("release addresses: %w", err)
 	}
 	s.forget(pod.Sandbox)
@@ -234,7 +262,11 @@ func (s *Server) evict(ctx context.Context, old ipam.Record) error {
 		if netns != nil {
 			defer netns.Close()
 		}
-		if err := s.detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec); err != nil {
+		away, err := s.detach(ctx, attach.Pod{Sandbox: old.Sandbox, Netns: netns}, rec)
+		if err == nil && len(away) > 0 {
+			err = fail(types.ErrTryAgainLater, diag.PodFormerSandbox, fmt.Errorf("the Pod's former sandbox %s: %w", old.Sandbox, &attach.Away{Interfaces: away}))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -254,6 +286,9 @@ func (s *Server) check(ctx context.Context, c call) error {
 	rec, err := decodeRecord(old.Data)
 	if err != nil {
 		return err
+	}
+	if rec.Away {
+		return fail(types.ErrUnknownContainer, diag.PodCheckFailed, fmt.Errorf("container %s is not attached any more", c.ContainerID))
 	}
 	if rec.IfName != c.IfName {
 		return fail(types.ErrUnknownContainer, diag.PodCheckFailed, fmt.Errorf("container %s is attached as %s", c.ContainerID, rec.IfName))

@@ -15,9 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"danm.io/danm/cni/server"
+	"danm.io/danm/node/devplugin"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/plan"
 	"danm.io/danm/node/probe"
+	"danm.io/danm/node/sriov"
 	"danm.io/danm/node/state"
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
@@ -60,6 +63,9 @@ type Options struct {
 	Interval  time.Duration // longest pause between two rounds, 0 = 10 s
 	// Hardware lists the node's cards for its inventory, nil = none is written.
 	Hardware func(context.Context) ([]model.NIC, error)
+	// Offer is told after each round what the confirmed plan's pools have, nil = nobody is.
+	Offer func([]devplugin.Resource)
+	Sys   sriov.Sys // where their functions are looked at
 	// Probe runs probes, nil = probe.Run.
 	Probe func(context.Context, []model.Probe, probe.Env) []probe.Result
 }
@@ -95,6 +101,7 @@ type Agent struct {
 	confirmed atomic.Pointer[model.NodeState]
 	names     atomic.Pointer[map[string]string] // the kernel's, of devices that plans find by a match; nil before the kernel was seen
 	resolved  atomic.Pointer[resolved]          // what Confirmed answered last
+	functions atomic.Pointer[map[string]string] // cards by their virtual functions' PCI addresses, as of the newest observation
 	serving   atomic.Bool
 	problem   atomic.Pointer[string] // why the last round did not come to its end, for /readyz
 
@@ -110,19 +117,29 @@ type Agent struct {
 	cards     atomic.Pointer[[]model.NIC]
 	underlays atomic.Pointer[map[string]string] // addresses by device
 	repaired  atomic.Int64
+	holders   *holders                                         // as the kubelet says, nil = there is none
+	held      func() []server.Held                             // devices by the records of attached Pods, nil = there are none
 	usage     func() ([]v1alpha1.AddressUse, map[string]int32) // of addresses and networks, nil = not told
 
-	bootID           string // as the guard told it last
+	observed         *plan.Observed // by this round, as far as nothing was changed since; nil = not
+	bootID           string         // as the guard told it last
 	hardwareAt       time.Time
 	reportProblem    string
 	inventoryProblem string
 	mendProblem      string
+	givenProblem     string
+	offerProblem     string
+	vfFiles          vfFiles
+	astray           astray
+	offers           []devplugin.Resource        // as told last, but for what is withheld
+	withheld         map[string]string           // devices that nobody is to get now, with the reason
+	told             func(context.Context) error // waits until the kubelet has heard of offers, nil = nothing waits
 }
 
 // New reads what an earlier agent confirmed. The state directory may still be empty.
 func New(opts Options) (*Agent, error) {
 	opts.defaults()
-	a := &Agent{opts: opts, dir: state.Open(opts.StateDir), log: opts.Log, m: newMetrics(), fights: newFights()}
+	a := &Agent{opts: opts, dir: state.Open(opts.StateDir), log: opts.Log, m: newMetrics(), fights: newFights(), vfFiles: vfFiles{sys: opts.Sys}}
 	if st, err := a.dir.Read(); err == nil && st.Node != opts.Node {
 		return nil, nodeError(opts.Node, st.Node)
 	}

@@ -37,6 +37,7 @@ func (a *Agent) drift(ctx context.Context, gs guard.Status, wanted *model.NodeSt
 		return a.opts.Interval, driftText(fighting, p)
 	}
 	out, err := a.opts.Guard.Repair(ctx, desired, fighting)
+	a.observed = nil
 	for _, s := range out.Steps {
 		a.m.repairs.Inc()
 		a.repaired.Add(1)
@@ -59,7 +60,7 @@ func (a *Agent) drift(ctx context.Context, gs guard.Status, wanted *model.NodeSt
 // resubmit asks for steps above class none, once for the same steps and Pods: what is held stays held until one of them
 // changes. Fights are kept out of windows too.
 func (a *Agent) resubmit(ctx context.Context, st model.NodeState, rest []plan.Step) (time.Duration, string) {
-	key := fmt.Sprint(rest, a.pods())
+	key := fmt.Sprint(rest, a.knownPods())
 	if key == a.heldKey {
 		return a.opts.Interval, fmt.Sprintf("%s: %d steps, first %s", diag.StepsWaiting, len(rest), rest[0])
 	}

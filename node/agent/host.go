@@ -24,6 +24,7 @@ import (
 	"danm.io/danm/node/plan"
 	"danm.io/danm/node/podresources"
 	"danm.io/danm/node/probe"
+	"danm.io/danm/node/sriov"
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
@@ -42,13 +43,16 @@ type Settings struct {
 	SysRoot     string       // where the host's /proc, /sys, /run and machine-id are found
 	CRISocket   string       // the container runtime's, "" = a usual one, cri.None = none
 	Resources   string       // the kubelet's socket that tells of Pods' devices, "" = the usual one, podresources.None = none
-	Probe       bool         // addresses are asked for on the network before a Pod gets them
+	// DevicePlugins is the kubelet's directory of device plugins, as this process reaches it; "" = the usual one in the cluster home and none
+	// in the local one, devplugin.None = none.
+	DevicePlugins string
+	Probe         bool // addresses are asked for on the network before a Pod gets them
 }
 
 // JournalDir is where IPAM's journal stands below the state directory.
 const JournalDir = "ipam"
 
-// Machine is the node as the agent looks at it; *link.Kernel.
+// Machine is the node as the agent looks at it; *sriov.Kernel.
 type Machine interface {
 	plan.Kernel
 	Hardware(context.Context) ([]model.NIC, error)
@@ -58,17 +62,18 @@ type Machine interface {
 // Pods are attached by what was confirmed last.
 func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (err error) {
 	opts := Options{Node: s.Node, StateDir: s.StateDir, Kernel: kernel, Hardware: kernel.Hardware, Guard: guard.Client{Dir: s.StateDir}, Socket: s.Socket,
-		CNIConfDir: s.CNIConfDir, MetricsAddr: s.MetricsAddr, Log: log}
+		CNIConfDir: s.CNIConfDir, MetricsAddr: s.MetricsAddr, Sys: sriov.Sys{Root: s.SysRoot}, Log: log}
 	a, err := New(opts)
 	if err != nil {
 		return err
 	}
+	defer inBackground(ctx, func(ctx context.Context) { attend(ctx, a.dir, log) })()
 	addresses, err := openAddresses(ctx, s, log)
 	if err != nil {
 		return fmt.Errorf("open the address journal: %w", err)
 	}
 	defer func() { err = errors.Join(err, addresses.journal.Close()) }()
-	links, err := attach.New()
+	links, err := attach.New(s.SysRoot)
 	if err != nil {
 		return err
 	}
@@ -87,7 +92,11 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		BootID: boot, SysRoot: s.SysRoot, Reclaimed: a.m.reclaimedOne, Probed: a.m.probed, Pod: podsBy(pods), Report: reportTo(pods)}
 	options.Delegates = delegate.New(delegate.Options{Root: s.SysRoot, ConfDir: s.CNIConfDir, PluginDirs: s.CNIBinDirs, CacheDir: filepath.Join(s.StateDir, "delegates")})
 	if s.API != nil {
-		options.Devices = podresources.Kubelet{Socket: s.Resources, Root: s.SysRoot}.Devices
+		kubelet := podresources.Kubelet{Socket: s.Resources, Root: s.SysRoot}
+		options.Devices = kubelet.Devices
+		if s.Resources != podresources.None {
+			a.holders = newHolders(kubelet.Holders)
+		}
 	}
 	if s.Probe {
 		options.Probe = askNetwork
@@ -100,17 +109,20 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 	if err != nil {
 		return err
 	}
-	a.opts.Attachments = cni
+	a.opts.Attachments, a.held = cni, cni.Held
 	a.usage = func() ([]v1alpha1.AddressUse, map[string]int32) { return addresses.usage(), cni.Attached() }
 	addresses.measure(a.m.registry)
 	sweeper := a.sweeper(cni, cri.Runtime{Socket: s.CRISocket, Root: s.SysRoot})
+	background := []func(context.Context){a.holders.run, sweeper.run, func(ctx context.Context) { a.compare(ctx, cni) }}
+	if p := a.devicePlugin(s); p != nil {
+		background = append(background, p.Run)
+	}
 	ctx, fail := context.WithCancelCause(ctx)
 	cancel := func() { fail(nil) }
 	defer cancel()
 	defer inBackground(ctx, addresses.run, func(ctx context.Context) { heed(ctx, addresses.journal.Err, fail) })()
-	look := func(ctx context.Context) { a.compare(ctx, cni) }
 	if s.API == nil {
-		defer inBackground(ctx, sweeper.run, look)()
+		defer inBackground(ctx, background...)()
 		return a.Run(ctx)
 	}
 	sweeper.pods = pods
@@ -118,7 +130,7 @@ func Main(ctx context.Context, s Settings, kernel Machine, log *slog.Logger) (er
 		return err
 	}
 	a.m.publishes(published)
-	defer inBackground(ctx, pods.Run, published.Run, sweeper.run, look)()
+	defer inBackground(ctx, append(background, pods.Run, published.Run)...)()
 	release, err := a.dir.Lock()
 	if err != nil {
 		return fmt.Errorf("the cluster home writes %s: %w", s.StateDir, err)

@@ -64,7 +64,9 @@ func TestInstallKilled(t *testing.T) {
 	undisturbed := time.Now() // a program under the race detector takes its time to start
 	must(t, install(1).Run())
 	longest := time.Since(undisturbed)
-	for i := range 30 {
+	rounds := 0
+	for i := 0; i < 30 || i < 300 && (killed < 5 || len(seen) != 2); i++ {
+		rounds++
 		cmd := install(i)
 		start := time.Now()
 		must(t, cmd.Start())
@@ -75,6 +77,7 @@ func TestInstallKilled(t *testing.T) {
 			_ = cmd.Process.Kill()
 			<-done
 			killed++
+			longest += longest / 8 // the machine may have become slower: not all are to be killed too early
 		case <-done:
 			longest = max(5*time.Millisecond, time.Since(start))
 		}
@@ -96,7 +99,7 @@ func TestInstallKilled(t *testing.T) {
 	if left, _ := os.ReadDir(bin); len(left) != 1 || says(t, path) != "two" {
 		t.Errorf("left %v", left)
 	}
-	t.Logf("%d of 30 killed, %d times a file was left over, found %v", killed, leftovers, seen)
+	t.Logf("%d of %d killed, %d times a file was left over, found %v", killed, rounds, leftovers, seen)
 	if killed < 5 || len(seen) != 2 {
 		t.Errorf("control: %d killed, found %v", killed, seen)
 	}

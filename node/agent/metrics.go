@@ -35,6 +35,7 @@ type metrics struct {
 	compared      *prometheus.GaugeVec
 	reclaimed     *prometheus.CounterVec
 	addressProbes *prometheus.CounterVec
+	registrations *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -70,9 +71,10 @@ func newMetrics() *metrics {
 			Help: "Sandboxes with records when the agent started, by what the kernel had of them: same, differs, gone."}, []string{"result"}),
 		reclaimed:     counters("danm_ipam_reclaimed_total", "Records freed without a DEL, because nobody needed them any more.", "reason"),
 		addressProbes: counters("danm_ipam_address_probes_total", "Addresses asked for on the network before a Pod got them, by result.", "result"),
+		registrations: counters("danm_device_plugin_registrations_total", "Registrations of a resource at the kubelet, by result.", "resource", "result"),
 	}
 	m.registry.MustRegister(m.compared, m.guardUp, m.stateRefused, m.ready, m.confirmedInfo, m.plans, m.verdicts, m.probeFailures,
-		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds, m.reclaimed, m.addressProbes,
+		m.repairs, m.repairSeconds, m.fights, m.mended, m.blocked, m.held, m.cniCalls, m.cniSeconds, m.reclaimed, m.addressProbes, m.registrations,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, verdict := range []string{"guilty", "inconclusive"} { // of a series that begins at 1 nobody sees the first increase
 		m.verdicts.WithLabelValues(verdict)

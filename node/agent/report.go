@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,9 +15,28 @@ import (
 // hardwareEvery is how often the cards are read: they come and go rarely, and reading them costs an observation.
 const hardwareEvery = time.Minute
 
+// attendAgain is how often an agent that another one hinders tries to say that it is at work.
+const attendAgain = time.Second
+
+// attend says in the state directory that an agent is at work, until ctx ends. One that ends late is waited for.
+func attend(ctx context.Context, dir *state.Dir, log *slog.Logger) {
+	for said := false; ctx.Err() == nil; sleep(ctx, attendAgain) {
+		leave, err := dir.Attend()
+		if err == nil {
+			<-ctx.Done()
+			leave()
+			return
+		}
+		if !said {
+			log.Warn("danmctl status cannot tell that this agent is at work", "reason", err)
+			said = true
+		}
+	}
+}
+
 // report leaves in the state directory what the guard and people want to know without asking the agent.
 func (a *Agent) report(ctx context.Context, problem string) {
-	if err := a.dir.WriteReport(state.Report{BootID: a.bootID, Problem: problem, Pods: a.pods()}); err != nil {
+	if err := a.dir.WriteReport(state.Report{BootID: a.bootID, Problem: problem, Pods: a.knownPods()}); err != nil {
 		a.sayOnce(&a.reportProblem, "report not written", err)
 	}
 	if a.opts.Hardware == nil || time.Since(a.hardwareAt) < hardwareEvery {

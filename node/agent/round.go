@@ -29,6 +29,7 @@ func (a *Agent) round(ctx context.Context) time.Duration {
 		a.log.Warn("round", "reason", problem)
 	}
 	a.mend(ctx)
+	a.offer(ctx)
 	a.writeCNIConf()
 	a.report(ctx, problem)
 	return pause
@@ -146,7 +147,13 @@ func (a *Agent) observe(ctx context.Context, desired plan.Desired) (plan.Observe
 	o, err := a.opts.Kernel.Observe(ctx, plan.SysctlKeys(desired, owned)...)
 	o.Owned = owned
 	if err == nil {
+		a.observed = &o
 		a.learnNames(plan.KernelNames(desired, o))
+		var functions map[string]string
+		if withPools(desired.Plan, owned) {
+			functions = cardsOf(o)
+		}
+		a.functions.Store(&functions)
 	}
 	return o, err
 }
@@ -190,13 +197,6 @@ func named(st model.NodeState, names *map[string]string) (model.NodeState, bool)
 		st.Networks[i].Device = name
 	}
 	return st, true
-}
-
-func (a *Agent) pods() map[string][]string {
-	if a.opts.Attachments == nil {
-		return nil
-	}
-	return a.opts.Attachments.Pods()
 }
 
 func boolean(b bool) float64 {

@@ -104,6 +104,11 @@ func (k *Kernel) observe(sysctls ...string) plan.Observed {
 			b := *l.Bond
 			c.Bond = &b
 		}
+		if l.SRIOV != nil {
+			s := *l.SRIOV
+			s.VFs = slices.Clone(s.VFs)
+			c.SRIOV = &s
+		}
 		c.Children = len(k.children(l.Name))
 		o.Links = append(o.Links, c)
 	}
@@ -195,6 +200,8 @@ func (k *Kernel) apply(s plan.Step) error {
 		return nil
 	case plan.SetLink:
 		return k.set(s.LinkName, s.Property, s.To)
+	case plan.SetVF:
+		return k.setVF(s)
 	case plan.AddAddress:
 		return k.addAddress(s.LinkName, s.Address)
 	case plan.DeleteAddress:

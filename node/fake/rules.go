@@ -140,6 +140,8 @@ func (k *Kernel) set(name, property, value string) error {
 		return k.enslave(l, value)
 	case "alias":
 		l.Alias = value
+	case "numvfs":
+		return k.setNumVFs(l, value)
 	case "vlan_filtering":
 		if l.Kind != model.Bridge {
 			return fmt.Errorf("property %q: %w", property, ErrInvalid)

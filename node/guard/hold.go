@@ -15,7 +15,7 @@ func hold(steps []plan.Step, observed plan.Observed, pods map[string][]string, d
 	steps = plan.Plan{Steps: slices.Clone(steps)}.NamePods(attached).Steps
 	waits := map[string]bool{} // links whose steps wait
 	for _, s := range steps {
-		destroyed := s.Disruption == plan.DestroysPods && len(plan.StandingOn(stepLink(s), observed, pods)) > 0
+		destroyed := s.Disruption == plan.DestroysPods && len(plan.StandingOn(stepLink(s), observed, pods)) > 0 || plan.Away(s, observed)
 		if destroyed || !disruptive && s.Disruption.Rank() >= plan.LinkDown.Rank() && len(attached(stepLink(s))) > 0 {
 			waits[stepLink(s)] = true
 		}
@@ -40,15 +40,8 @@ func hold(steps []plan.Step, observed plan.Observed, pods map[string][]string, d
 
 // stepLink is the link whose steps wait together with s. A route belongs to its device.
 func stepLink(s plan.Step) string {
-	switch {
-	case s.LinkName != "":
-		return s.LinkName
-	case s.Link != nil:
-		return s.Link.Name
-	case s.Route != nil:
-		return s.Route.Dev
-	case s.Peer != nil:
-		return s.Peer.Link
+	if on := s.On(); on != "" {
+		return on
 	}
 	name, _ := strings.CutPrefix(string(s.ID), "link/")
 	return name
@@ -67,6 +60,9 @@ func dependsOn(s plan.Step, waits map[string]bool, observed plan.Observed) bool 
 	}
 	if s.Op == plan.SetLink && s.Property == "master" && waits[s.To] {
 		return true
+	}
+	if waits[plan.SRIOVKey(s.LinkName)] && (s.Op == plan.SetVF || s.Op == plan.SetLink && s.Property == "up" && s.To == "down") {
+		return true // functions are all to be made anew, and until then are in use
 	}
 	if s.Op == plan.DeleteLink { // a held link still stands on this one
 		gone := stepLink(s)

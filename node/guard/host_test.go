@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"danm.io/danm/node/fake"
@@ -24,23 +25,25 @@ var forwarding = []string{"net.ipv4.conf.*.forwarding", "net.ipv4.conf.all.accep
 // TestRulesAndSysctlsAreUndone: without a confirmation the node has its rules and parameters back, also those of links that
 // the plan did not name, and the ledger forgets them.
 func TestRulesAndSysctlsAreUndone(t *testing.T) {
-	k := fake.New()
-	must(t, k.AddLink(plan.ObservedLink{Link: model.Link{Name: "eth0", Kind: model.Physical, MTU: 1500, Up: true}}))
-	must(t, k.SetSysctl("net.ipv4.conf.lo.forwarding", "1"))
-	before := k.Dump(forwarding...)
-	dir := t.TempDir()
-	g := openGuard(t, dir, k, "b", nil)
-	d := hostDesired()
-	out, err := g.Submit(context.Background(), Submission{Desired: d, Digest: d.Plan.Digest(), ConfirmTimeout: 100 * time.Millisecond})
-	must(t, err)
-	if len(out.Steps) != 3 || k.Dump(forwarding...) == before {
-		t.Fatalf("nothing was applied: %v", out.Steps)
-	}
-	for end := time.Now().Add(5 * time.Second); k.Dump(forwarding...) != before || len(g.ledger.Records()) > 0 || g.journal().Phase.Open(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
+	synctest.Test(t, func(t *testing.T) {
+		k := fake.New()
+		must(t, k.AddLink(plan.ObservedLink{Link: model.Link{Name: "eth0", Kind: model.Physical, MTU: 1500, Up: true}}))
+		must(t, k.SetSysctl("net.ipv4.conf.lo.forwarding", "1"))
+		before := k.Dump(forwarding...)
+		dir := t.TempDir()
+		g := openGuard(t, dir, k, "b", nil)
+		d := hostDesired()
+		out, err := g.Submit(context.Background(), Submission{Desired: d, Digest: d.Plan.Digest(), ConfirmTimeout: 100 * time.Millisecond})
+		must(t, err)
+		if len(out.Steps) != 3 || k.Dump(forwarding...) == before {
+			t.Fatalf("nothing was applied: %v", out.Steps)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if k.Dump(forwarding...) != before || len(g.ledger.Records()) > 0 || g.journal().Phase.Open() {
 			t.Fatalf("not undone:\n%s%v", k.Dump(forwarding...), g.ledger.Records())
 		}
-	}
+	})
 }
 
 // TestSysctlDriftIsRepaired: what somebody else writes into a confirmed parameter is put right without a window.

@@ -58,7 +58,7 @@ func (g *Guard) restoreConfirmed(ctx context.Context, j journal) ([]plan.Step, e
 	if err != nil {
 		return nil, err
 	}
-	run, held := hold(p.Steps, before, g.pods, j.Confirmed.Disruptive)
+	run, held := hold(p.Steps, before, g.knownPods(), j.Confirmed.Disruptive)
 	g.setHeld(held)
 	if err := g.ledger.Claim(p.Claims); err != nil {
 		return nil, err
@@ -68,6 +68,18 @@ func (g *Guard) restoreConfirmed(ctx context.Context, j journal) ([]plan.Step, e
 		err = g.ledger.Release(p.Released)
 	}
 	return done, err
+}
+
+// knownPods are those of the last submission and those that the agent has reported since.
+func (g *Guard) knownPods() map[string][]string {
+	out := maps.Clone(attachedThen(g.opts))
+	if out == nil {
+		out = map[string][]string{}
+	}
+	for key, names := range g.pods {
+		out[key] = append(slices.Clone(out[key]), names...)
+	}
+	return out
 }
 
 // Restore goes back to the last confirmed plan now, also while paused: it reverts an open window, or applies the confirmed

@@ -63,7 +63,7 @@ func (k *Kernel) index(name string) (int, error) {
 	return l.Attrs().Index, nil
 }
 
-func isMissing(err error) bool { return errors.As(err, &netlink.LinkNotFoundError{}) }
+func isMissing(err error) bool { return errors.Is(err, unix.ENODEV) }
 
 // create makes a link in one message with group, MTU and state, and then what cannot stand in it: the alias
 // (IFLA_IFALIAS is ignored at RTM_NEWLINK) and the master. A link of ours that is there already is finished.

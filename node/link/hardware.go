@@ -13,7 +13,6 @@ import (
 	"danm.io/danm/node/plan"
 	"danm.io/danm/spec/model"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,14 +34,43 @@ func (k *Kernel) cards(o plan.Observed) []model.NIC {
 		}
 		n := model.NIC{Name: l.Name, AltNames: slices.Clone(l.AltNames), MAC: l.MAC, PCI: l.PCI, Driver: l.Driver, MinMTU: l.MinMTU, MaxMTU: l.MaxMTU}
 		n.Speed = max(0, k.number("sys/class/net", l.Name, "speed")) // -1: unknown
+		n.Vendor, n.Device = k.pciID(l.Name, "vendor"), k.pciID(l.Name, "device")
 		n.TotalVFs = k.number("sys/class/net", l.Name, "device/sriov_totalvfs")
-		n.VFs = k.number("sys/class/net", l.Name, "device/sriov_numvfs")
+		n.VFs = k.functions(l.Name, n.Vendor != "")
 		if pf, err := os.Readlink(filepath.Join(k.sysRoot, "sys/class/net", l.Name, "device/physfn")); err == nil {
 			n.PF = filepath.Base(pf)
 		}
 		out = append(out, n)
 	}
 	return out
+}
+
+// functions counts a card's virtual functions. On PCI they are counted by their links: who reads sriov_numvfs waits for who writes it, and
+// that one perhaps for a program that has a function open.
+func (k *Kernel) functions(card string, onPCI bool) (n int) {
+	if !onPCI {
+		return k.number("sys/class/net", card, "device/sriov_numvfs")
+	}
+	entries, _ := os.ReadDir(filepath.Join(k.sysRoot, "sys/class/net", card, "device"))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "virtfn") {
+			n++
+		}
+	}
+	return n
+}
+
+// pciID reads an id of a card's device, "0x8086" being "8086"; "" if there is none of that form.
+func (k *Kernel) pciID(card, attribute string) string {
+	b, err := os.ReadFile(filepath.Join(k.sysRoot, "sys/class/net", card, "device", attribute))
+	if err != nil {
+		return ""
+	}
+	id, hex := strings.CutPrefix(strings.TrimSpace(string(b)), "0x")
+	if !hex || len(id) != 4 {
+		return ""
+	}
+	return strings.ToLower(id)
 }
 
 // number reads an attribute of sysfs, 0 if it is not there or not readable: speed is an error while a card is down.
@@ -87,16 +115,10 @@ func (k *Kernel) observeLimits(o *plan.Observed, byIndex map[int]int) error {
 }
 
 func (k *Kernel) dumpLimits() (map[int]mtuLimits, error) {
-	s, err := nl.GetNetlinkSocketAt(k.ns, netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("list MTU limits: %w", err)
-	}
-	defer s.Close()
 	messages, err := completeDump(func() ([][]byte, error) {
 		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-		req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
 		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-		return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+		return k.Ask(req, unix.RTM_NEWLINK)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list MTU limits: %w", err)

@@ -1,8 +1,10 @@
 package link
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"danm.io/danm/node/plan"
@@ -26,8 +28,18 @@ func TestHardwareFromSysfs(t *testing.T) {
 	write("sys/class/net/ens1/speed", "25000\n")
 	write("sys/class/net/ens1v0/speed", "-1\n")
 	write("sys/class/net/ens1/device/sriov_totalvfs", "64\n")
-	write("sys/class/net/ens1/device/sriov_numvfs", "8\n")
+	if err := syscall.Mkfifo(filepath.Join(root, "sys/class/net/ens1/device/sriov_numvfs"), 0o644); err != nil { // one that is being written answers nobody
+		t.Fatal(err)
+	}
+	for n := range 8 {
+		if err := os.Symlink("../0000:01:10.0", filepath.Join(root, "sys/class/net/ens1/device", fmt.Sprintf("virtfn%d", n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("sys/class/net/ens1/device/vendor", "0x15B3\n")
+	write("sys/class/net/ens1/device/device", "0x101d\n")
 	write("sys/class/net/ens1v0/device/vendor", "0x8086\n")
+	write("sys/class/net/ens1v0/device/device", "0x00000001\n")
 	if err := os.Symlink("../0000:01:00.0", filepath.Join(root, "sys/class/net/ens1v0/device/physfn")); err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +52,8 @@ func TestHardwareFromSysfs(t *testing.T) {
 	}}
 	got := k.cards(o)
 	want := []model.NIC{
-		{Name: "ens1", AltNames: []string{"enp1s0"}, MAC: "02:00:00:00:00:01", PCI: "0000:01:00.0", Driver: "ice", Speed: 25000, MinMTU: 68, MaxMTU: 9702, TotalVFs: 64, VFs: 8},
-		{Name: "ens1v0", PCI: "0000:01:10.0", PF: "0000:01:00.0"},
+		{Name: "ens1", AltNames: []string{"enp1s0"}, MAC: "02:00:00:00:00:01", PCI: "0000:01:00.0", Driver: "ice", Vendor: "15b3", Device: "101d", Speed: 25000, MinMTU: 68, MaxMTU: 9702, TotalVFs: 64, VFs: 8},
+		{Name: "ens1v0", PCI: "0000:01:10.0", Vendor: "8086", PF: "0000:01:00.0"},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("%+v", got)
@@ -49,7 +61,7 @@ func TestHardwareFromSysfs(t *testing.T) {
 	for i := range want {
 		g, w := got[i], want[i]
 		g.AltNames, w.AltNames = nil, nil
-		if g.Name != w.Name || g.PCI != w.PCI || g.PF != w.PF || g.Speed != w.Speed || g.TotalVFs != w.TotalVFs || g.VFs != w.VFs || g.MaxMTU != w.MaxMTU || g.Driver != w.Driver {
+		if g.Name != w.Name || g.PCI != w.PCI || g.PF != w.PF || g.Speed != w.Speed || g.TotalVFs != w.TotalVFs || g.VFs != w.VFs || g.MaxMTU != w.MaxMTU || g.Driver != w.Driver || g.Vendor != w.Vendor || g.Device != w.Device {
 			t.Errorf("%+v, want %+v", got[i], want[i])
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-
-	"github.com/vishvananda/netlink"
 )
 
 // NamespaceID names the network namespace behind a file for as long as it lives ("device:inode", as attachment records have it).
@@ -34,7 +32,7 @@ func (k *Kernel) Addresses() (map[string][]netip.Addr, error) {
 	out := map[string][]netip.Addr{}
 	for _, l := range links {
 		have, err := AddressesOn(k.h, l)
-		if errors.As(err, &netlink.LinkNotFoundError{}) {
+		if isMissing(err) {
 			continue
 		}
 		if err != nil {

@@ -24,7 +24,7 @@ var (
 type Kernel struct {
 	sysRoot string
 	ns      netns.NsHandle
-	h       *netlink.Handle
+	h       *Handle
 
 	mu     sync.Mutex
 	limits map[int]mtuLimits // by index, of devices seen so far
@@ -36,15 +36,15 @@ var _ plan.Kernel = (*Kernel)(nil)
 // tests); what is missing there is left out of observations.
 // Looking needs no privileges.
 func New(sysRoot string) (*Kernel, error) {
-	return open("/proc/thread-self/ns/net", sysRoot, func(netns.NsHandle) (*netlink.Handle, error) { return netlink.NewHandle(unix.NETLINK_ROUTE) })
+	return open("/proc/thread-self/ns/net", sysRoot, func(netns.NsHandle) (*Handle, error) { return NewHandle() })
 }
 
 // At opens the network namespace behind a file such as /run/netns/x.
 func At(path, sysRoot string) (*Kernel, error) {
-	return open(path, sysRoot, func(ns netns.NsHandle) (*netlink.Handle, error) { return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE) })
+	return open(path, sysRoot, NewHandleAt)
 }
 
-func open(path, sysRoot string, handle func(netns.NsHandle) (*netlink.Handle, error)) (*Kernel, error) {
+func open(path, sysRoot string, handle func(netns.NsHandle) (*Handle, error)) (*Kernel, error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
@@ -60,6 +60,20 @@ func open(path, sysRoot string, handle func(netns.NsHandle) (*netlink.Handle, er
 func (k *Kernel) Close() {
 	k.h.Close()
 	_ = k.ns.Close() // a read-only descriptor: nothing can be lost
+}
+
+// Handle is the namespace's netlink socket, for what node/sriov asks by it.
+func (k *Kernel) Handle() *Handle { return k.h }
+
+// Ask sends one request into the namespace and returns the answer's messages of a kind (nl.NetlinkRequest.Execute).
+func (k *Kernel) Ask(req *nl.NetlinkRequest, kind uint16) ([][]byte, error) {
+	s, err := nl.GetNetlinkSocketAt(k.ns, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
+	return req.Execute(unix.NETLINK_ROUTE, kind)
 }
 
 // rtnlgrpIPv6Rule is RTNLGRP_IPV6_RULE of linux/rtnetlink.h, which package unix lacks.

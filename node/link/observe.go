@@ -97,6 +97,7 @@ func (k *Kernel) observeLink(l netlink.Link, names map[int]string) plan.Observed
 		Group: groupOf(a), MAC: ownMAC(a).String(), AltNames: slices.Clone(a.AltNames),
 	}
 	slices.Sort(o.AltNames)
+	o.NoCarrier = o.Up && (a.OperState == netlink.OperDown || a.OperState == netlink.OperLowerLayerDown)
 	if l.Type() != "device" {
 		o.KernelKind = l.Type()
 	}

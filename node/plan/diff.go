@@ -67,6 +67,8 @@ type differ struct {
 	absent  []Blocked             // physical links that are not there
 	frozen  map[string]bool       // links of which we cannot say whether they are meant: nothing of them is released
 	devices map[string]bool       // kernel names that declared routes leave by
+	cards   map[string]*share     // physical functions of pools
+	heldVFs map[string]bool       // physical functions whose virtual ones are left as they are for now
 	blocked map[ObjectID]Blocked  // links
 
 	to       *state
@@ -97,8 +99,10 @@ func (d *differ) build() bool {
 	known := len(d.blocked)
 	d.to = d.obs.clone()
 	d.claims, d.asides, d.keep = map[ObjectID]Record{}, map[ObjectID]Blocked{}, map[ObjectID]bool{}
-	d.released, d.mtus = nil, map[string]int{}
+	d.released, d.mtus, d.heldVFs = nil, map[string]int{}, map[string]bool{}
+	d.cards = map[string]*share{}
 
+	d.wantCards()
 	d.dropLinks()
 	for _, n := range d.wantOrder() {
 		d.wantLink(d.wants[n])
@@ -108,6 +112,7 @@ func (d *differ) build() bool {
 		return true
 	}
 	d.wantPeers()
+	d.wantFunctions()
 	d.releaseRecords()
 	d.wantRoutes()
 	d.wantRules()
@@ -178,6 +183,11 @@ func (d *differ) reason(op Op, id ObjectID) string {
 			return "next hop differs"
 		}
 		return "declared, not present"
+	case SetVF:
+		if d.keep[id] {
+			return "differs from what is declared"
+		}
+		return "no longer declared, value before put back"
 	case SetSysctl:
 		switch _, recorded := d.records[id]; {
 		case d.keep[id]:

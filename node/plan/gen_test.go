@@ -73,8 +73,10 @@ func world(t testing.TB, r *rand.Rand) *fake.Kernel {
 	}
 	eth0, eth1 := hw("eth0", "0000:00:10", pick(r, 1500, 9000), 9216, true), hw("eth1", "0000:00:11", 1500, 0, chance(r, 50))
 	eth0.AltNames = []string{"enp0s16"}
+	eth0.SRIOV, eth1.SRIOV = &plan.ObservedPF{TotalVFs: 8, Vendor: "8086", Device: "1572"}, &plan.ObservedPF{TotalVFs: 4, Vendor: "8086", Device: "10c9"}
 	must(t, k.AddLink(eth0))
 	must(t, k.AddLink(eth1))
+	foreignVFs(t, k, r)
 	must(t, k.AddAddress("eth0", netip.MustParsePrefix("192.0.2.10/24")))
 	must(t, k.AddRoute(plan.ObservedRoute{Route: model.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("192.0.2.1"), Dev: "eth0"}, Protocol: 3}))
 	for i := range 6 {
@@ -239,7 +241,7 @@ func randomDesired(r *rand.Rand) plan.Desired {
 	d.Plan.Routes = slices.DeleteFunc(d.Plan.Routes, func(x model.Route) bool { return x.Via.IsValid() && x.Via.Is4() != x.To.Addr().Is4() })
 	seen := map[plan.ObjectID]bool{}
 	d.Plan.Routes = slices.DeleteFunc(d.Plan.Routes, func(x model.Route) bool { dup := seen[plan.RouteID(x)]; seen[plan.RouteID(x)] = true; return dup })
-	d.Plan.Rules, d.Plan.Sysctls = randomRules(r), randomSysctls(r)
+	d.Plan.Rules, d.Plan.Sysctls, d.Plan.Pools = randomRules(r), randomSysctls(r), randomPools(r)
 	slices.SortFunc(d.Plan.Links, func(a, b model.Link) int {
 		if a.Name < b.Name {
 			return -1

@@ -341,6 +341,17 @@ func (r *reverter) touchBond(was, is *ObservedLink, property string) {
 	}
 }
 
+// touchVLANs puts back what a device that went down, or got another MTU, did to the VLANs on it.
+func (r *reverter) touchVLANs(device string) {
+	for n, was := range r.before.links {
+		if was.Parent == device && was.Kind == model.VLAN {
+			r.touchProperty(n, "mtu")
+			r.touchProperty(n, "up")
+			r.giveBack(n)
+		}
+	}
+}
+
 // touchPort puts back what a bond or VRF changes in its ports.
 func (r *reverter) touchPort(was, is *ObservedLink) {
 	before, after := r.before.kernelKind(was.Master), ""
@@ -351,5 +362,6 @@ func (r *reverter) touchPort(was, is *ObservedLink) {
 	if before == "bond" || before == "vrf" || after == "bond" || after == "vrf" || was.Up && !is.Up {
 		is.Up, is.MTU = was.Up, was.MTU
 		r.giveBack(is.Name)
+		r.touchVLANs(is.Name) // they went down with it, and below its new MTU
 	}
 }

@@ -23,7 +23,7 @@ func Normalise(o Observed) Observed {
 	n := Observed{Peers: slices.Clone(o.Peers), Sysctls: slices.Clone(o.Sysctls)}
 	for _, l := range o.Links {
 		l = cloneLink(l)
-		l.Children = 0
+		l.Children, l.NoCarrier, l.SRIOV = 0, false, l.SRIOV.normal()
 		if l.Kind != model.Physical {
 			l.MAC, l.AltNames = "", nil
 		}
@@ -89,6 +89,9 @@ func (o Observed) Dump() string {
 		for _, a := range l.Addresses {
 			fmt.Fprintf(&b, "address %s dev %s\n", a, l.Name)
 		}
+	}
+	for i := range n.Links {
+		n.Links[i].SRIOV.dump(&b, n.Links[i].Name)
 	}
 	for _, r := range n.Routes {
 		fmt.Fprintf(&b, "route %s proto %d\n", routeText(r.Route), r.Protocol)
@@ -165,6 +168,7 @@ func cloneLink(l ObservedLink) ObservedLink {
 		l.Bond = &b
 	}
 	l.PortVLANs = canonicalVLANs(l.PortVLANs)
+	l.SRIOV = cloneSRIOV(l.SRIOV)
 	return l
 }
 

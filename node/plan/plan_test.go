@@ -279,13 +279,21 @@ func large(n int) (plan.Desired, plan.Observed) {
 	return d, o
 }
 
-// TestLargePlan is far above the budget (50 ms, measured by make bench): it catches a quadratic step, on slow machines too.
+// TestLargePlan is far above the budget (50 ms, measured by make bench): it catches a quadratic step, on slow machines too. The best of a
+// few tries counts: others may need the processor in one.
 func TestLargePlan(t *testing.T) {
 	d, o := large(1000)
-	start := time.Now()
-	p := plan.Diff(d, o)
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("%v for %d steps", took, len(p.Steps))
+	var p plan.Plan
+	best := time.Hour
+	for range 5 {
+		start := time.Now()
+		p = plan.Diff(d, o)
+		if best = min(best, time.Since(start)); best <= time.Second {
+			break
+		}
+	}
+	if best > time.Second {
+		t.Errorf("%v for %d steps", best, len(p.Steps))
 	}
 	if n := strings.Count(p.Text(), "\n"); n < 1000 {
 		t.Errorf("%d lines", n)

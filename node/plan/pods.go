@@ -38,6 +38,11 @@ func podsAbove(link string, observed Observed, pods map[string][]string, masters
 		for _, p := range pods[l] {
 			all[p] = true
 		}
+		if masters { // functions have no carrier while their card is down
+			for _, p := range pods[SRIOVKey(l)] {
+				all[p] = true
+			}
+		}
 	}
 	return slices.Sorted(maps.Keys(all))
 }

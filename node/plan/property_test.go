@@ -111,22 +111,24 @@ func check(d plan.Desired, blocked []plan.Blocked, before, after plan.Observed) 
 			return fmt.Errorf("peer %+v is left over", p)
 		}
 	}
-	return errors.Join(checkRules(d, after), checkSysctls(d, after, isBlocked))
+	return errors.Join(checkRules(d, after), checkSysctls(d, after, isBlocked), checkPools(d, links, isBlocked))
 }
 
 // foreign is what must never change: objects without our marks, less the properties that we ever declared.
 func foreign(o plan.Observed, records map[plan.ObjectID]plan.Record) string {
 	var b strings.Builder
+	withPools := mtusOfPools(o, records)
 	for _, l := range o.Links {
 		if l.Group == plan.Group {
 			continue
 		}
 		line := fmt.Sprintf("%s %s %s %s %d %v %d", l.Name, l.Kind, l.KernelKind, l.Parent, l.VLANID, l.VXLAN, l.Group)
 		for name, value := range map[string]any{"mtu": l.MTU, "up": l.Up, "master": l.Master, "vlans": plan.PortVLANsText(l.PortVLANs), "vlan_filtering": l.Filtering} {
-			if _, ours := records[plan.PropertyID(l.Name, name)]; !ours {
+			if _, ours := records[plan.PropertyID(l.Name, name)]; !ours && !(name == "mtu" && withPools[l.Name]) {
 				line += fmt.Sprintf(" %s=%v", name, value)
 			}
 		}
+		line += foreignFunctions(l, records)
 		parts := strings.Fields(line)
 		slices.Sort(parts[5:])
 		fmt.Fprintln(&b, strings.Join(parts, " "), l.Alias)
@@ -175,7 +177,7 @@ func TestSequences(t *testing.T) {
 			if diff := cmp.Diff(foreign(before, everOurs), foreign(after, everOurs)); diff != "" {
 				t.Fatalf("%s\nforeign objects changed:\n%s", where, diff)
 			}
-			if diff := cmp.Diff(after.Dump(), plan.Simulate(before, p.Steps).Dump()); diff != "" {
+			if diff := cmp.Diff(after.Dump(), asFarAsKnown(plan.Simulate(before, p.Steps), after).Dump()); diff != "" {
 				t.Fatalf("%s\ndry run differs from run:\n%s", where, diff)
 			}
 			if again := plan.Diff(d, after); !again.Empty() {
@@ -251,7 +253,7 @@ func TestFaults(t *testing.T) {
 
 // TestRevert undoes every prefix of every plan: the dump before comes back, by the kernel and by the model.
 func TestRevert(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		first, second := randomDesired(r), randomDesired(r)
 		probe := newNode(world(t, rand.New(rand.NewPCG(seed, 5))))
@@ -280,7 +282,7 @@ func TestRevert(t *testing.T) {
 			if diff := cmp.Diff(before.Dump(), n.kernel.Dump(everySysctl...)); diff != "" {
 				t.Fatalf("seed %d cut %d: not as before:\n%s\ndone:\n%s\nundo:\n%s", seed, cut, diff, plan.Plan{Steps: done}.Text(), plan.Plan{Steps: undo}.Text())
 			}
-			if diff := cmp.Diff(before.Dump(), plan.Simulate(after, undo).Dump()); diff != "" {
+			if diff := cmp.Diff(before.Dump(), asFarAsKnown(plan.Simulate(after, undo), before).Dump()); diff != "" {
 				t.Fatalf("seed %d cut %d: the dry run of the undo differs:\n%s", seed, cut, diff)
 			}
 			if again := plan.Revert(before, before, done); len(again) != 0 {

@@ -129,7 +129,7 @@ func (d *differ) releaseRecords() {
 		_, linkBlocked := d.blocked[LinkID(link)]
 		switch {
 		case kind == "sysctl": // see releaseSysctls
-		case d.keep[id] || d.frozen[link]:
+		case d.keep[id] || d.frozen[link] || kind == "vf" && d.heldVFs[link]:
 		case linkBlocked && (wanted || d.to.links[link] != nil): // nothing about it is decided while it is blocked
 		case kind == "link":
 			d.released = append(d.released, id)
@@ -142,6 +142,9 @@ func (d *differ) releaseRecords() {
 			if addr, err := netip.ParseAddr(last); err == nil && r.Prior != adopted {
 				delete(d.to.peers, model.Peer{Link: link, Addr: addr})
 			}
+			d.released = append(d.released, id)
+		case kind == "vf":
+			d.releaseVF(link, last, r.Prior)
 			d.released = append(d.released, id)
 		case kind == "property" && d.restore(link, last, r.Prior):
 			d.released = append(d.released, id)
@@ -186,6 +189,8 @@ func (d *differ) restore(link, property, prior string) bool {
 			return false
 		}
 		l.Up = false
+	case numVFs:
+		return d.restoreNumVFs(l, prior)
 	case "vlans":
 		if v, err := ParsePortVLANs(prior); err == nil {
 			l.PortVLANs = v

@@ -35,6 +35,8 @@ func (r *reverter) touch(s Step) {
 		r.whole = append(r.whole, s.Link.Name)
 	case SetLink:
 		r.touchProperty(s.LinkName, s.Property)
+	case SetVF:
+		r.touchVF(s)
 	case AddAddress, DeleteAddress:
 		r.touchAddress(s.LinkName, s)
 		if s.Op == DeleteAddress {
@@ -89,7 +91,7 @@ func (r *reverter) touchProperty(link, property string) {
 	case "mtu":
 		is.MTU = was.MTU
 	case "up":
-		if was.Up && !r.after.links[link].Up {
+		if now := r.after.links[link]; was.Up && (now == nil || !now.Up) {
 			r.giveBack(link)
 		}
 		is.Up = was.Up
@@ -97,6 +99,8 @@ func (r *reverter) touchProperty(link, property string) {
 		r.touchPort(was, is)
 	case "alias":
 		is.Alias = was.Alias
+	case numVFs:
+		r.touchNumVFs(was, is)
 	}
 }
 

@@ -43,6 +43,8 @@ func (s *state) apply(step Step) {
 		s.delete(map[string]bool{step.Link.Name: true})
 	case SetLink:
 		s.set(step)
+	case SetVF:
+		s.setVF(step)
 	case AddAddress:
 		if _, clash := s.sameHost(step.LinkName, step.Address); !clash && s.links[step.LinkName] != nil && !s.hasAddress(step.LinkName, step.Address) {
 			l := s.links[step.LinkName]
@@ -176,6 +178,8 @@ func (s *state) set(step Step) {
 		l.PortVLANs, _ = ParsePortVLANs(step.To)
 	case "alias":
 		l.Alias = step.To
+	case numVFs:
+		s.setNumVFs(l, step.To)
 	}
 	if o, isBond := bondOptionOf(step.Property); isBond {
 		l.setBondOption(o, step.To)

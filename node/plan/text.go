@@ -44,10 +44,10 @@ func (p Plan) NamePods(attached func(link string) []string) Plan {
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		s.Pods = nil
-		if s.Disruption.Rank() == 0 || s.linkName() == "" {
+		if s.Disruption.Rank() == 0 || s.On() == "" {
 			continue
 		}
-		pods := slices.Clone(attached(s.linkName()))
+		pods := slices.Clone(attached(s.On()))
 		slices.Sort(pods)
 		s.Pods = slices.Compact(pods)
 	}
@@ -65,6 +65,18 @@ func (s Step) linkName() string {
 		return s.Peer.Link
 	}
 	return s.LinkName
+}
+
+// On is what a step works on, as those name it who say which Pods are on it: the kernel's name of a link (a route is on its device), or
+// SRIOVKey or VFKey of functions that a step makes anew or sets. "" is a step on nothing that Pods are on.
+func (s Step) On() string {
+	switch {
+	case s.VF != nil && s.VF.PCI != "":
+		return VFKey(s.VF.PCI)
+	case s.VF != nil, s.Op == SetLink && s.Property == numVFs:
+		return SRIOVKey(s.LinkName)
+	}
+	return s.linkName()
 }
 
 // String is the step in one line: "+ link vx_telem vxlan 5001 dev eth0", "~ link x mtu 1500 -> 1400", "- address 10.0.0.1/24 dev x".
@@ -90,6 +102,10 @@ func (s Step) String() string {
 		return "+ route " + routeText(*s.Route)
 	case DeleteRoute:
 		return "- route " + routeText(*s.Route)
+	case SetVF:
+		if s.VF != nil {
+			return fmt.Sprintf("~ vf %s/%d %s%s -> %s", s.LinkName, s.VF.Number, s.Property, leading(s.From), s.To)
+		}
 	case SetSysctl:
 		return fmt.Sprintf("~ sysctl %s%s -> %s", s.Sysctl, leading(s.From), s.To)
 	case AddRule:

@@ -17,7 +17,8 @@ import (
 //   - kernel parameters of all links and of those to come go before links are made, those of single links after;
 //   - addresses, routes, rules and peers are added before others are deleted, routes over gateways after those without,
 //     rules after the routes of the tables that they ask;
-//   - rules go before routes, routes before addresses, and links that nobody needs go last, children before parents.
+//   - rules go before routes, routes before addresses, and links that nobody needs go after them, children before parents;
+//   - virtual functions are made and set last, each physical one after another: cards are slow, and nothing else waits for them.
 type transition struct {
 	now    *state // as of the steps so far
 	to     *state
@@ -45,6 +46,7 @@ func (t *transition) run() []Step {
 	t.deleteRoutes(last)
 	t.deleteAddresses(fromOrder)
 	t.deleteLinks(fromOrder, last)
+	t.setFunctions(toOrder)
 	return t.steps
 }
 

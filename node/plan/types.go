@@ -41,7 +41,50 @@ type ObservedLink struct {
 	MaxMTU     int      `json:"maxMTU,omitempty"`
 	Children   int      `json:"children,omitempty"` // upper links seen in this netns
 	AltNames   []string `json:"altNames,omitempty"`
+	// NoCarrier says that the link is up and nothing is at its other end. It comes and goes by itself.
+	NoCarrier bool `json:"noCarrier,omitempty"`
+	// SRIOV is what a physical function has, nil for every other link.
+	SRIOV *ObservedPF `json:"sriov,omitempty"`
 }
+
+// ObservedPF is SR-IOV of a physical function (Linux, Documentation/PCI/pci-iov-howto.rst).
+type ObservedPF struct {
+	TotalVFs int          `json:"totalVFs,omitempty"` // most that the device takes, 0 = unknown
+	Vendor   string       `json:"vendor,omitempty"`   // PCI ids: four hexadecimal digits, lower case
+	Device   string       `json:"device,omitempty"`
+	VFs      []ObservedVF `json:"vfs,omitempty"` // by number; as many as sriov_numvfs says
+	// Lacks are drivers for programs that the kernel does not have now.
+	Lacks []string `json:"lacks,omitempty"`
+	// Unseen is why the card does not tell, "" if it does. Nothing about its functions is decided then.
+	Unseen string `json:"unseen,omitempty"`
+}
+
+// ObservedVF is one virtual function. A function that steps are yet to make has no PCI address.
+type ObservedVF struct {
+	PCI        string `json:"pci,omitempty"`
+	Link       string `json:"link,omitempty"` // its interface in this namespace, "" if there is none
+	Away       bool   `json:"away,omitempty"` // a driver of the kernel has it, and its interface is in another namespace
+	VFSettings        // what is not known is ""
+}
+
+// VFSettings are the properties of a virtual function that plans own, as steps and records carry them. VLAN, priority and the MAC that
+// is set through the physical function are those of the Pod that has it, and no plan's.
+type VFSettings struct {
+	Driver     string `json:"driver,omitempty"`     // DriverKernel for whatever the kernel chose, DriverNone, DriverBusy, or a driver for programs by its name
+	Trust      string `json:"trust,omitempty"`      // on, off
+	SpoofCheck string `json:"spoofCheck,omitempty"` // on, off
+	LinkState  string `json:"linkState,omitempty"`  // auto, enable, disable
+	Rate       string `json:"rate,omitempty"`       // "<least>-<most>" in Mbit/s, 0 = none
+	MTU        string `json:"mtu,omitempty"`        // of its interface, while that is in this namespace
+}
+
+// What VFSettings.Driver says besides names of drivers for programs.
+const (
+	DriverKernel = "kernel"
+	DriverNone   = "none"
+	DriverBusy   = "busy" // it does not answer: a program has it open, and the kernel waits for that
+	DriverVFIO   = "vfio-pci"
+)
 
 // ObservedRoute is one route with the protocol that made it.
 type ObservedRoute struct {
@@ -51,7 +94,7 @@ type ObservedRoute struct {
 
 // ObjectID names one thing that can be ours: "link/<name>", "address/<link>/<prefix>", "route/<table>/<to>/<metric>",
 // "rule/<family>/<priority>/<selectors>",
-// "property/<link>/<mtu|up|master>", "sysctl/<key>", "peer/<link>/<addr>" (recorded on adopted links only).
+// "property/<link>/<mtu|up|master|numvfs>", "vf/<physical function>/<number>/<property>", "sysctl/<key>", "peer/<link>/<addr>" (recorded on adopted links only).
 type ObjectID string
 
 // Record says that an object is ours, written ahead of the kernel call. Prior is the value before us of an adopted
@@ -78,6 +121,7 @@ const (
 	AddRule       Op = "add-rule"
 	DeleteRule    Op = "delete-rule"
 	SetSysctl     Op = "set-sysctl"
+	SetVF         Op = "set-vf" // one property of a virtual function a step, named by Property
 )
 
 // Disruption says what a step does to traffic, mildest first.
@@ -95,7 +139,7 @@ type Step struct {
 	Op         Op           `json:"op"`
 	ID         ObjectID     `json:"id"`
 	Link       *model.Link  `json:"link,omitempty"`     // create: the whole link; set: the desired link; kernel names
-	Property   string       `json:"property,omitempty"` // set: "mtu", "up", "master", "alias"
+	Property   string       `json:"property,omitempty"` // set: "mtu", "up", "master", "alias", "numvfs"
 	From       string       `json:"from,omitempty"`     // set link or sysctl: value before, for people and for undo
 	To         string       `json:"to,omitempty"`
 	Address    netip.Prefix `json:"address,omitzero"`
@@ -105,9 +149,16 @@ type Step struct {
 	Rule       *model.Rule  `json:"rule,omitempty"`
 	Sysctl     string       `json:"sysctl,omitempty"` // key; values in From ("" unknown) and To
 	Peer       *model.Peer  `json:"peer,omitempty"`
+	VF         *VFRef       `json:"vf,omitempty"` // of LinkName, the physical function
 	Disruption Disruption   `json:"disruption"`
 	Pods       []string     `json:"pods,omitempty"` // named by the caller, see Plan.NamePods
 	Reason     string       `json:"reason"`         // "declared, not present", "mtu differs", "no longer declared", …
+}
+
+// VFRef is which virtual function of a physical one a step is about.
+type VFRef struct {
+	Number int    `json:"number"`        // from 0
+	PCI    string `json:"pci,omitempty"` // "" for one that a step before makes
 }
 
 // Blocked is a wanted object that cannot be had without touching what is not ours.

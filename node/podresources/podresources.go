@@ -3,6 +3,7 @@
 package podresources
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,18 +44,13 @@ type Kubelet struct {
 // Devices are the ids of the devices that a Pod's containers have, by resource, sorted and each once. Errors: ErrNone, ErrUnknown, or why
 // there is no answer.
 func (k Kubelet) Devices(ctx context.Context, namespace, pod string) (map[string][]string, error) {
-	path, err := k.find()
+	conn, path, err := k.dial()
 	if err != nil {
 		return nil, err
 	}
+	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
-		grpc.WithAuthority("localhost"), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxList)))
-	if err != nil {
-		return nil, fmt.Errorf("kubelet at %s: %w", path, err)
-	}
-	defer conn.Close()
 	c := podresources.NewPodResourcesListerClient(conn)
 	if one, err := c.Get(ctx, &podresources.GetPodResourcesRequest{PodName: pod, PodNamespace: namespace}); err == nil && one.GetPodResources() != nil {
 		return devicesOf(one.GetPodResources()), nil
@@ -70,6 +66,56 @@ func (k Kubelet) Devices(ctx context.Context, namespace, pod string) (map[string
 		return nil, fmt.Errorf("%w: it lists %d Pods called %s/%s", ErrUnknown, len(mine), namespace, pod)
 	}
 	return devicesOf(mine[0]), nil
+}
+
+// Holder is a Pod that has a device.
+type Holder struct {
+	Pod      string // "namespace/name"
+	Resource string // as which it has it
+}
+
+// Holders are the Pods of this node that have devices, by the devices' ids, sorted. A device has several where more than one resource
+// offers it. Errors: ErrNone, or why there is no answer.
+func (k Kubelet) Holders(ctx context.Context) (map[string][]Holder, error) {
+	conn, path, err := k.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	all, err := podresources.NewPodResourcesListerClient(conn).List(ctx, &podresources.ListPodResourcesRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("kubelet at %s: %w", path, err)
+	}
+	out := map[string][]Holder{}
+	for _, p := range all.GetPodResources() {
+		for resource, ids := range devicesOf(p) {
+			for _, id := range ids {
+				out[id] = append(out[id], Holder{Pod: p.GetNamespace() + "/" + p.GetName(), Resource: resource})
+			}
+		}
+	}
+	for id, holders := range out {
+		slices.SortFunc(holders, func(a, b Holder) int {
+			return cmp.Or(cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Resource, b.Resource))
+		})
+		out[id] = slices.Compact(holders)
+	}
+	return out, nil
+}
+
+// dial prepares a connection, which is made when it is used; path is where to.
+func (k Kubelet) dial() (conn *grpc.ClientConn, path string, err error) {
+	if path, err = k.find(); err != nil {
+		return nil, path, err
+	}
+	conn, err = grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		grpc.WithAuthority("localhost"), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxList)))
+	if err != nil {
+		return nil, path, fmt.Errorf("kubelet at %s: %w", path, err)
+	}
+	return conn, path, nil
 }
 
 func devicesOf(p *podresources.PodResources) map[string][]string {

@@ -58,6 +58,7 @@ func TestDevices(t *testing.T) {
 				pod("acme", "web", devices("x/fast", "0000:01:00.3", "0000:01:00.1"), devices("x/slow", "s1"), devices("x/fast", "0000:01:00.2"), devices("x/fast", "0000:01:00.1")),
 				pod("acme", "plain"),
 				pod("acme", "twice"), pod("acme", "twice", devices("x/slow", "s2")),
+				pod("acme", "first", devices("x/slow", "0000:01:00.8"), devices("x/former", "0000:01:00.8")),
 			}})
 			go func() { _ = s.Serve(l) }()
 			defer s.Stop()
@@ -65,6 +66,11 @@ func TestDevices(t *testing.T) {
 			got, err := k.Devices(t.Context(), "acme", "web")
 			if err != nil || fmt.Sprint(got) != "map[x/fast:[0000:01:00.1 0000:01:00.2 0000:01:00.3] x/slow:[s1]]" {
 				t.Errorf("%v %v", got, err)
+			}
+			holders, err := k.Holders(t.Context())
+			if want := "map[0000:01:00.1:[{acme/web x/fast}] 0000:01:00.2:[{acme/web x/fast}] 0000:01:00.3:[{acme/web x/fast}] " +
+				"0000:01:00.8:[{acme/first x/former} {acme/first x/slow} {beta/web x/fast}] 0000:01:00.9:[{acme/other x/fast}] s1:[{acme/web x/slow}] s2:[{acme/twice x/slow}]]"; err != nil || fmt.Sprint(holders) != want {
+				t.Errorf("%v %v", holders, err)
 			}
 			if got, err = k.Devices(t.Context(), "acme", "plain"); err != nil || len(got) != 0 {
 				t.Errorf("%v %v", got, err)

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -105,12 +106,15 @@ func TestKernelInUse(t *testing.T) {
 	h0, err := netlink.LinkByName("h0")
 	must(err)
 	must(netlink.LinkSetUp(h0))
-	ask := func(link, addr string) (bool, string, time.Duration, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	askFor := func(long time.Duration, link, addr string) (bool, string, time.Duration, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), long)
 		defer cancel()
 		start := time.Now()
 		inUse, mac, err := InUse(ctx, link, netip.MustParseAddr(addr))
 		return inUse, mac, time.Since(start), err
+	}
+	ask := func(link, addr string) (bool, string, time.Duration, error) {
+		return askFor(300*time.Millisecond, link, addr)
 	}
 	addresses := []string{"192.0.2.7", "2001:db8::7"}
 	if inUse, _, _, err := ask("h0", "192.0.2.7"); inUse || err == nil {
@@ -155,7 +159,7 @@ func TestKernelInUse(t *testing.T) {
 		return nil
 	}))
 	for _, a := range addresses {
-		inUse, got, took, err := ask("h0", a)
+		inUse, got, took, err := askFor(10*time.Second, "h0", a) // ends at the first answer
 		t.Logf("%s: in use %v by %s after %s", a, inUse, got, took)
 		if !inUse || got != mac || err != nil {
 			t.Errorf("%s: in use %v by %q, want %q, %v", a, inUse, got, mac, err)
@@ -173,16 +177,21 @@ func TestKernelInUse(t *testing.T) {
 		return 0
 	}
 	const all, solicited = "333300000001", "3333ff000009"
-	kernels, heard := users(all), make(chan bool, 1)
+	kernels, asked := users(all), make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	go func() {
-		yes := false
-		for end := time.Now().Add(250 * time.Millisecond); !yes && time.Now().Before(end); time.Sleep(time.Millisecond) {
-			yes = users(all) > kernels && users(solicited) > 0
-		}
-		heard <- yes
+		_, _, err := InUse(ctx, "h0", netip.MustParseAddr("2001:db8::9"))
+		asked <- err
 	}()
-	if _, _, _, err := ask("h0", "2001:db8::9"); err != nil || !<-heard {
-		t.Errorf("the link does not listen to where answers go: %v", err)
+	for ; users(all) <= kernels || users(solicited) == 0; time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil {
+			t.Fatal("the link does not listen to where answers go")
+		}
+	}
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("asked in vain, and left alone: %v", err)
 	}
 	if users(all) != kernels || users(solicited) != 0 {
 		t.Errorf("it goes on listening: %d, %d before, and %d", users(all), kernels, users(solicited))

@@ -273,7 +273,7 @@ func TestWatchWakes(t *testing.T) {
 		for drained := false; !drained; { // a rename may give two events
 			select {
 			case <-wake:
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(500 * time.Millisecond):
 				drained = true
 			}
 		}

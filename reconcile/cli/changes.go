@@ -96,7 +96,11 @@ func networksByKey(d Document) map[string]described {
 		fields := asGeneric(n)
 		delete(fields, "spaceDomain") // follows fabric or hostDevice
 		delete(fields, "vlanAuto")    // how the number came about
-		if n.VXLAN {                  // spelt as the user spells it
+		if n.QoS != 0 {
+			delete(fields, "qos")
+			fields["vlanQoS"] = n.QoS
+		}
+		if n.VXLAN { // spelt as the user spells it
 			fields["vxlan"] = n.VNI
 			delete(fields, "vni")
 		}
@@ -124,6 +128,8 @@ func networkWords(n model.Network, open bool) string {
 		words = append(words, fmt.Sprintf("vxlan %s on %s", number, n.HostDevice))
 	case n.VLAN != 0 && n.Fabric != "":
 		words = append(words, fmt.Sprintf("vlan %s on fabric %s", number, n.Fabric))
+	case n.VLAN != 0 && n.HostDevice == "" && n.DevicePool != "":
+		words = append(words, fmt.Sprintf("vlan %s of %s from %s", number, n.Type, n.DevicePool))
 	case n.VLAN != 0:
 		words = append(words, fmt.Sprintf("vlan %s on %s", number, n.HostDevice))
 	case n.Fabric != "":

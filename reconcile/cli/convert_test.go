@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,11 +14,16 @@ func convertTo(t *testing.T, stdin string, paths ...string) (code int, dir, out,
 	t.Helper()
 	var o, e bytes.Buffer
 	dir = filepath.Join(t.TempDir(), "site")
-	code = Convert(t.Context(), ConvertOptions{Paths: paths, Dir: dir, Stdin: strings.NewReader(stdin)}, IO{Out: &o, Err: &e})
+	code = Convert(t.Context(), ConvertOptions{Paths: paths, Dir: dir, Output: "text", Stdin: strings.NewReader(stdin)}, IO{Out: &o, Err: &e})
 	return code, dir, o.String(), e.String()
 }
 
 const manifest = "apiVersion: danm.io/v1\nkind: DanmNet\nmetadata: {name: a, namespace: ns}\nspec: {NetworkID: a, Options: {host_device: eth0}}\n"
+
+const (
+	policy = "apiVersion: sriovnetwork.openshift.io/v1\nkind: SriovNetworkNodePolicy\nmetadata: {name: p, namespace: op}\nspec: {resourceName: fast, numVfs: 4, nicSelector: {pfNames: [ens1f0]}}\n"
+	plugin = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: devices, namespace: kube-system}\ndata:\n  config.json: '{\"resourceList\": [{\"resourceName\": \"fast\", \"selectors\": {}}]}'\n"
+)
 
 func TestConvertInput(t *testing.T) {
 	list := `{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"danm.k8s.io/v1","kind":"ClusterNetwork","metadata":{"name":"b"},"spec":{"NetworkID":"b","Options":{"host_device":"eth0"}}},{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"}}]}`
@@ -31,6 +37,13 @@ func TestConvertInput(t *testing.T) {
 		{"a list", list, OK, "1 network, 0 tenants of 1 object\n"},
 		{"a service", manifest + service, OK, "note: Service ns/s: keeps its annotations"},
 		{"an endpoint", manifest + "---\napiVersion: danm.io/v1\nkind: DanmEp\nmetadata: {name: e, namespace: ns}\n", OK, "note: DanmEp ns/e"},
+		{"a policy of the operator", policy, OK, "0 networks, 0 tenants, 1 pool of 1 object\n"},
+		{"a device plugin's configuration", policy + plugin, OK, "note: ConfigMap kube-system/devices: offers intel.com/fast: write an SRIOVPool"},
+		{"another ConfigMap", policy + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: b}\n---\nkind: Odd\napiVersion: x/v1\ndata: [1]\n", OK, "1 pool of 1 object\n"},
+		{"another kind of the operator", policy + "---\napiVersion: sriovnetwork.openshift.io/v1\nkind: SriovIBNetwork\nmetadata: {name: ib, namespace: op}\nspec: {}\n", OK, "note: SriovIBNetwork op/ib: InfiniBand is not supported"},
+		{"a policy that is none", strings.Replace(policy, "numVfs: 4", "numVfs: four", 1), Failed, "standard input, document 1"},
+		{"policies that quarrel", policy + "---\n" + strings.NewReplacer("name: p", "name: q", "numVfs: 4", "numVfs: 5").Replace(policy), Invalid, "error[NumVFsDiffer]"},
+		{"whose cards a policy may find", policy + "---\n" + strings.NewReplacer("name: p", "name: q", "pfNames: [ens1f0]", `rootDevices: ["0000:3b:00.0"]`).Replace(policy), OK, "may find the cards of p (priorities 0 and 0"},
 		{"nothing of ours", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n", Failed, "no network"},
 		{"a misspelt field", strings.Replace(manifest, "host_device", "host_devise", 1), Failed, "standard input, document 1"},
 		{"no YAML", "a: [", Failed, "standard input, document 1"},
@@ -44,6 +57,44 @@ func TestConvertInput(t *testing.T) {
 		if _, err := os.Stat(dir); (err == nil) != (r.code != Failed) {
 			t.Errorf("%s: written: %v", r.name, err == nil)
 		}
+	}
+}
+
+// TestConvertForPrograms: the result as JSON, with resources of an operator that was deployed with another prefix.
+func TestConvertForPrograms(t *testing.T) {
+	convert := func(prefix, output string) (Converted, string, string, int) {
+		var o, e bytes.Buffer
+		dir := filepath.Join(t.TempDir(), "site")
+		code := Convert(t.Context(), ConvertOptions{Paths: []string{"-"}, Dir: dir, Output: output, ResourcePrefix: prefix, Stdin: strings.NewReader(policy + plugin)}, IO{Out: &o, Err: &e})
+		var c Converted
+		_ = json.Unmarshal(o.Bytes(), &c)
+		return c, dir, e.String(), code
+	}
+	c, dir, _, code := convert("lab.example", "json")
+	if code != OK || !c.Valid || c.Directory != dir || c.Objects != 1 || c.Pools != 1 || len(c.Notes) != 1 || c.Notes[0].Object != "ConfigMap kube-system/devices" || c.Notes[0].Refused {
+		t.Errorf("%d %+v", code, c)
+	}
+	pools, err := os.ReadFile(filepath.Join(dir, "pools.yaml"))
+	if err != nil || !strings.Contains(string(pools), "resourceName: lab.example/fast\n") {
+		t.Errorf("%v\n%s", err, pools)
+	}
+	if _, _, errs, code := convert("lab/x", "json"); code != Failed || !strings.Contains(errs, `--resource-prefix "lab/x"`) {
+		t.Errorf("%d %s", code, errs)
+	}
+	if _, _, errs, code := convert("", "yaml"); code != Failed || !strings.Contains(errs, "text or json") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
+func TestConvertChangesNoFile(t *testing.T) {
+	var o, e bytes.Buffer
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mine.txt"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code := Convert(t.Context(), ConvertOptions{Paths: []string{"-"}, Dir: dir, Output: "text", Stdin: strings.NewReader(manifest)}, IO{Out: &o, Err: &e})
+	if entries, _ := os.ReadDir(dir); code != Failed || len(entries) != 1 || !strings.Contains(e.String(), "not empty; convert writes into a new directory") {
+		t.Errorf("exit %d, %d entries: %s", code, len(entries), &e)
 	}
 }
 

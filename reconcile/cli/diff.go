@@ -89,7 +89,7 @@ func difference(was, now Document) Difference {
 	for _, name := range names {
 		a, before := old[name]
 		b, after := new[name]
-		if n := nodeDiff(name, a, b, before, after); n.Note != "" || len(n.Plan.Steps)+len(n.Plan.Blocked) > 0 {
+		if n := nodeDiff(name, a, b, before, after, now.cards[name]); n.Note != "" || len(n.Plan.Steps)+len(n.Plan.Blocked) > 0 {
 			d.Nodes = append(d.Nodes, n)
 		}
 	}
@@ -104,7 +104,7 @@ func nodesByName(d Document) map[string]model.NodeState {
 	return out
 }
 
-func nodeDiff(name string, was, now model.NodeState, before, after bool) NodeDiff {
+func nodeDiff(name string, was, now model.NodeState, before, after bool, cards []model.NIC) NodeDiff {
 	n := NodeDiff{Node: name, Worst: string(plan.None)}
 	if !after { // a node without a plan keeps its last: teardown is only ever asked for
 		n.Note = "no longer in the bundle: keeps its last plan"
@@ -118,7 +118,7 @@ func nodeDiff(name string, was, now model.NodeState, before, after bool) NodeDif
 	if before && was.Digest == now.Digest && slices.Equal(was.Peers, now.Peers) {
 		return n
 	}
-	host := assumed(was.Plan, now.Plan, nil)
+	host := assumed(was.Plan, now.Plan, cards)
 	if before {
 		host = asIfApplied(plan.Desired{Plan: was.Plan, Peers: was.Peers}, host)
 	}

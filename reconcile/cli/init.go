@@ -51,7 +51,7 @@ func Init(ctx context.Context, o InitOptions, io IO) int {
 		return io.fail(err)
 	}
 	files := initialBundle(o.Bundle, o.Node, chosen)
-	if err := writeNew(o.Dir, files); err != nil {
+	if err := writeNew("init", o.Dir, files); err != nil {
 		return io.fail(err)
 	}
 	for _, f := range files {
@@ -150,14 +150,14 @@ func quoted(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// writeNew makes the directory and the files; it changes nothing that is there.
-func writeNew(dir string, files []source.File) error {
+// writeNew makes the directory and the files for a command; it changes nothing that is there.
+func writeNew(command, dir string, files []source.File) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty; init writes into a new directory", dir)
+		return fmt.Errorf("%s is not empty; %s writes into a new directory", dir, command)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

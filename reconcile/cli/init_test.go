@@ -76,7 +76,7 @@ func TestInitChangesNoFile(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "mine.txt"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeNew(dir, []source.File{{Path: "a.yaml"}}); err == nil || !strings.Contains(err.Error(), "not empty") {
+	if err := writeNew("init", dir, []source.File{{Path: "a.yaml"}}); err == nil || !strings.Contains(err.Error(), "not empty; init writes") {
 		t.Errorf("writes beside others: %v", err)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {

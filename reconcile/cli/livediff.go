@@ -243,7 +243,7 @@ func liveDocument(nodes []liveNode, side int) Document {
 		for _, x := range st.Tenants {
 			keep(tenants, x.Name, x)
 		}
-		for _, x := range st.Pools {
+		for _, x := range st.Plan.Pools {
 			keep(pools, x.Name, x)
 		}
 		for _, x := range st.Probes {

@@ -8,9 +8,12 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
 
+	"danm.io/danm/ipam/audit"
 	"danm.io/danm/spec/api/v1alpha1"
 )
 
@@ -51,6 +54,7 @@ type PlanStatus struct {
 	Reason  string      `json:"reason,omitempty"`
 	Drift   int64       `json:"drift"`
 	Created metav1.Time `json:"created"`
+	Silent  string      `json:"silent,omitempty"` // for how long its agent has given no sign of life, if for too long
 }
 
 // StatusLive shows how a cluster's bundles and nodes stand: OK if each bundle shown is Ready, NotReady, or Failed. It writes nothing.
@@ -66,6 +70,10 @@ func StatusLive(ctx context.Context, o LiveOptions, output string, io IO) int {
 	if err != nil {
 		return io.fail(err)
 	}
+	leases, err := client.Leases(ctx)
+	if err != nil { // an addition
+		fmt.Fprintln(io.Err, "danmctl: which agents are silent is not known:", err)
+	}
 	if o.Bundle != "" {
 		nb, err := choose(o.Bundle, bundles)
 		if err != nil {
@@ -74,11 +82,12 @@ func StatusLive(ctx context.Context, o LiveOptions, output string, io IO) int {
 		bundles = []v1alpha1.NetworkBundle{*nb}
 		plans = slices.DeleteFunc(plans, func(p v1alpha1.NodePlan) bool { return p.Spec.Bundle != nb.Name })
 	}
-	s := clusterStatus(bundles, plans)
+	now := time.Now()
+	s := clusterStatus(bundles, plans, leases, now)
 	if output == "json" {
 		err = io.print("json", s)
 	} else {
-		err = io.text(s.text(time.Now()))
+		err = io.text(s.text(now))
 	}
 	if err != nil {
 		return io.fail(err)
@@ -89,7 +98,7 @@ func StatusLive(ctx context.Context, o LiveOptions, output string, io IO) int {
 	return OK
 }
 
-func clusterStatus(bundles []v1alpha1.NetworkBundle, plans []v1alpha1.NodePlan) ClusterStatus {
+func clusterStatus(bundles []v1alpha1.NetworkBundle, plans []v1alpha1.NodePlan, leases map[string]coordinationv1.Lease, now time.Time) ClusterStatus {
 	s := ClusterStatus{Bundles: []BundleStatus{}, Nodes: []PlanStatus{}}
 	for i := range bundles {
 		s.Bundles = append(s.Bundles, bundleStatus(&bundles[i]))
@@ -103,11 +112,27 @@ func clusterStatus(bundles []v1alpha1.NetworkBundle, plans []v1alpha1.NodePlan) 
 		if a := p.Status.Applied; a != nil {
 			n.Applied = a.Revision
 		}
+		n.Silent = silent(p, leases, now)
 		s.Nodes = append(s.Nodes, n)
 	}
 	slices.SortFunc(s.Bundles, func(a, b BundleStatus) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(s.Nodes, func(a, b PlanStatus) int { return cmp.Compare(a.Node, b.Node) })
 	return s
+}
+
+// silent says for how long a node's agent has given no sign of life, "" for one that is well, and where no leases are known.
+func silent(p *v1alpha1.NodePlan, leases map[string]coordinationv1.Lease, now time.Time) string {
+	if leases == nil {
+		return ""
+	}
+	since, too := audit.NeverHeard(p.CreationTimestamp.Time, now)
+	if l, ever := leases[p.Name]; ever {
+		since, too = audit.Silent(&l, now)
+	}
+	if !too {
+		return ""
+	}
+	return duration.ShortHumanDuration(since)
 }
 
 func bundleStatus(nb *v1alpha1.NetworkBundle) BundleStatus {
@@ -147,7 +172,13 @@ func (s ClusterStatus) text(now time.Time) string {
 	for _, n := range s.Nodes {
 		cells = append(cells, []string{n.Node, orDash(v1alpha1.ShortID(n.Desired)), orDash(v1alpha1.ShortID(n.Applied)), orDash(n.Phase), n.Reason, fmt.Sprint(n.Drift), age(now, n.Created)})
 	}
-	return text + "\n" + columns("", gaps(6), cells)
+	text += "\n" + columns("", gaps(6), cells)
+	for _, n := range s.Nodes {
+		if n.Silent != "" {
+			text += fmt.Sprintf("  %s: no sign of life of its agent for %s; kubectl -n danm-system get pods -o wide --field-selector spec.nodeName=%s\n", n.Node, n.Silent, n.Node)
+		}
+	}
+	return text
 }
 
 // details are what a bundle's line has no room for: why it is not ready, its diagnostics, what is quarantined and how to lift it.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"danm.io/danm/spec/api/v1alpha1"
@@ -34,16 +35,40 @@ edge  False  RevisionQuarantined  main@8ab01c2  main@3f2c9d1  3/3    41d
 
 NAME    DESIRED  APPLIED  STATUS      REASON                             DRIFT  AGE
 edge-2  3f2c9d1  3f2c9d1  RolledBack  8ab01c2: gateway 10.0.0.1 silent   0      41d
+  edge-2: no sign of life of its agent for 21m; kubectl -n danm-system get pods -o wide --field-selector spec.nodeName=edge-2
 `
-	got := clusterStatus([]v1alpha1.NetworkBundle{nb}, []v1alpha1.NodePlan{plan}).text(now)
+	heard := func(ago time.Duration) coordinationv1.Lease {
+		at := metav1.NewMicroTime(now.Add(-ago))
+		return coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "danm-node-edge-2"}, Spec: coordinationv1.LeaseSpec{RenewTime: &at}}
+	}
+	status := func(ago time.Duration) string {
+		return clusterStatus([]v1alpha1.NetworkBundle{nb}, []v1alpha1.NodePlan{plan}, map[string]coordinationv1.Lease{"edge-2": heard(ago), "other": heard(24 * time.Hour)}, now).text(now)
+	}
+	got := status(21 * time.Minute)
 	if squeeze(got) != squeeze(want) {
 		t.Errorf("\n%s\nwant\n%s", got, want)
 	}
-	o := &objects{bundles: []v1alpha1.NetworkBundle{nb}, plans: []v1alpha1.NodePlan{plan}}
-	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "json", io) }); code != NotReady || !strings.Contains(out, digest) {
+	if got := status(19 * time.Minute); strings.Contains(got, "sign of life") {
+		t.Errorf("an agent that is well:\n%s", got)
+	}
+	for _, c := range []struct {
+		leases map[string]coordinationv1.Lease
+		age    time.Duration
+		want   string
+	}{{map[string]coordinationv1.Lease{}, 21 * time.Minute, "21m"}, {map[string]coordinationv1.Lease{}, 19 * time.Minute, ""}, {nil, 21 * time.Minute, ""}} {
+		if got := silent(&v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: "edge-2", CreationTimestamp: metav1.NewTime(now.Add(-c.age))}}, c.leases, now); got != c.want {
+			t.Errorf("never heard of for %s, leases %v: %q", c.age, c.leases, got)
+		}
+	}
+	o := &objects{bundles: []v1alpha1.NetworkBundle{nb}, plans: []v1alpha1.NodePlan{plan}, leases: []coordinationv1.Lease{heard(0)}}
+	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "json", io) }); code != NotReady || !strings.Contains(out, digest) || !strings.Contains(out, `"silent"`) {
 		t.Errorf("%d %s", code, out)
 	}
 	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "xml", io) }); code != Failed || !strings.Contains(out, "text or json") {
+		t.Errorf("%d %s", code, out)
+	}
+	o.refuse = map[string]int{"leases": 403} // rights of an older danm-viewer
+	if out, code := run(func(io IO) int { return StatusLive(t.Context(), o.serve(t), "json", io) }); code != NotReady || strings.Contains(out, `"silent"`) || !strings.Contains(out, "which agents are silent is not known") {
 		t.Errorf("%d %s", code, out)
 	}
 	o.bundles[0].Status.Conditions[0].Status = "True"

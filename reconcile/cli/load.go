@@ -14,6 +14,7 @@ import (
 	"danm.io/danm/spec/decode"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 )
 
@@ -42,6 +43,8 @@ type Document struct {
 	Pools          []model.SRIOVPool       `json:"pools,omitempty"`
 	Nodes          []model.NodeState       `json:"nodes,omitempty"`
 	Origins        map[string]model.Origin `json:"origins,omitempty"`
+
+	cards map[string][]model.NIC // by node, as the inventory has them
 }
 
 // load reads PATH: a rendered file, a directory, or a location of a Git repository. Problems of the bundle come back as
@@ -52,7 +55,9 @@ func load(ctx context.Context, path, inventory string) (Document, error) {
 		return Document{}, err
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-		return readDocument(path)
+		d, err := readDocument(path)
+		d.cards = inv.Hardware
+		return d, err
 	}
 	snap, err := fetch(ctx, path)
 	if err != nil {
@@ -62,7 +67,26 @@ func load(ctx context.Context, path, inventory string) (Document, error) {
 	if err := diags.Err(); err != nil {
 		return Document{}, err
 	}
-	return newDocument(bundle, result, snap.Revision), nil
+	d := newDocument(bundle, result, snap.Revision)
+	d.cards = inv.Hardware
+	return d, nil
+}
+
+// NodeNames lists the nodes of a bundle in a directory or a rendered file, for completion; none of one that is elsewhere or has errors.
+func NodeNames(ctx context.Context, path, inventory string) (out []string) {
+	if _, err := os.Stat(path); err != nil { // completion fetches nothing
+		return nil
+	}
+	d, err := load(ctx, path, inventory)
+	if err != nil {
+		return nil
+	}
+	for _, n := range d.Nodes {
+		if len(validation.IsDNS1123Subdomain(n.Node)) == 0 { // a rendered file may have been written by anybody
+			out = append(out, n.Node)
+		}
+	}
+	return out
 }
 
 func fetch(ctx context.Context, path string) (source.Snapshot, error) {

@@ -10,6 +10,7 @@ import (
 	"danm.io/danm/node/ledger"
 	"danm.io/danm/node/link"
 	"danm.io/danm/node/plan"
+	"danm.io/danm/node/sriov"
 	"danm.io/danm/node/state"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
@@ -27,7 +28,7 @@ type PlanOptions struct {
 }
 
 // Plan prints the steps that bring one node to what the bundle says: from an observation, from this host as it is, or, given
-// neither, from a host of which nothing is known but its hardware. It returns OK without steps, Differences, or Failed.
+// neither, from a host of which nothing is known but its hardware, as the inventory has it or else as the plan names it. It returns OK without steps, Differences, or Failed.
 // A plan that is blocked is a difference.
 func Plan(ctx context.Context, o PlanOptions, io IO) int {
 	if err := oneOf(o.Output, "text", "json"); err != nil {
@@ -44,7 +45,7 @@ func Plan(ctx context.Context, o PlanOptions, io IO) int {
 	if err != nil {
 		return io.fail(err)
 	}
-	host, err := observe(ctx, o, wanted.Plan)
+	host, err := observe(ctx, o, wanted.Plan, d.cards[o.Node])
 	if err != nil {
 		return io.fail(err)
 	}
@@ -60,7 +61,11 @@ func Plan(ctx context.Context, o PlanOptions, io IO) int {
 	if o.Output == "json" {
 		err = io.print("json", n)
 	} else {
-		err = io.text(planText(n, d))
+		text := planText(n, d)
+		if !o.Local && o.Observed == "" && len(d.cards[o.Node]) == 0 {
+			text += unknownCards(wanted.Plan.Pools)
+		}
+		err = io.text(text)
 	}
 	if err != nil {
 		return io.fail(err)
@@ -76,6 +81,27 @@ func planText(n NodeDiff, d Document) string {
 		return fmt.Sprintf("%s: %s on %s  nothing to do\n", d.Bundle, shortRevision(d.Revision), n.Node)
 	}
 	return fmt.Sprintf("%s: %s on %s\n%s", d.Bundle, shortRevision(d.Revision), n.Node, nodeTable([]NodeDiff{n}))
+}
+
+// unknownCards names pools of which a dry run without hardware shows nothing: no list of theirs names a card.
+func unknownCards(pools []model.SRIOVPool) string {
+	var b strings.Builder
+	for _, p := range pools {
+		if len(p.PFs.Names)+len(p.PFs.PCI) > 0 {
+			continue
+		}
+		var by []string
+		for _, l := range []struct {
+			field string
+			list  []string
+		}{{"pfs.vendors", p.PFs.Vendors}, {"pfs.devices", p.PFs.Devices}, {"pfs.drivers", p.PFs.Drivers}} {
+			if len(l.list) > 0 {
+				by = append(by, l.field)
+			}
+		}
+		fmt.Fprintf(&b, "pool %s: its cards are not known here (%s); give --inventory or --local\n", p.Name, strings.Join(by, ", "))
+	}
+	return b.String()
 }
 
 func nodeOf(d Document, name string) (model.NodeState, error) {
@@ -100,12 +126,12 @@ func nodeOf(d Document, name string) (model.NodeState, error) {
 	return model.NodeState{}, &UsageError{fmt.Sprintf("node %q is not in the bundle; %s", name, hint)}
 }
 
-func observe(ctx context.Context, o PlanOptions, p model.NodePlan) (plan.Observed, error) {
+func observe(ctx context.Context, o PlanOptions, p model.NodePlan, cards []model.NIC) (plan.Observed, error) {
 	switch {
 	case o.Local:
 		return observeHost(ctx, o.StateDir, p)
 	case o.Observed == "":
-		return assumed(model.NodePlan{}, p, nil), nil
+		return assumed(model.NodePlan{}, p, cards), nil
 	}
 	b, err := os.ReadFile(o.Observed)
 	if err != nil {
@@ -140,7 +166,7 @@ func observeHost(ctx context.Context, stateDir string, p model.NodePlan) (plan.O
 			return plan.Observed{}, err
 		}
 	}
-	host, err := kernel.Observe(ctx, plan.SysctlKeys(plan.Desired{Plan: p}, owned)...)
+	host, err := sriov.Over(kernel, "/").Observe(ctx, plan.SysctlKeys(plan.Desired{Plan: p}, owned)...)
 	if err != nil {
 		return plan.Observed{}, fmt.Errorf("observe this host: %w", err)
 	}

@@ -29,10 +29,13 @@ type NodeStatus struct {
 	Digest   string              `json:"digest,omitempty"`   // of its plan
 	Sync     *local.Status       `json:"sync,omitempty"`
 	Guard    *guard.Status       `json:"guard,omitempty"`
-	Agent    string              `json:"agent,omitempty"` // why its last round did not come to its end
-	Pods     map[string][]string `json:"pods,omitempty"`  // by host link
+	Agent    string              `json:"agent,omitempty"`    // why its last round did not come to its end
+	Attended *bool               `json:"attended,omitempty"` // whether an agent is at work, nil = none of a version that says so ever was
+	Pods     map[string][]string `json:"pods,omitempty"`     // by host link
 	Hardware []model.NIC         `json:"hardware,omitempty"`
 	Problems []string            `json:"problems,omitempty"`
+
+	reported bool // an agent has been at work here
 }
 
 // Status shows how a node stands, from its state directory: OK, or Failed if there is no such node. It asks the guard and
@@ -88,7 +91,14 @@ func nodeStatus(ctx context.Context, stateDir string) (NodeStatus, error) {
 	if err != nil {
 		s.Problems = append(s.Problems, err.Error())
 	}
-	s.Agent, s.Pods = report.Problem, report.Pods
+	s.Agent, s.Pods, s.reported = report.Problem, report.Pods, report.BootID != ""
+	attended, err := dir.Attended()
+	switch {
+	case err == nil:
+		s.Attended = &attended
+	case !errors.Is(err, fs.ErrNotExist):
+		s.Problems = append(s.Problems, err.Error())
+	}
 	inventory, err := dir.ReadInventory()
 	if err != nil {
 		s.Problems = append(s.Problems, err.Error())
@@ -125,13 +135,29 @@ func (s NodeStatus) text(now time.Time) string {
 	for _, n := range s.Hardware {
 		line("card", "%s", cardText(n))
 	}
-	if s.Agent != "" {
-		line("agent", "%s", s.Agent)
+	if text := s.agentText(); text != "" {
+		line("agent", "%s", strings.ReplaceAll(text, "\n", "\n           "))
 	}
 	for _, p := range s.Problems {
 		line("problem", "%s", strings.ReplaceAll(p, "\n", "\n           "))
 	}
 	return strings.ReplaceAll(b.String(), "\n:          ", "\n           ")
+}
+
+// agentText says whether the agent is at work and what it waits for. "" is one that has nothing to say.
+func (s NodeStatus) agentText() string {
+	const look = " (systemctl status danm-agent, or the node's Pod of the DaemonSet danm-agent)"
+	switch {
+	case s.Attended == nil && !s.reported:
+		return "has not run here yet" + look
+	case s.Attended == nil || *s.Attended:
+		return s.Agent
+	}
+	text := "does not run: links and Pods stay as they are, new Pods wait" + look
+	if s.Agent != "" {
+		text += "\nits last word: " + s.Agent
+	}
+	return text
 }
 
 func cardText(n model.NIC) string {

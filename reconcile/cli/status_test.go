@@ -34,11 +34,10 @@ func aNode(t *testing.T) (dir string, submit func(model.NodePlan)) {
 	go func() { done <- guard.Run(ctx, guard.Options{Dir: dir, Kernel: k, BootID: "b"}) }()
 	t.Cleanup(func() { cancel(); <-done; _ = os.RemoveAll(dir) })
 	c := guard.Client{Dir: dir}
-	for range 200 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if _, err = c.Status(ctx); err == nil {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +90,17 @@ func TestStatusOfANode(t *testing.T) {
 	if _, code := run(status("yaml")); code != Failed {
 		t.Error("a format that is none")
 	}
+	leave, err := d.Attend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := run(status("text")); !strings.Contains(text, "agent:     PlanQuarantined: probe git failed\n") {
+		t.Errorf("an agent that waits:\n%s", text)
+	}
+	leave()
+	if text, code := run(status("text")); code != OK || !strings.Contains(text, "agent:     does not run: ") || !strings.Contains(text, "\n           its last word: PlanQuarantined") {
+		t.Errorf("an agent that is dead, %d:\n%s", code, text)
+	}
 }
 
 func TestStatusOfANodeWithoutItsGuard(t *testing.T) {
@@ -105,7 +115,7 @@ func TestStatusOfANodeWithoutItsGuard(t *testing.T) {
 	}
 	_ = local.Run(context.Background(), local.Options{Location: bundle, StateDir: dir, Node: "edge-1", Once: true})
 	text, code := run(func(to IO) int { return Status(context.Background(), o, to) })
-	for _, want := range []string{"node:      edge-1", "b.yaml:1", "no state written yet", "problem:   GuardAway"} {
+	for _, want := range []string{"node:      edge-1", "b.yaml:1", "no state written yet", "problem:   GuardAway", "agent:     has not run here yet"} {
 		if code != OK || !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,10 +19,14 @@ const hardwareMTU = 1500
 func assumed(running, coming model.NodePlan, cards []model.NIC) plan.Observed {
 	var o plan.Observed
 	for _, c := range cards {
-		o.Links = append(o.Links, plan.ObservedLink{
+		have := plan.ObservedLink{
 			Link: model.Link{Name: c.Name, Kind: model.Physical, MTU: hardwareMTU, Up: c.Speed > 0},
 			MAC:  c.MAC, PCI: c.PCI, Driver: c.Driver, MinMTU: c.MinMTU, MaxMTU: c.MaxMTU, AltNames: c.AltNames,
-		})
+		}
+		if c.TotalVFs > 0 || c.VFs > 0 {
+			have.SRIOV = &plan.ObservedPF{TotalVFs: c.TotalVFs, Vendor: c.Vendor, Device: c.Device, VFs: plan.NewVFs(c.VFs)}
+		}
+		o.Links = append(o.Links, have)
 	}
 	add := func(l model.Link, up bool) {
 		if l.Kind != model.Physical {
@@ -47,6 +52,11 @@ func assumed(running, coming model.NodePlan, cards []model.NIC) plan.Observed {
 	for _, l := range coming.Links {
 		add(l, false)
 	}
+	if len(cards) == 0 {
+		for _, p := range append(slices.Clone(running.Pools), coming.Pools...) {
+			o.Links = withCards(o.Links, p.PFs)
+		}
+	}
 	name := func(l model.Link) string {
 		if hits := plan.Find(l, o.Links); len(hits) > 0 {
 			return o.Links[hits[0]].Name
@@ -56,6 +66,39 @@ func assumed(running, coming model.NodePlan, cards []model.NIC) plan.Observed {
 	o.Sysctls = assumedSysctls(name, running, coming)
 	plan.Sort(&o)
 	return o
+}
+
+// withCards adds what a pool's selector names of cards, by interface or else by PCI address, and gives them SR-IOV without functions. What is
+// selected by vendor, device or driver alone is not known.
+func withCards(links []plan.ObservedLink, s model.PFSelector) []plan.ObservedLink {
+	names := s.Names
+	if len(names) == 0 {
+		names = s.PCI
+	}
+	for i, name := range names {
+		at := slices.IndexFunc(links, func(l plan.ObservedLink) bool {
+			return l.Name == name || slices.Contains(l.AltNames, name) || l.PCI == name
+		})
+		if at < 0 {
+			at = len(links)
+			links = append(links, plan.ObservedLink{Link: model.Link{Name: name, Kind: model.Physical, MTU: hardwareMTU}})
+		}
+		l := &links[at]
+		if l.SRIOV == nil {
+			l.SRIOV = &plan.ObservedPF{}
+		}
+		l.PCI = cmp.Or(l.PCI, nth(s.PCI, i))
+		l.Driver, l.SRIOV.Vendor, l.SRIOV.Device = cmp.Or(l.Driver, nth(s.Drivers, 0)), cmp.Or(l.SRIOV.Vendor, nth(s.Vendors, 0)), cmp.Or(l.SRIOV.Device, nth(s.Devices, 0))
+	}
+	return links
+}
+
+// nth is the n-th word, the first if there are fewer, "" if there is none.
+func nth(words []string, n int) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return words[min(n, len(words)-1)]
 }
 
 // assumedSysctls are the kernel parameters that the plans set, with unknown values; those of links to be made come with them.
@@ -98,7 +141,7 @@ func assumedName(l model.Link) string {
 // asIfApplied is what would be observed on host after desired was applied to it, with the ledger's records.
 func asIfApplied(desired plan.Desired, host plan.Observed) plan.Observed {
 	p := plan.Diff(desired, host)
-	after := plan.Simulate(host, p.Steps)
+	after := plan.Supposed(plan.Simulate(host, p.Steps))
 	after.Owned = slices.DeleteFunc(slices.Concat(host.Owned, p.Claims), func(r plan.Record) bool {
 		return slices.Contains(p.Released, r.ID)
 	})
@@ -116,14 +159,18 @@ type row struct {
 }
 
 // rows folds a plan for people: a link that is deleted and made again for the same network is one line, so are the peers of
-// one link.
+// one link, and what happens to several virtual functions.
 func rows(p plan.Plan) []row {
 	var out []row
 	replaced := replacements(p)
-	peers := map[string]int{} // operation and link → how many
+	peers := map[string]int{}       // operation and link → how many
+	functions := map[string][]int{} // steps that differ in the number of the virtual function alone → those numbers
 	for _, s := range p.Steps {
 		if s.Peer != nil {
 			peers[string(s.Op)+s.Peer.Link]++
+		}
+		if s.VF != nil {
+			functions[alike(s)] = append(functions[alike(s)], s.VF.Number)
 		}
 	}
 	for i, s := range p.Steps {
@@ -139,6 +186,13 @@ func rows(p plan.Plan) []row {
 			if peers[key] > 0 {
 				out = append(out, peersRow(s, peers[key]))
 				peers[key] = 0
+			}
+			continue
+		}
+		if s.VF != nil {
+			if numbers := functions[alike(s)]; len(numbers) > 0 {
+				out = append(out, functionsRow(s, numbers))
+				functions[alike(s)] = nil
 			}
 			continue
 		}
@@ -159,6 +213,34 @@ func stepRow(s plan.Step) row {
 func peersRow(s plan.Step, count int) row {
 	sign := s.String()[:1]
 	return row{text: fmt.Sprintf("%s %s of %s", sign, plural(count, "peer"), s.Peer.Link), disruption: string(s.Disruption), pods: "-", sign: sign[0]}
+}
+
+// alike is a step on a virtual function without its number.
+func alike(s plan.Step) string {
+	return fmt.Sprint(s.LinkName, "/", s.Property, " ", s.From, " ", s.To, " ", s.Disruption, " ", s.Pods)
+}
+
+// functionsRow stands for one step on several virtual functions of a card.
+func functionsRow(s plan.Step, numbers []int) row {
+	var ranges []model.Range32
+	for _, n := range numbers {
+		if last := len(ranges) - 1; last >= 0 && ranges[last].Last+1 == uint32(n) {
+			ranges[last].Last++
+			continue
+		}
+		ranges = append(ranges, model.Range32{First: uint32(n), Last: uint32(n)})
+	}
+	r := stepRow(s)
+	r.text = strings.Replace(r.text, fmt.Sprintf("%s/%d ", s.LinkName, s.VF.Number), fmt.Sprintf("%s/%s ", s.LinkName, rangesText(ranges)), 1)
+	return r
+}
+
+func rangesText(ranges []model.Range32) string {
+	words := make([]string, len(ranges))
+	for i, r := range ranges {
+		words[i] = r.String()
+	}
+	return strings.Join(words, ",")
 }
 
 func podsText(pods []string) string {

@@ -166,7 +166,7 @@ func TestClusterNetworksMadeWithKubectl(t *testing.T) {
 	nad := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": map[string]any{"namespace": "acme", "name": "video"},
 		"spec": map[string]any{"config": `{"cniVersion":"0.3.1","name":"vid","type":"macvlan","master":"eth8","vxlan":7}`}}}
 	s.must(s.c.Create(ctx, nad))
-	s.until("the definition's link", func() bool { return s.has("n1", "vx_vid") })
+	s.until("the definition's link", func() bool { return s.has("n1", "vx_vid") && s.has("n2", "vx_vid") })
 	live := nad.DeepCopy()
 	s.must(s.c.Get(ctx, client.ObjectKeyFromObject(nad), live))
 	if live.GetResourceVersion() != nad.GetResourceVersion() {

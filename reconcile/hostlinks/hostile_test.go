@@ -17,7 +17,7 @@ import (
 // that needs no number.
 func TestNoWayAroundAReservation(t *testing.T) {
 	fabric, delegate := &danmv1.NetworkExtension{Fabric: "f"}, &danmv1.NetworkExtension{Delegate: &danmv1.Delegate{Conf: `{"type":"flannel","master":"eth9"}`}}
-	for _, e := range []*danmv1.NetworkExtension{fabric, delegate, {Fabric: "f", Delegate: delegate.Delegate}, {Native: true}, {Sysctls: map[string]string{"net.ipv4.conf.IFNAME.proxy_arp": "1"}}, nil} {
+	for _, e := range []*danmv1.NetworkExtension{fabric, delegate, {Fabric: "f", Delegate: delegate.Delegate}, {Native: true}, {VLANQoS: 7}, {Sysctls: map[string]string{"net.ipv4.conf.IFNAME.proxy_arp": "1"}}, nil} {
 		for _, kind := range []string{"", "macvlan", "bridge", "sriov", "host-device", "Host-Device", "vlan", "flannel"} {
 			for _, o := range []danmv1.NetworkOptions{{}, {Device: "eth0"}, {Device: "eth0", Vlan: 150}} {
 				if e == nil && (!strings.EqualFold(kind, "host-device") || o.Device == "") { // a whole device is refused without any

@@ -66,7 +66,7 @@ func documents(c *class) []v1.Network {
 			objects = append(objects, o.Value)
 		}
 	}
-	return convert.Objects("bundle", objects).Networks
+	return convert.Objects(convert.Options{Name: "bundle"}, objects).Networks
 }
 
 // advised is a problem with what to do about it, where the rule knows. A condition has no other place for that.

@@ -73,7 +73,7 @@ func (o *Object) read(configs []danmv1.TenantConfig) *Verdict {
 	if d, ok := value.(*npwgv1.NetworkAttachmentDefinition); ok {
 		value = withoutVXLAN(d)
 	}
-	made := convert.Objects("api", []any{value})
+	made := convert.Objects(convert.Options{Name: "api"}, []any{value})
 	if len(made.Networks) != 1 {
 		v := Verdict{Code: diag.NetworkRefused, Message: "it stands for no network"}
 		if len(made.Notes) > 0 {
@@ -161,6 +161,8 @@ func beyondTenants(e *danmv1.NetworkExtension) *Verdict {
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: fmt.Sprintf("extension.fabric %s: fabrics are for networks of a bundle; name a host_device, or none", e.Fabric)}
 	case e.Native:
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.native: VLAN links in Pods are for networks of a bundle or of the cluster"}
+	case e.VLANQoS != 0:
+		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.vlanQoS is for networks of a bundle or of the cluster: on the wire every priority is at the cost of others"}
 	case len(e.Sysctls) > 0:
 		return &Verdict{Code: diag.DeviceNotAllowed, Message: "extension.sysctls is for networks of a bundle or of the cluster: proxy_arp, for one, answers for addresses of others"}
 	case e.Delegate != nil:

@@ -68,7 +68,7 @@ func (c *Client) Addresses(ctx context.Context) (Addresses, error) {
 		}
 		out.Unknown = err
 	}
-	leases, err := c.leases(ctx)
+	leases, err := c.Leases(ctx)
 	if err != nil && !apierrors.IsForbidden(err) {
 		return out, err
 	}
@@ -92,17 +92,14 @@ func networksOf(segments map[string]model.Segment) (out []model.Network) {
 	return out
 }
 
-func (c *Client) leases(ctx context.Context) (map[string]coordinationv1.Lease, error) {
-	page, err := c.api.Resource(leaseKind).Namespace(leaseNamespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, c.explain("list leases in "+leaseNamespace, err)
+// Leases are the nodes' signs of life, by node.
+func (c *Client) Leases(ctx context.Context) (map[string]coordinationv1.Lease, error) {
+	var all []coordinationv1.Lease
+	if err := listIn(ctx, c, c.api.Resource(leaseKind).Namespace(leaseNamespace), "leases in "+leaseNamespace, &all); err != nil {
+		return nil, err
 	}
 	out := map[string]coordinationv1.Lease{}
-	for i := range page.Items {
-		var l coordinationv1.Lease
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(page.Items[i].Object, &l); err != nil {
-			return nil, fmt.Errorf("lease %s: %w", page.Items[i].GetName(), err)
-		}
+	for _, l := range all {
 		if node, ok := strings.CutPrefix(l.Name, leasePrefix); ok {
 			out[node] = l
 		}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 
 	"danm.io/danm/reconcile/desired"
 	"danm.io/danm/spec/api/v1alpha1"
@@ -90,23 +91,28 @@ func (c *Client) Status(ctx context.Context) (bundles []v1alpha1.NetworkBundle, 
 	return bundles, plans, err
 }
 
-// list reads all objects of a kind, in pieces that an API server bears.
+// list reads all objects of a kind.
 func list[T any](ctx context.Context, c *Client, kind schema.GroupVersionResource, into *[]T) error {
+	return listIn(ctx, c, c.api.Resource(kind), kind.Resource, into)
+}
+
+// listIn reads all objects of a place, in pieces that an API server bears.
+func listIn[T any](ctx context.Context, c *Client, place dynamic.ResourceInterface, name string, into *[]T) error {
 	options := metav1.ListOptions{Limit: 500}
 	*into = nil
 	for {
-		page, err := c.api.Resource(kind).List(ctx, options)
+		page, err := place.List(ctx, options)
 		if apierrors.IsResourceExpired(err) && options.Continue != "" { // the snapshot of the earlier pieces is gone
 			options.Continue, options.Limit, *into = "", 0, nil
 			continue
 		}
 		if err != nil {
-			return c.explain("list "+kind.Resource, err)
+			return c.explain("list "+name, err)
 		}
 		for i := range page.Items {
 			var o T
 			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(page.Items[i].Object, &o); err != nil {
-				return fmt.Errorf("%s %s: %w", kind.Resource, page.Items[i].GetName(), err)
+				return fmt.Errorf("%s %s: %w", name, page.Items[i].GetName(), err)
 			}
 			*into = append(*into, o)
 		}

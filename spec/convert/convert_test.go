@@ -42,7 +42,7 @@ func rich() []decode.File {
 			doc("Network", "voice", "beta", `{networkID: v, type: macvlan, fabric: edge, vxlan: 5001, ipv4: {cidr: 10.40.0.0/22, pools: [10.40.3.1-10.40.3.9]}, sharedWith: [acme/voice]}`),
 			doc("Network", "tagged", "", `{fabric: edge, vlan: 110, blockSize: 16, sysctls: {net.ipv4.conf.IFNAME.rp_filter: "2"}, ipv4: {cidr: 10.41.0.0/24}, allowedTenants: [acme]}`),
 			doc("Network", "plain", "", `{type: ipvlan, hostDevice: eth1, ipv6: {cidr: "fd00:41::/64"}}`),
-			doc("Network", "fast", "", `{type: sriov, devicePool: danm.io/fast, vlan: 120, ipv4: {cidr: 10.42.0.0/24}}`),
+			doc("Network", "fast", "", `{type: sriov, devicePool: danm.io/fast, vlan: 120, vlanQoS: 5, ipv4: {cidr: 10.42.0.0/24}}`),
 			doc("Network", "plugin", "acme", `{type: flannel, delegate: {file: flannel}}`),
 			doc("Network", "inline", "acme", `{type: bridge-x, delegate: {conf: '{"type": "bridge-x", "cniVersion": "1.0.0", "name": "x"}'}}`),
 		}, "---\n"))},
@@ -103,7 +103,7 @@ func TestRoundTrip(t *testing.T) {
 			objects = append(objects, back)
 		}
 		rand.Shuffle(len(objects), func(i, j int) { objects[i], objects[j] = objects[j], objects[i] })
-		b := convert.Objects("again", objects)
+		b := convert.Objects(convert.Options{Name: "again"}, objects)
 		var again []decode.File
 		for _, f := range files { // the physical side is no object of DANM's
 			if docs, _ := decode.Decode([]decode.File{f}); len(docs.Networks)+len(docs.Tenants) == 0 {
@@ -125,6 +125,20 @@ func TestRoundTrip(t *testing.T) {
 		for i := range was.Nodes {
 			if a, b := plain(t, was.Nodes[i]), plain(t, now.Nodes[i]); a != b {
 				t.Errorf("%s, node %s (-was +now):\n%s", name, was.Nodes[i].Node, cmp.Diff(a, b))
+			}
+		}
+	}
+}
+
+// Every priority comes back as it was, at the smallest and the greatest VLAN too.
+func TestPriorityRoundTrip(t *testing.T) {
+	for qos := range 8 {
+		for _, vlan := range []int{1, 4094} {
+			doc := fmt.Sprintf(head, "Network", "n", "", fmt.Sprintf("{type: sriov, devicePool: danm.io/fast, vlan: %d, vlanQoS: %d}", vlan, qos))
+			was := rendered(t, []decode.File{{Path: "b.yaml", Data: []byte(fmt.Sprintf(head, "Bundle", "b", "", "{}"))}, {Path: "n.yaml", Data: []byte(doc)}})
+			b := convert.Objects(convert.Options{Name: "again"}, []any{was.Objects[0].Value})
+			if s := b.Networks[0].Spec; s.VLANQoS != qos || s.VLAN.Value != int64(vlan) || was.Networks[0].QoS != uint8(qos) {
+				t.Errorf("%d on %d: %+v", qos, vlan, s)
 			}
 		}
 	}
@@ -193,7 +207,7 @@ func TestDANM(t *testing.T) {
 			}
 			objects = append(objects, o)
 		}
-		check(t, r.name, convert.Objects("b", objects), r.want, r.notes)
+		check(t, r.name, convert.Objects(convert.Options{Name: "b"}, objects), r.want, r.notes)
 	}
 }
 
@@ -241,6 +255,10 @@ func TestDefinitions(t *testing.T) {
 		{"ipvlan with whereabouts", `{"type":"ipvlan","master":"eth1","ipam":{"type":"whereabouts","range":"10.2.0.0/16","exclude":["10.2.0.0/30"],"ipRanges":[{"range":"fd00::/64"}]}}`, "",
 			`{"type":"ipvlan","hostDevice":"eth1","ipv4":{"cidr":"10.2.0.0/16","exclude":["10.2.0.0-10.2.0.3"]},"ipv6":{"cidr":"fd00::/64"},"render":"nad"}`, nil},
 		{"sriov", `{"type":"sriov","vlan":7}`, "intel.com/fast", `{"type":"sriov","devicePool":"intel.com/fast","vlan":7,"render":"nad"}`, nil},
+		{"sriov with a priority", `{"type":"sriov","vlan":7,"vlanQoS":3,"logLevel":"info"}`, "intel.com/fast", `{"type":"sriov","devicePool":"intel.com/fast","vlan":7,"vlanQoS":3,"render":"nad"}`, nil},
+		{"sriov with a priority in no tag", `{"type":"sriov","vlan":0,"vlanQoS":3}`, "intel.com/fast", `{"type":"sriov","devicePool":"intel.com/fast","render":"nad"}`, nil},
+		{"sriov that trusts", `{"type":"sriov","trust":"on"}`, "intel.com/fast", `{"type":"sriov","devicePool":"intel.com/fast","delegate":{"conf":"{\"type\":\"sriov\",\"trust\":\"on\"}"},"render":"nad"}`, []string{`"trust"`}},
+		{"macvlan with a priority", `{"type":"macvlan","master":"eth1","vlanQoS":3}`, "", `{"type":"macvlan","delegate":{"conf":"{\"type\":\"macvlan\",\"master\":\"eth1\",\"vlanQoS\":3}"},"render":"nad"}`, []string{"vlanQoS"}},
 		{"vlan", `{"type":"vlan","master":"eth1","vlanId":7,"mtu":1400}`, "", `{"type":"vlan","hostDevice":"eth1","vlan":7,"mtu":1400,"render":"nad"}`, nil},
 		{"vlan without a number", `{"type":"vlan","master":"eth1"}`, "", `{"type":"vlan","delegate":{"conf":"{\"type\":\"vlan\",\"master\":\"eth1\"}"},"render":"nad"}`, []string{"kept as a delegate"}},
 		{"host-device", `{"type":"host-device","device":"ens9"}`, "", `{"type":"host-device","hostDevice":"ens9","render":"nad"}`, nil},
@@ -264,10 +282,10 @@ func TestDefinitions(t *testing.T) {
 		if r.want != "" {
 			want["ns/d"] = r.want
 		}
-		check(t, r.name, convert.Objects("b", []any{d}), want, r.notes)
+		check(t, r.name, convert.Objects(convert.Options{Name: "b"}, []any{d}), want, r.notes)
 	}
 	bad := &npwgv1.NetworkAttachmentDefinition{Spec: npwgv1.Spec{Config: "{"}}
-	if b := convert.Objects("b", []any{bad}); len(b.Networks) != 0 || len(b.Notes) != 1 {
+	if b := convert.Objects(convert.Options{Name: "b"}, []any{bad}); len(b.Networks) != 0 || len(b.Notes) != 1 {
 		t.Errorf("no JSON: %+v", b)
 	}
 }

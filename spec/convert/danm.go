@@ -242,7 +242,7 @@ func (c *converter) extension(spec *v1.NetworkSpec, e *danmv1.NetworkExtension) 
 		}
 		f.s.Exclude, f.s.Gateway = f.exclude, f.gateway
 	}
-	spec.AllowedTenants, spec.Sysctls = e.AllowedTenants, e.Sysctls
+	spec.AllowedTenants, spec.Sysctls, spec.VLANQoS = e.AllowedTenants, e.Sysctls, e.VLANQoS
 	for _, r := range e.Reserved {
 		spec.Reserved = append(spec.Reserved, v1.Reservation{Name: r.Name, Namespace: r.Namespace, IP: r.IP, IP6: r.IP6})
 	}
@@ -257,6 +257,7 @@ func (c *converter) ranges() {
 	for _, t := range c.configs {
 		for _, d := range t.HostDevices {
 			switch {
+			case slices.ContainsFunc(c.out.Pools, func(p v1.SRIOVPool) bool { return p.Spec.ResourceName == d.Name }):
 			case strings.Contains(d.Name, "/"):
 				c.note(danmv1.KindTenantConfig, "", t.Name, "device pool %s: write an SRIOVPool with this resourceName", d.Name)
 			case (d.VniType == "") != (d.VniRange == ""):

@@ -19,8 +19,9 @@ type plugin struct {
 	Mode         string          `json:"mode"`
 	MTU          int             `json:"mtu"`
 	VLAN         int             `json:"vlan"`
-	VLANID       int             `json:"vlanId"` // of the plugin vlan
-	Device       string          `json:"device"` // of the plugin host-device
+	VLANID       int             `json:"vlanId"`  // of the plugin vlan
+	VLANQoS      int             `json:"vlanQoS"` // of the plugin sriov
+	Device       string          `json:"device"`  // of the plugin host-device
 	IPAM         json.RawMessage `json:"ipam"`
 	Plugins      []any           `json:"plugins"`
 	Capabilities map[string]bool `json:"capabilities"`
@@ -29,6 +30,10 @@ type plugin struct {
 // known are the keys of a configuration that the native drivers stand for.
 var known = map[string]bool{"cniVersion": true, "name": true, "type": true, "master": true, "mode": true, "mtu": true, "vlan": true, "vlanId": true, "device": true, "ipam": true}
 
+// knownOfSRIOV are further ones of the plugin sriov. What it says of the function itself (trust, spoofchk, rates) is the pool's here, so
+// a definition with that stays the plugin's.
+var knownOfSRIOV = map[string]bool{"vlanQoS": true, "logLevel": true, "logFile": true}
+
 // modes are those of the native drivers that have some, the default first.
 var modes = map[string][]string{"macvlan": {"bridge", "private", "vepa", "passthru"}, "ipvlan": {"l2", "l3", "l3s"}}
 
@@ -36,6 +41,10 @@ var modes = map[string][]string{"macvlan": {"bridge", "private", "vepa", "passth
 // configuration as it stands. Either is rendered as a definition again, so Pods go on naming it.
 func (c *converter) definition(d *npwgv1.NetworkAttachmentDefinition) {
 	note := func(format string, args ...any) { c.note(npwgv1.Kind, d.Namespace, d.Name, format, args...) }
+	if by := c.operators[d.Namespace+"/"+d.Name]; by != "" {
+		note("left out: it is what the operator made of SriovNetwork %s", by)
+		return
+	}
 	n := v1.Network{Metadata: v1.NetworkMetadata{Name: d.Name, Namespace: d.Namespace}}
 	n.Spec.Render = "nad"
 	n.Spec.DevicePool = d.Annotations[npwgv1.ResourceName]
@@ -88,7 +97,7 @@ func (c *converter) native(n *v1.Network, p plugin, config string, note func(str
 		return "its config is no object"
 	}
 	for key := range all {
-		if !known[key] {
+		if !known[key] && (p.Type != "sriov" || !knownOfSRIOV[key]) {
 			return fmt.Sprintf("it has %q, which no native driver knows", key)
 		}
 	}
@@ -113,7 +122,9 @@ func (c *converter) native(n *v1.Network, p plugin, config string, note func(str
 	case p.VLANID != 0 || p.Device != "":
 		return fmt.Sprintf("type %s in this form is no native driver", p.Type)
 	case p.Type == "sriov" && n.Spec.DevicePool != "":
-		n.Spec.VLAN = id(p.VLAN)
+		if n.Spec.VLAN = id(p.VLAN); p.VLAN != 0 {
+			n.Spec.VLANQoS = p.VLANQoS
+		}
 	default:
 		return fmt.Sprintf("type %s in this form is no native driver", p.Type)
 	}

@@ -35,9 +35,13 @@ func key(n *v1.Network) string {
 	return n.Metadata.Namespace + "/" + n.Metadata.Name
 }
 
-// together says whether two networks meet: one tag on one device, or both untagged there with addresses in common.
+// together says whether two networks meet: one tag on one device or on the functions of one pool, or both untagged there with addresses in common.
 func together(a, b v1.NetworkSpec) bool {
-	if a.Fabric+a.HostDevice == "" || a.Fabric != b.Fabric || a.HostDevice != b.HostDevice || a.DevicePool+b.DevicePool != "" {
+	functions := a.Type == "sriov" && b.Type == "sriov" && a.Delegate == nil && b.Delegate == nil && a.DevicePool == b.DevicePool
+	switch {
+	case a.Fabric != b.Fabric || a.HostDevice != b.HostDevice:
+		return false
+	case !functions && (a.Fabric+a.HostDevice == "" || a.DevicePool+b.DevicePool != ""):
 		return false
 	}
 	x, y := tag(a), tag(b)

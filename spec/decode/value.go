@@ -187,6 +187,9 @@ func (d *decoder) list(n, at *yaml.Node, p *plan, v reflect.Value) {
 		hint := ""
 		if n.Kind == yaml.ScalarNode {
 			hint = "write it as a list: [" + n.Value + "]"
+			if p.elem.kind == stringPlan {
+				hint = "write it as a list: [" + strconv.Quote(n.Value) + "]"
+			}
 		}
 		d.wrongType(n, at, "a list", hint)
 		return

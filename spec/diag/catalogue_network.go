@@ -18,6 +18,7 @@ const (
 	NodeAddressInPool Code = "NodeAddressInPool"
 	NothingToHandOut  Code = "NothingToHandOut"
 	NumVFsDiffer      Code = "NumVFsDiffer"
+	PFInUse           Code = "PFInUse"
 	PoolAndDevice     Code = "PoolAndDevice"
 	PoolUnknown       Code = "PoolUnknown"
 	QuotaExceeded     Code = "QuotaExceeded"
@@ -29,6 +30,7 @@ const (
 	ReservedUnusable  Code = "ReservedUnusable"
 	ResourceMixed     Code = "ResourceMixed"
 	ResourceReserved  Code = "ResourceReserved"
+	ResourceUneven    Code = "ResourceUneven"
 	TableReserved     Code = "TableReserved"
 	TooFewBlocks      Code = "TooFewBlocks"
 	VFOutside         Code = "VFOutside"
@@ -70,7 +72,7 @@ var networkCodes = []Explanation{
 		"The field takes a few words only; the reference of documents lists them.",
 		"Take one of the words in the hint; case matters."},
 	{InvalidPFSelector, "a selector of physical functions is malformed",
-		"PCI addresses are written 0000:3b:00.0, ids of vendors and devices as four hexadecimal digits without 0x, drivers by the kernel's name. Unquoted, 8086 is a number.",
+		"PCI addresses are written 0000:3b:00.0, ids of vendors and devices as four hexadecimal digits without 0x, drivers by the kernel's name. Unquoted, 8086 is a number. A name has no range of virtual functions behind it, such as ens1f0#0-3: the range stands in vfs.",
 		"Correct the value; `lspci -nn` and `ethtool -i` show them."},
 	{NodeAddressInPool, "an address of a node would be handed to Pods",
 		"The node has it on the very device that the network's Pods are on, so two hosts of one wire would have one address.",
@@ -81,6 +83,9 @@ var networkCodes = []Explanation{
 	{NumVFsDiffer, "two pools want different numbers of virtual functions",
 		"A physical function has one number of virtual functions; the kernel changes it only by removing all of them.",
 		"Give the pools the same numVFs."},
+	{PFInUse, "a card of which virtual functions are made carries something else",
+		"Many cards reset when their number of virtual functions changes: what stands on the card, a fabric, a bond, addresses of the host, loses packets for a moment, and the node may lose its way to the cluster.",
+		"Take a card of its own for the pool, or let the node make the functions while it is drained."},
 	{PoolAndDevice, "a network names a host device and a pool of devices",
 		"The device comes from one or from the other. DANM refuses both together too.",
 		"Keep one of them; sriov takes a pool."},
@@ -114,12 +119,15 @@ var networkCodes = []Explanation{
 	{ResourceReserved, "a resource name belongs to Kubernetes",
 		"Names under kubernetes.io, and those that begin with requests., are refused for extended resources.",
 		"Take a domain of your own, or danm.io."},
+	{ResourceUneven, "two pools offer one resource with unlike virtual functions",
+		"The kubelet gives a Pod any device of the resource. One Pod would be trusted, or faster, and another not, by chance.",
+		"Say the same of both pools, or give each its own resourceName."},
 	{TableReserved, "a routing table is the kernel's own",
 		"Tables 253, 254 and 255 are default, main and local: a policy route there is none, it holds for all traffic of the Pod.",
 		"Take another number."},
 	{TooFewBlocks, "some nodes own no address of a network",
-		"Without a cluster, addresses are cut into blocks, and node k owns the blocks with number ≡ k mod slots. With fewer blocks than slots the last nodes cannot give Pods an address.",
-		"Widen the CIDR, or take a smaller blockSize."},
+		"Without a cluster, addresses are cut into blocks, and node k owns the blocks with number ≡ k mod slots. With fewer blocks than slots the last nodes cannot give Pods an address, and with pools that lie in blocks of a few slots those of the others cannot.",
+		"Widen the CIDR or the pools, or take a smaller blockSize."},
 	{VFOutside, "a pool has virtual functions that are not made",
 		"They are counted from 0, so numVFs 8 makes 0 to 7.",
 		"Raise numVFs, or narrow the range."},

@@ -11,6 +11,7 @@ const (
 	RefNotFound           Code = "RefNotFound"
 	RefAmbiguous          Code = "RefAmbiguous"
 	PathNotFound          Code = "PathNotFound"
+	PathUnreadable        Code = "PathUnreadable"
 	RepositoryEmpty       Code = "RepositoryEmpty"
 	RepositoryTooLarge    Code = "RepositoryTooLarge"
 	RepositoryCorrupt     Code = "RepositoryCorrupt"
@@ -54,6 +55,9 @@ var sourceCodes = []Explanation{
 	{PathNotFound, "the directory does not exist in the source",
 		"The directory, or the subdirectory after // in the location, is missing at this revision or is a file.",
 		"Check the spelling, and whether the directory was moved by a commit."},
+	{PathUnreadable, "a directory or file of the source cannot be read",
+		"It is there, but this user may not read it, or the disk fails. Nothing is taken for a bundle of which a part is missing.",
+		"Give the user who runs the command, or the service, permission to read it and all directories above; for a failing disk see the kernel's log."},
 	{RepositoryEmpty, "the source holds no documents",
 		"The repository has no commit, or no document (*.yaml, *.yml, *.json, hidden ones apart) stands under the directory. Nothing is not taken for an empty bundle.",
 		"Push a commit, or correct the subdirectory."},

@@ -56,15 +56,17 @@ type Attachment struct {
 	NetworkID    string         `json:"networkID"`
 	Type         NetworkType    `json:"type"`
 	Mode         string         `json:"mode,omitempty"`     // as Network.Mode
-	Device       string         `json:"device"`             // host parent (macvlan, ipvlan, vlan), bridge, or what is moved (host-device)
-	VLAN         uint16         `json:"vlan,omitempty"`     // vlan: the tag
+	Device       string         `json:"device"`             // host parent (macvlan, ipvlan, vlan), bridge, or what is moved (host-device, sriov; "" where a program drives it)
+	VLAN         uint16         `json:"vlan,omitempty"`     // vlan: the tag of the link; sriov: the tag that the card puts on
+	QoS          uint8          `json:"qos,omitempty"`      // sriov: priority in that tag
+	VF           *Function      `json:"vf,omitempty"`       // sriov: which virtual function it is, and what it was like before
 	Pool         string         `json:"pool,omitempty"`     // as Network.DevicePool
 	DeviceID     string         `json:"deviceID,omitempty"` // which of the Pod's devices of the pool the interface has
 	Delegate     *DelegateCall  `json:"delegate,omitempty"` // another CNI plugin makes the link; Type is the plugin's name
-	Moved        *Moved         `json:"moved,omitempty"`    // host-device: what the device was like before
+	Moved        *Moved         `json:"moved,omitempty"`    // host-device, sriov: what the device was like before
 	HostLink     string         `json:"hostLink,omitempty"` // bridge: host end of the veth
 	IfName       string         `json:"ifName"`             // in the Pod
-	MAC          string         `json:"mac,omitempty"`      // chosen by us; empty where the link has its device's
+	MAC          string         `json:"mac,omitempty"`      // chosen by us, or a virtual function's own; empty where the link has its device's
 	MTU          int            `json:"mtu,omitempty"`
 	Sysctls      []Sysctl       `json:"sysctls,omitempty"`   // as Network.Sysctls
 	Addresses    []netip.Prefix `json:"addresses,omitempty"` // v4 before v6, with the network's prefix length
@@ -80,6 +82,22 @@ type DelegateCall struct {
 	List         json.RawMessage `json:"list"` // a network configuration list
 	Args         [][2]string     `json:"args,omitempty"`
 	Capabilities map[string]any  `json:"capabilities,omitempty"`
+	// NoDefault are the families, as 0.0.0.0/0 and ::/0, whose default routes are taken from the interface, for another one has the Pod's;
+	// or because it is to have them by Gateways.
+	NoDefault []netip.Prefix `json:"noDefault,omitempty"`
+	Gateways  []netip.Addr   `json:"gateways,omitempty"`
+}
+
+// Function is a virtual function that a Pod has, and what of it is to be as before again afterwards. What the pool says of it (trust,
+// rates, driver) is the guard's and not written here.
+type Function struct {
+	PF     string `json:"pf"`               // interface of the physical function when it was looked at
+	PFPCI  string `json:"pfPCI,omitempty"`  // PCI address of it: interfaces are renamed
+	Number int    `json:"number"`           // among the virtual functions of the physical one, from 0
+	Driver string `json:"driver,omitempty"` // "" = the kernel's, which makes an interface; else one for programs, such as vfio-pci
+	MAC    string `json:"mac,omitempty"`    // set through the physical function before; "" = none was, or it is not known
+	VLAN   uint16 `json:"vlan,omitempty"`   // set before
+	QoS    uint8  `json:"qos,omitempty"`
 }
 
 // Moved is what a device of the host was like before a Pod got it, and is to be like again afterwards.

@@ -160,6 +160,14 @@ type SRIOVPool struct {
 	ResourceName string            `json:"resourceName"`
 }
 
+// Numbers are the virtual functions of each physical function that are in the pool.
+func (p SRIOVPool) Numbers() []Range32 {
+	if len(p.VFs) > 0 || p.NumVFs == 0 {
+		return p.VFs
+	}
+	return []Range32{{First: 0, Last: uint32(p.NumVFs) - 1}}
+}
+
 // PFSelector finds physical functions: every list given must have a member that agrees.
 type PFSelector struct {
 	Names   []string `json:"names,omitempty"`   // of the interfaces

@@ -87,6 +87,7 @@ type Network struct {
 	Fabric            string        `json:"fabric,omitempty"`
 	HostDevice        string        `json:"hostDevice,omitempty"` // without a fabric: an interface or bridge of the nodes
 	VLAN              uint16        `json:"vlan,omitempty"`       // 1..4094, 0 = none
+	QoS               uint8         `json:"qos,omitempty"`        // sriov: priority in the VLAN tag, 0..7 (IEEE 802.1Q, PCP)
 	VNI               uint32        `json:"vni,omitempty"`        // 1..2^24-1, 0 = none
 	VXLAN             bool          `json:"vxlan,omitempty"`      // wants a VNI; VNI 0 = to be assigned
 	VLANAuto          bool          `json:"vlanAuto,omitempty"`   // wants a VLAN id; VLAN 0 = to be assigned

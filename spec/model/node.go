@@ -28,12 +28,18 @@ type NodeState struct {
 	Peers          []Peer        `json:"peers,omitempty"` // part of no digest
 	Networks       []Network     `json:"networks,omitempty"`
 	Tenants        []Tenant      `json:"tenants,omitempty"`
-	Pools          []SRIOVPool   `json:"pools,omitempty"` // whose selector matches the node
+	Pools          Dropped       `json:"pools,omitzero"` // of the release before, which had them here; the plan has them now
 	Probes         []Probe       `json:"probes,omitempty"`
 	ConfirmTimeout time.Duration `json:"confirmTimeout"`       // nanoseconds
 	Layers         []LayerRef    `json:"layers,omitempty"`     // cluster home: what the plan was put together from; part of no digest
 	Disruptive     bool          `json:"disruptive,omitempty"` // steps that take links of attached Pods down run; those that destroy Pods' links never do
 }
+
+// Dropped is a field that the release before wrote and this one reads past: strict readers take it, and nothing is written.
+type Dropped struct{}
+
+// UnmarshalJSON keeps nothing.
+func (*Dropped) UnmarshalJSON([]byte) error { return nil }
 
 // LayerRef names one layer of a node's plan as the API has it.
 type LayerRef struct {
@@ -49,6 +55,8 @@ type NodePlan struct {
 	Routes  []Route  `json:"routes,omitempty"`  // sorted by table, destination, metric
 	Rules   []Rule   `json:"rules,omitempty"`   // sorted by priority, then as written out
 	Sysctls []Sysctl `json:"sysctls,omitempty"` // sorted by key
+	// Pools are those whose selector matches the node; sorted by name.
+	Pools []SRIOVPool `json:"pools,omitempty"`
 }
 
 // LinkKind is what a host link is. Physical links exist before us and are never created or deleted.

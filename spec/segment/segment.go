@@ -189,8 +189,8 @@ func Assemble(part model.NodePart, segments []model.Segment) (model.NodeState, e
 	}
 	sortAll(&all)
 	out := model.NodeState{
-		Node: part.Node, Digest: part.Digest, Networks: all.Networks, Tenants: all.Tenants, Pools: all.Pools, Probes: all.Probes,
-		Plan: model.NodePlan{Routes: all.Routes, Rules: all.Rules, Sysctls: all.Sysctls},
+		Node: part.Node, Digest: part.Digest, Networks: all.Networks, Tenants: all.Tenants, Probes: all.Probes,
+		Plan: model.NodePlan{Routes: all.Routes, Rules: all.Rules, Sysctls: all.Sysctls, Pools: all.Pools},
 	}
 	for _, l := range all.Links {
 		out.Plan.Links = append(out.Plan.Links, own(part, l))

@@ -42,8 +42,6 @@ var hostRows = []row{
 	{"port of a filtering bridge without VLANs", "host.yaml", "      - {port: bond1, untagged: 10}\n", "", []string{"host.yaml:46 NoMembership (warning)"}},
 	{"default in a word", "host.yaml", "to: \"fd00:4::/64\"", "to: default", []string{"host.yaml:55 InvalidCIDR"}},
 	{"a VLAN range that is a number", "topology.yaml", "\"310\"", "310", []string{"topology.yaml:49 WrongType"}},
-	{"node in no group", "topology.yaml", "slot: 1\n    labels: {site: edge, role: spare}\n    interfaces:\n    - {name: fab0, addresses: [192.0.2.2/24]}\n", "slot: 1\n    labels: {site: egde, role: spar}\n",
-		[]string{"topology.yaml:15 NodeWithoutGroup (warning)", "topology.yaml:36 GroupWithoutNodes (warning)"}},
 	{"group that selects nobody", "topology.yaml", "selector: {role: spare}", "selector: {role: spair}", []string{"topology.yaml:38 GroupWithoutNodes (warning)"}},
 
 	// VLANs, dummies

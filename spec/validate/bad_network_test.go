@@ -99,7 +99,7 @@ var networkRows = []row{
 	{"everything is excluded", "networks.yaml", "    cidr: 10.1.0.0/24", "    cidr: 10.1.0.0/24\n    pools: [10.1.0.8-10.1.0.9]\n    exclude: [10.1.0.8, 10.1.0.9]", []string{"networks.yaml:46 NothingToHandOut (warning)"}},
 	{"a subnet of one address", "networks.yaml", "    cidr: fd00:40::/64", "    cidr: fd00:40::1/128\n    gateway: fd00:40::1", []string{"networks.yaml:19 NothingToHandOut (warning)", "networks.yaml:25 InvalidBlockSize"}},
 	{"fewer blocks than slots", "networks.yaml", "    cidr: 10.1.0.0/24", "    cidr: 10.1.0.0/31", []string{"networks.yaml:46 TooFewBlocks (warning)"}},
-	{"blocks too large for the slots", "networks.yaml", "blockSize: 16", "blockSize: 512", []string{"networks.yaml:11 TooFewBlocks (warning)"}},
+	{"blocks too large for the slots", "networks.yaml", "blockSize: 16", "blockSize: 512", []string{"networks.yaml:11 TooFewBlocks (warning)", "networks.yaml:11 TooFewBlocks (warning)"}},
 	{"block size negative", "networks.yaml", "blockSize: 16", "blockSize: -16", []string{"networks.yaml:24 InvalidBlockSize"}},
 	{"table of the kernel", "networks.yaml", "table: 300", "table: 254", []string{"networks.yaml:23 TableReserved (warning)"}},
 	{"table negative", "networks.yaml", "table: 300", "table: -1", []string{"networks.yaml:23 InvalidNumber"}},

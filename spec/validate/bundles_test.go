@@ -105,7 +105,7 @@ var wholes = []whole{
 }
 
 // allWholes are the cases of every file.
-func allWholes() []whole { return slices.Concat(wholes, networkWholes, hostWholes) }
+func allWholes() []whole { return slices.Concat(wholes, networkWholes, hostWholes, poolWholes) }
 
 func (w whole) files(t testing.TB) []decode.File {
 	m := map[string]string{}

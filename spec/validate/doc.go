@@ -51,6 +51,9 @@ func Documents(docs *decode.Documents) (model.Bundle, diag.List) {
 	if c.problems.HasErrors() {
 		return model.Bundle{}, c.problems.Sorted()
 	}
+	for _, n := range c.netList { // what is left of networks with errors would be judged wrongly
+		c.shares(n)
+	}
 	return c.model(), c.problems.Sorted()
 }
 

@@ -48,11 +48,22 @@ func (d dynamic) has(a netip.Addr) bool {
 
 // empty says whether nothing is left.
 func (d dynamic) empty() bool {
+	for range d.free {
+		return false
+	}
+	return true
+}
+
+// free yields what is left, range by range.
+func (d dynamic) free(yield func(model.AddrRange) bool) {
 	for _, r := range d.from {
 		next := r.First // the least address that may be free
 		for _, w := range d.without {
-			if w.First.Compare(next) > 0 {
+			if w.First.Compare(r.Last) > 0 {
 				break
+			}
+			if w.First.Compare(next) > 0 && !yield(model.AddrRange{First: next, Last: w.First.Prev()}) {
+				return
 			}
 			if w.Last.Compare(next) >= 0 {
 				next = w.Last.Next()
@@ -61,11 +72,10 @@ func (d dynamic) empty() bool {
 				break
 			}
 		}
-		if next.IsValid() && next.Compare(r.Last) <= 0 {
-			return false
+		if next.IsValid() && next.Compare(r.Last) <= 0 && !yield(model.AddrRange{First: next, Last: r.Last}) {
+			return
 		}
 	}
-	return true
 }
 
 // handsOut warns of a subnet that no Pod could get an address of without asking for a certain one.

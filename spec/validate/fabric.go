@@ -9,12 +9,14 @@ import (
 	"strings"
 
 	"danm.io/danm/spec/bundle/v1"
+	"danm.io/danm/spec/decode"
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
 )
 
 const (
 	maxVLAN     = 4094      // 0 is "no VLAN" and 4095 is reserved (IEEE 802.1Q, table 9-2)
+	maxQoS      = 7         // three bits of the tag (IEEE 802.1Q, 9.6)
 	maxVNI      = 1<<24 - 1 // RFC 7348, section 5
 	defaultPort = 4789      // RFC 7348, section 8
 )
@@ -132,12 +134,17 @@ func (c *checker) sharedAddresses() {
 	}
 }
 
+// pooled says whether a pool selects a node.
+func (c *checker) pooled(n *node) bool {
+	return slices.ContainsFunc(c.docs.SRIOVPools, func(p decode.Doc[v1.SRIOVPool]) bool { return selects(p.Value.Spec.NodeSelector, n.Labels) })
+}
+
 // lonely warns of groups without nodes and of nodes without groups: labels are free words, and a slip in one shows nowhere
 // else. Without nodes in the bundle a cluster has them.
 func (c *checker) lonely(groups []*group) {
 	for _, n := range c.nodes {
-		if len(n.groups) == 0 && !n.broken() {
-			c.warn(diag.NodeWithoutGroup, n.in("labels"), fmt.Sprintf("node %s is in no group, so nothing is configured on it", n.Name), "give it the labels of a group's selector")
+		if len(n.groups) == 0 && !n.broken() && !c.pooled(n) {
+			c.warn(diag.NodeWithoutGroup, n.in("labels"), fmt.Sprintf("node %s is in no group and no SRIOVPool selects it, so nothing is configured on it", n.Name), "give it the labels of a group's selector")
 		}
 	}
 	for _, g := range groups {

@@ -65,6 +65,7 @@ func (c *checker) links() {
 	}
 	c.hostDevices()
 	c.poolMTUs()
+	c.poolsInUse()
 }
 
 // once claims what a node has one of for a declared link, under a key that no link has as its name.

@@ -95,6 +95,7 @@ func TestModel(t *testing.T) {
 				IPv4: &model.Subnet{CIDR: prefix("10.1.0.0/24")}, AllowedTenants: []string{"acme"}, AllowedNamespaces: []string{"acme", "acme-dev", "beta"}},
 			{Kind: model.ClusterNetwork, Name: "tap", NetworkID: "tap", Type: "macvtap", Fabric: "edge", SpaceDomain: "edge", VLAN: 310,
 				Delegate: &model.Delegate{Conf: "{\"cniVersion\": \"0.3.1\", \"name\": \"tap\", \"type\": \"macvtap\",\n \"ipam\": {}}\n"}},
+			{Kind: model.ClusterNetwork, Name: "urgent", NetworkID: "urgent", Type: model.SRIOV, DevicePool: "danm.io/kernel", SpaceDomain: "danm.io/kernel", VLAN: 78, QoS: 7},
 			{Kind: model.TenantNetwork, Namespace: "acme", Name: "voice", NetworkID: "voice", Type: model.MACVLAN, Fabric: "edge", SpaceDomain: "edge",
 				VNI: 5001, VXLAN: true, MTU: 1400, InterfacePrefix: "voice", Table: 300, BlockSize: 16,
 				IPv4: &model.Subnet{CIDR: prefix("10.40.0.0/22"),
@@ -128,7 +129,8 @@ func TestModel(t *testing.T) {
 			"Tenant/acme": {File: "tenants.yaml", Line: 1}, "Tenant/beta": {File: "tenants.yaml", Line: 13}, "SRIOVPool/fast": {File: "tenants.yaml", Line: 21},
 			"Topology/hardware": {File: "hardware.yaml", Line: 1}, "SRIOVPool/dpdk": {File: "hardware.yaml", Line: 12}, "SRIOVPool/kernel": {File: "hardware.yaml", Line: 34},
 			"Network/media": {File: "hardware.yaml", Line: 46}, "Network/beta/timing": {File: "hardware.yaml", Line: 66}, "Network/flannel": {File: "hardware.yaml", Line: 73}, "Network/private": {File: "plugins.yaml", Line: 1},
-			"Network/tap": {File: "hardware.yaml", Line: 81}, "Network/chain": {File: "hardware.yaml", Line: 93}, "Tenant/quota": {File: "hardware.yaml", Line: 102},
+			"Network/urgent": {File: "hardware.yaml", Line: 113},
+			"Network/tap":    {File: "hardware.yaml", Line: 81}, "Network/chain": {File: "hardware.yaml", Line: 93}, "Tenant/quota": {File: "hardware.yaml", Line: 102},
 		},
 	}
 	compare := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}

@@ -113,12 +113,26 @@ func (c *checker) identifiers(n *network, s spot, v *v1.NetworkSpec) {
 	case c.number(diag.InvalidVLAN, s.in("vlan"), v.VLAN.Value, 1, maxVLAN):
 		n.VLAN = uint16(v.VLAN.Value)
 	}
+	c.priority(n, s, v)
 	if v.VXLAN == nil {
 		return
 	}
 	n.VXLAN = true
 	if !v.VXLAN.Auto && (v.VXLAN.Value != 0 || !s.broken()) && c.number(diag.InvalidVNI, s.in("vxlan"), v.VXLAN.Value, 1, maxVNI) {
 		n.VNI = uint32(v.VXLAN.Value)
+	}
+}
+
+// priority checks the priority in the VLAN tag, which virtual functions alone have.
+func (c *checker) priority(n *network, s spot, v *v1.NetworkSpec) {
+	switch field := s.in("vlanQoS"); {
+	case v.VLANQoS == 0 || !c.number(diag.InvalidNumber, field, int64(v.VLANQoS), 0, maxQoS) || n.odd:
+	case n.Driver() != model.SRIOV:
+		c.error(diag.FieldNotAllowed, field, fmt.Sprintf("network %s of type %s has no priority in its tags", n.Key(), n.Type), "remove vlanQoS, or set type to sriov")
+	case v.VLAN == nil && !s.broken():
+		c.error(diag.FieldNotAllowed, field, fmt.Sprintf("network %s has no VLAN tag that a priority could be in", n.Key()), "add vlan, or remove vlanQoS")
+	default:
+		n.QoS = uint8(v.VLANQoS)
 	}
 }
 
@@ -162,12 +176,12 @@ func (c *checker) blockSize(n *network, s spot, size int) {
 		if subnet == nil {
 			continue
 		}
-		free, taken := subnet.CIDR.Addr().BitLen()-subnet.CIDR.Bits(), max(0, bits.Len(uint(size))-1) // powers of two
+		blocks := blocksOf(*subnet, size)
 		switch {
-		case free < taken:
-			c.error(diag.InvalidBlockSize, s, fmt.Sprintf("a block of %d addresses is larger than %s", size, subnet.CIDR), fmt.Sprintf("at most %d", 1<<free))
-		case free-taken < 31 && 1<<(free-taken) < c.out.Slots:
-			c.warn(diag.TooFewBlocks, familySpot(n.in("spec"), v4), fmt.Sprintf("%s has %d blocks of addresses for %d slots, so nodes with a slot from %d on cannot give Pods an address", subnet.CIDR, 1<<(free-taken), c.out.Slots, 1<<(free-taken)), "widen the CIDR, or take a smaller blockSize")
+		case blocks == 0:
+			c.error(diag.InvalidBlockSize, s, fmt.Sprintf("a block of %d addresses is larger than %s", size, subnet.CIDR), fmt.Sprintf("at most %d", 1<<(subnet.CIDR.Addr().BitLen()-subnet.CIDR.Bits())))
+		case blocks < c.out.Slots:
+			c.warn(diag.TooFewBlocks, familySpot(n.in("spec"), v4), fmt.Sprintf("%s has %s of addresses for %d slots, so nodes with a slot from %d on cannot give Pods an address", subnet.CIDR, plural(blocks, "block", "blocks"), c.out.Slots, blocks), widen(false, size > 1))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"danm.io/danm/spec/diag"
 	"danm.io/danm/spec/model"
@@ -20,6 +21,8 @@ func (c *checker) poolPairs() {
 			offers[p.ResourceName] = p
 		} else if o.Driver != p.Driver {
 			c.error(diag.ResourceMixed, p.in("spec").in("resourceName"), fmt.Sprintf("pools %s and %s offer %s with two drivers (%s, %s), and a Pod could get either", o.Name, p.Name, p.ResourceName, driverText(o), driverText(p)), "give each driver its own resourceName")
+		} else if unlike := unlikeness(o.SRIOVPool, p.SRIOVPool); len(unlike) > 0 {
+			c.warn(diag.ResourceUneven, p.in("spec").in("resourceName"), fmt.Sprintf("pools %s and %s offer %s, but their virtual functions differ in %s, and a Pod could get either", o.Name, p.Name, p.ResourceName, strings.Join(unlike, ", ")), "say the same in both, or give each its own resourceName")
 		}
 		for _, o := range c.poolList[:i] {
 			if o.whole && p.whole && onePF(o.PFs, p.PFs) && c.onOneNode(o, p) && !c.sharePF(o, p) {
@@ -27,6 +30,23 @@ func (c *checker) poolPairs() {
 			}
 		}
 	}
+}
+
+// unlikeness is what a Pod could notice when it gets a virtual function of one pool in place of the other's.
+func unlikeness(a, b model.SRIOVPool) (fields []string) {
+	same := func(x, y *bool) bool { return x == y || x != nil && y != nil && *x == *y }
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"trust", same(a.Trust, b.Trust)}, {"spoofCheck", same(a.SpoofCheck, b.SpoofCheck)}, {"linkState", a.LinkState == b.LinkState},
+		{"minTxRate", a.MinTxRate == b.MinTxRate}, {"maxTxRate", a.MaxTxRate == b.MaxTxRate}, {"mtu", a.MTU == b.MTU},
+	} {
+		if !f.same {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
 }
 
 func driverText(p *pool) string { return cmp.Or(p.Driver, "kernel") }
@@ -68,8 +88,8 @@ func (c *checker) sharePF(o, p *pool) bool {
 		c.error(diag.NumVFsDiffer, s.in("numVFs"), fmt.Sprintf("pools %s (%s) and %s find one physical function, and want %d and %d virtual functions made", o.Name, o.place(), p.Name, o.NumVFs, p.NumVFs), "give both the same numVFs, or other physical functions")
 		return false
 	}
-	for _, a := range allVFs(o) {
-		for _, b := range allVFs(p) {
+	for _, a := range o.Numbers() {
+		for _, b := range p.Numbers() {
 			if overlap(a, b) {
 				c.error(diag.VFOverlap, s.in("vfs"), fmt.Sprintf("pools %s (%s) and %s find one physical function, and both have its virtual function %d", o.Name, o.place(), p.Name, max(a.First, b.First)), "write vfs in both, such as \"0-3\" and \"4-7\"")
 				return false
@@ -77,14 +97,6 @@ func (c *checker) sharePF(o, p *pool) bool {
 		}
 	}
 	return true
-}
-
-// allVFs is the virtual functions of a pool; no ranges are all of them.
-func allVFs(p *pool) []model.Range32 {
-	if len(p.VFs) > 0 {
-		return p.VFs
-	}
-	return []model.Range32{{First: 0, Last: uint32(p.NumVFs) - 1}}
 }
 
 // poolMTUs checks pools' MTUs against those of the physical functions that the topology declares by the same name, and

@@ -19,7 +19,8 @@ const maxVFs = 1024
 type pool struct {
 	model.SRIOVPool
 	spot
-	whole bool // its numVFs and vfs could be read
+	whole bool     // its numVFs and vfs could be read
+	names []string // of physical functions, as written
 }
 
 // pools checks SR-IOV pools.
@@ -32,7 +33,7 @@ func (c *checker) pools() {
 			continue
 		}
 		c.origins["SRIOVPool/"+v.Metadata.Name] = s.origin()
-		p := &pool{SRIOVPool: model.SRIOVPool{Name: v.Metadata.Name, NodeSelector: v.Spec.NodeSelector}, spot: s, whole: !s.broken()}
+		p := &pool{SRIOVPool: model.SRIOVPool{Name: v.Metadata.Name, NodeSelector: v.Spec.NodeSelector}, spot: s, whole: !s.broken(), names: v.Spec.PFs.Names}
 		spec := s.in("spec")
 		p.PFs = c.pfSelector(spec.in("pfs"), &v.Spec.PFs)
 		c.virtualFunctions(p, spec, &v.Spec)
@@ -50,6 +51,7 @@ func (c *checker) pools() {
 var (
 	pciID      = regexp.MustCompile(`^[0-9a-f]{4}$`)
 	driverWord = regexp.MustCompile(`^[A-Za-z0-9_-]{1,63}$`)
+	nameRange  = regexp.MustCompile(`^(.+)#([0-9]+(?:-[0-9]+)?)$`) // as the sriov-network-operator writes it
 )
 
 // pfSelector checks how physical functions are found.
@@ -58,6 +60,10 @@ func (c *checker) pfSelector(s spot, v *v1.PFSelector) model.PFSelector {
 		c.error(diag.MissingField, s, "the pool selects no physical function", "give at least one of names, pciAddresses, vendors, devices, drivers")
 	}
 	for i, name := range v.Names {
+		if m := nameRange.FindStringSubmatch(name); m != nil {
+			c.error(diag.InvalidPFSelector, s.in("names").nth(i), fmt.Sprintf("%q has a range of virtual functions in a name", name), fmt.Sprintf("write names: [%s] and vfs: [%q]", m[1], m[2]))
+			continue
+		}
 		c.linkName(s.in("names").nth(i), name)
 	}
 	return model.PFSelector{
@@ -102,6 +108,8 @@ func (c *checker) virtualFunctions(p *pool, s spot, v *v1.SRIOVPoolSpec) {
 		b, errB := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
 		r := model.Range32{First: uint32(a), Last: uint32(b)}
 		switch {
+		case text == "" && s.broken():
+			p.whole = false
 		case errA != nil || errB != nil:
 			c.error(diag.InvalidRange, vs, fmt.Sprintf("%q is no range of virtual functions", text), `write "0-3" or "5"`)
 			p.whole = false
@@ -111,6 +119,7 @@ func (c *checker) virtualFunctions(p *pool, s spot, v *v1.SRIOVPoolSpec) {
 		case !counted || v.NumVFs == 0: // how many there are is not known
 		case int(b) >= p.NumVFs:
 			c.error(diag.VFOutside, vs, fmt.Sprintf("there are virtual functions 0 to %d, so not all of %s", p.NumVFs-1, text), "raise numVFs, or narrow the range; functions are counted from 0")
+			p.whole = false // without this range it may have none, which would be all
 		case slices.ContainsFunc(p.VFs, func(o model.Range32) bool { return overlap(o, r) }):
 			c.error(diag.VFOverlap, vs, fmt.Sprintf("virtual functions of %s stand in this pool already", text), "make one range of them, or separate them")
 		default:

@@ -55,6 +55,10 @@ func runChild(what string) int {
 		start = time.Now()
 		b, problems := validate.Files(files)
 		err = errors.Join(problems.Err(), rendered(b))
+	case "functions":
+		if err = functionsChild(); err == nil {
+			return 0
+		}
 	default:
 		return 2
 	}

@@ -75,7 +75,7 @@ func measure(o options) error {
 		name string
 		run  func(options, *report) error
 	}{
-		{"shim", shimRows}, {"add", addRows}, {"agent", agentRows}, {"noop", noopRows}, {"ipam", ipamRows}, {"render", renderRows}, {"documents", documentRows}, {"plan", planRows}, {"apply", applyRows}, {"drift", driftRows}, {"cluster-node", onCluster(oneNodeRows)}, {"cluster-fleet", onCluster(manyNodeRows)}, {"cluster-scale", onCluster(scaleRows)}, {"ipam-shim", ipamShimRows}, {"ipam-million", millionRows}, {"cluster-ipam", onCluster(singleRows)},
+		{"shim", shimRows}, {"add", addRows}, {"functions", functionRows}, {"add-vf", addFunctionRows}, {"agent", agentRows}, {"noop", noopRows}, {"ipam", ipamRows}, {"render", renderRows}, {"documents", documentRows}, {"plan", planRows}, {"apply", applyRows}, {"drift", driftRows}, {"cluster-node", onCluster(oneNodeRows)}, {"cluster-fleet", onCluster(manyNodeRows)}, {"cluster-scale", onCluster(scaleRows)}, {"ipam-shim", ipamShimRows}, {"ipam-million", millionRows}, {"cluster-ipam", onCluster(singleRows)},
 	} {
 		if !o.only.MatchString(g.name) {
 			continue

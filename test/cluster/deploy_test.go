@@ -330,7 +330,7 @@ func TestClusterNodePolicyAlone(t *testing.T) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); !ok(); time.Sleep(100 * time.Millisecond) { // a leader that just ended may have to run out first
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

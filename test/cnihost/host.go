@@ -36,6 +36,8 @@ type Options struct {
 	// Late is called when there are namespaces and no server yet, and says where the host's files are found, proc/1 above all; nil = this
 	// process is on the host.
 	Late func(*Host) (root string)
+	// Sys is where the host's /sys is found, "" = /.
+	Sys string
 	// Change changes the server's options before it starts, nil = nothing.
 	Change func(*server.Options)
 }
@@ -50,6 +52,7 @@ type Host struct {
 	Bin    string  // of the shim, as danm and fakeipam
 	Conf   string  // the directory of plugins' configurations
 	Cache  string  // of results of plugins that the server has called
+	Sys    string  // Options.Sys
 	CNI    *libcni.CNIConfig
 	Exec   *Recorder
 	IPAM   *ipam.Service
@@ -64,14 +67,14 @@ type Host struct {
 func New(t testing.TB, o Options) *Host {
 	t.Helper()
 	dir := t.TempDir()
-	h := &Host{T: t, Dir: dir, Bin: filepath.Join(dir, "bin"), Conf: filepath.Join(dir, "net.d"), Cache: filepath.Join(dir, "results"), Exec: &Recorder{},
+	h := &Host{T: t, Dir: dir, Bin: filepath.Join(dir, "bin"), Conf: filepath.Join(dir, "net.d"), Cache: filepath.Join(dir, "results"), Exec: &Recorder{}, Sys: o.Sys,
 		state: o.State, pods: map[string]map[string]string{}}
 	for _, d := range []string{h.Bin, h.Conf} {
 		must(t, os.MkdirAll(d, 0o755))
 	}
 	shim(t, h.Bin)
 	h.namespaces()
-	attacher, err := attach.New()
+	attacher, err := attach.New(o.Sys)
 	must(t, err)
 	t.Cleanup(attacher.Close)
 	h.IPAM, err = ipam.Open(filepath.Join(dir, "ipam"), ipam.Options{Cooldown: -1})
@@ -190,11 +193,15 @@ func (h *Host) confirmed() (model.NodeState, bool) {
 	return h.state, true
 }
 
-// Annotate says what the API says of a Pod.
-func (h *Host) Annotate(pod, key, value string) {
+// Annotate says what the API says of a Pod: keys and their values, and nothing else.
+func (h *Host) Annotate(pod string, pairs ...string) {
+	of := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		of[pairs[i]] = pairs[i+1]
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.pods[pod] = map[string]string{key: value}
+	h.pods[pod] = of
 }
 
 func (h *Host) pod(_ context.Context, _, name, _ string) (server.Pod, error) {

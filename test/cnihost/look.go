@@ -66,12 +66,14 @@ func (h *Host) Run(ns *lab.NS, line string) (string, error) {
 	return out.String(), err
 }
 
-// Dump is lab's, of a namespace that is there.
+// Dump is lab's, of a namespace that is there, without what the kernel adds by itself when a cable's other end comes up: link-local
+// addresses and their routes.
 func (h *Host) Dump(ns *lab.NS) string {
 	h.T.Helper()
 	text, err := ns.Dump()
 	must(h.T, err)
-	return text
+	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return strings.Contains(line, " fe80:") })
+	return strings.Join(lines, "\n")
 }
 
 // Lacks says whether the kernel has no links of a kind, vlan or ipvlan.

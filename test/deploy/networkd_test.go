@@ -83,12 +83,11 @@ func (s *site) networkd() (stop func()) {
 	cmd.Stdout, cmd.Stderr = f, f
 	p, err := s.ns.Start(cmd)
 	must(s.t, err)
-	for range 100 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if strings.Contains(s.dump(), "address 192.0.2.10/24") && strings.Contains(s.dump(), "route 0.0.0.0/0") {
 			time.Sleep(2 * time.Second) // it goes on to what it finds foreign
 			return func() { p.Stop(syscall.SIGTERM, 5*time.Second) }
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	p.Stop(syscall.SIGKILL, time.Second)
 	text, _ := os.ReadFile(log)
@@ -116,8 +115,9 @@ func besidePlan() model.NodePlan {
 	}
 }
 
-// beside applies the plan on a machine of systemd-networkd's and says what of it that takes away when it starts again.
-func (s *site) beside() (missing []plan.Step, dump string) {
+// beside applies the plan on a machine of systemd-networkd's and says what of it that takes away when it starts again, where that is to
+// be waited for.
+func (s *site) beside(wait time.Duration) (missing []plan.Step, dump string) {
 	s.t.Helper()
 	s.networkd()()
 	stop := s.networkd()
@@ -135,9 +135,14 @@ func (s *site) beside() (missing []plan.Step, dump string) {
 	stop()
 	stop = s.networkd()
 	defer stop()
-	o, err := s.k.Observe(s.t.Context())
-	must(s.t, err)
-	return plan.Diff(plan.Desired{Plan: p}, withLedger(o, p)).Steps, s.dump()
+	for end := time.Now().Add(wait); ; time.Sleep(100 * time.Millisecond) {
+		o, err := s.k.Observe(s.t.Context())
+		must(s.t, err)
+		missing = plan.Diff(plan.Desired{Plan: p}, withLedger(o, p)).Steps
+		if len(missing) > 0 || time.Now().After(end) {
+			return missing, s.dump()
+		}
+	}
 }
 
 // withLedger says that all of the plan is ours, as the guard's ledger does.
@@ -162,13 +167,13 @@ func TestKernelBesideNetworkd(t *testing.T) {
 	}
 	t.Run("with our files", func(t *testing.T) {
 		t.Parallel()
-		if missing, dump := newSite(t, true).beside(); len(missing) > 0 {
+		if missing, dump := newSite(t, true).beside(0); len(missing) > 0 {
 			t.Errorf("missing: %v\n%s", missing, dump)
 		}
 	})
 	t.Run("control", func(t *testing.T) {
 		t.Parallel()
-		missing, _ := newSite(t, false).beside()
+		missing, _ := newSite(t, false).beside(30 * time.Second)
 		if len(missing) == 0 {
 			t.Error("without our files nothing is taken away either: they prove nothing")
 		}

@@ -96,7 +96,7 @@ func bundle() string {
 		networkDocument("{name: pods}", "{type: bridge, delegate: {file: pods}}"),
 		networkDocument("{name: tiny, namespace: acme}", "{type: macvlan, fabric: f, vxlan: auto, ipv4: {cidr: 10.70.0.0/24, pools: ["+tinyPool+"]}}"),
 		networkDocument("{name: pool, namespace: acme}", "{type: bridge, hostDevice: br-local, ipv4: {cidr: "+borrowing.v4.String()+"}, ipv6: {cidr: '"+borrowing.v6.String()+"'}}"),
-		borrowing.document(),
+		borrowing.document(), fastPool(), fast.document(),
 		networkDocument("{name: data, namespace: red}", "{networkID: red, "+overlap+"}"),
 		networkDocument("{name: data, namespace: blue}", "{networkID: blue, "+overlap+"}"),
 	}
@@ -128,7 +128,7 @@ func podNetwork(c *bed.Cluster, n *bed.Node) error {
 			errs = append(errs, fmt.Errorf("ip %s: %w: %s", args, err, out))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, theCards.plug(n))...)
 }
 
 // flannelOf is the subnet of a node's Pods in the walk-through.

@@ -16,6 +16,7 @@ import (
 type link struct {
 	IfName   string `json:"ifname"`
 	Master   string `json:"master"`
+	Alias    string `json:"ifalias"`
 	LinkInfo struct {
 		Kind string `json:"info_kind"`
 		Data struct {

@@ -44,7 +44,7 @@ func (s *suite) agentKilled() {
 	}
 	s.reach(members)
 	s.danmReady(time.Minute)
-	s.kubectl("delete", "deployment", "burst", "-n", "acme", "--wait=false")
+	s.kubectl("delete", "deployment", "burst", "-n", "acme", "--cascade=foreground", "--timeout=60s")
 	s.accounted(time.Minute)
 }
 

@@ -64,6 +64,7 @@ func TestE2EKubernetes(t *testing.T) {
 			{"exhausted pool", (*suite).exhausted},
 			{"walkthrough", (*suite).walkthrough},
 			{"devices", (*suite).devices},
+			{"functions", (*suite).functions},
 			{"static Pod", (*suite).staticPod},
 		} {
 			t.Run(p.name, func(t *testing.T) {
@@ -74,6 +75,7 @@ func TestE2EKubernetes(t *testing.T) {
 	})
 	s.each(
 		part{"agent killed", (*suite).agentKilled},
+		part{"functions under fire", (*suite).functionsUnderFire},
 		part{"kubelet restarts", (*suite).kubeletRestarts},
 		part{"containerd restarts", (*suite).containerdRestarts},
 		part{"verbs", (*suite).verbs},

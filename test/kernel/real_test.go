@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // real is a namespace with the hands of others on it.
 type real struct {
 	*link.Kernel
-	h  *netlink.Handle
+	h  *link.Handle
 	ns *lab.NS
 }
 
@@ -61,7 +61,7 @@ func newReal(t *testing.T) real {
 		if r.Kernel, err = link.New("/"); err != nil {
 			return err
 		}
-		r.h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		r.h, err = link.NewHandle()
 		return err
 	}))
 	t.Cleanup(func() { r.h.Close(); r.Close() })

@@ -140,7 +140,7 @@ func convertedPlan(t *testing.T) model.NodePlan {
 	manifests, dir := filepath.Join(t.TempDir(), "danm.yaml"), filepath.Join(t.TempDir(), "bundle")
 	must(t, os.WriteFile(manifests, []byte(danmObjects), 0o600))
 	var said bytes.Buffer
-	if code := cli.Convert(context.Background(), cli.ConvertOptions{Paths: []string{manifests}, Dir: dir, Name: "site"}, cli.IO{Out: &said, Err: &said}); code != cli.OK {
+	if code := cli.Convert(context.Background(), cli.ConvertOptions{Paths: []string{manifests}, Dir: dir, Name: "site", Output: "text"}, cli.IO{Out: &said, Err: &said}); code != cli.OK {
 		t.Fatal(said.String())
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "bond.yaml"), []byte(installersBond), 0o600))

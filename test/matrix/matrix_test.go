@@ -18,15 +18,16 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"danm.io/danm/cni/server"
+	"danm.io/danm/spec/model"
 	"danm.io/danm/test/cnihost"
 	"danm.io/danm/test/lab"
 )
 
-// cells is how many there are: 6 verbs in 4 versions for 12 drivers in 3 dialects. With -short (the VM emulates every instruction) those
+// cells is how many there are: 6 verbs in 4 versions for 13 drivers in 3 dialects. With -short (the VM emulates every instruction) those
 // drivers that every kernel has are called in one version only. The numbers are written out so that a shorter list is noticed.
 const (
-	cells      = 864
-	shortCells = 432
+	cells      = 936
+	shortCells = 450
 )
 
 // life is one Pod's, and what it is made with.
@@ -128,11 +129,35 @@ func (l *life) begin() {
 	l.conf = l.h.List(l.version, more)
 }
 
-// device makes the device that is moved into Pods, which ends with them.
+// device makes the devices that are moved into Pods, which end with them.
 func (l *life) device() {
 	l.Helper()
-	if l.driver.name == "host-device" && l.h.See(l.h.NS).Link(l.driver.device).Name == "" {
-		must(l.T, l.h.Fabric.Plug("sw", l.h.NS, l.driver.device, ""))
+	var devices []string
+	switch l.driver.typ { //nolint:exhaustive // the others move none
+	case model.HOSTDEVICE:
+		devices = []string{l.driver.device}
+	case model.SRIOV:
+		devices = functions
+	}
+	for _, name := range devices {
+		if l.h.See(l.h.NS).Link(name).Name == "" {
+			must(l.T, l.h.Fabric.Plug("sw", l.h.NS, name, ""))
+		}
+	}
+	l.bound("iavf")
+}
+
+// bound says in sysfs which driver has the functions, "" for none.
+func (l *life) bound(driver string) {
+	l.Helper()
+	card := lab.Functions{Root: l.h.Sys}
+	vfs, err := card.List("0000:3b:00.0")
+	must(l.T, err)
+	for i, vf := range vfs {
+		must(l.T, card.Bind(vf.PCI, driver))
+		if driver != "" {
+			must(l.T, card.Name(vf.PCI, functions[i]))
+		}
 	}
 }
 
@@ -168,8 +193,8 @@ func (l *life) refused(command, more string, rt *libcni.RuntimeConf) {
 	if e == nil || e.Code != types.ErrIncompatibleCNIVersion || !strings.Contains(e.Msg, command) {
 		l.Errorf("%s in version %s: %+v", command, l.version, e)
 	}
-	if now := l.h.Records(); !slices.Equal(now, records) || l.h.Dump(l.ns) != seen {
-		l.Errorf("a refused %s changed something: records %v, were %v", command, now, records)
+	if now, text := l.h.Records(), l.h.Dump(l.ns); !slices.Equal(now, records) || text != seen {
+		l.Errorf("a refused %s changed something: records %v, were %v; the Pod has\n%s\nhad\n%s", command, now, records, text, seen)
 	}
 }
 
@@ -310,6 +335,7 @@ func (l *life) delVerb() {
 	must(l.T, err)
 	l.h.End(l.ns)
 	l.ns = nil
+	l.bound("") // its stand-in has ended with the Pod, so that nobody waits for it to come back
 	must(l.T, l.h.CNI.DelNetworkList(l.Context(), l.conf, rt))
 	l.clean("DEL when the namespace is gone")
 }

@@ -57,6 +57,8 @@ var requests = []request{
 			return 0, "", ""
 		case d.delegated():
 			return capability(d)
+		case d.pool != "": // the pair of cables that stands for the card cannot
+			return server.CodeAttachFailed, diag.PodAttachFailed, "set MAC 02:00:00:00:00:0a on virtual function 0 of ens1"
 		}
 		return server.CodeRequestRefused, diag.PodSelectionRefused, "have their device's address"
 	}, effect: func(s cnihost.Seen, _ int) bool { return s.Link("net1").MAC == "02:00:00:00:00:0a" }},
@@ -80,16 +82,16 @@ var requests = []request{
 		return 0, "", ""
 	}, effect: func(s cnihost.Seen, _ int) bool { return len(s.Link("net2").Addresses) == 2 }},
 	{name: "while another Pod has it", late: true, refused: func(d driver) (uint, diag.Code, string) {
-		if d.sole {
+		if d.sole || d.pool != "" {
 			return types.ErrTryAgainLater, diag.PodDeviceBusy, "acme/other"
 		}
 		return 0, "", ""
 	}, effect: func(s cnihost.Seen, _ int) bool { return len(s.Link("net1").Addresses) == 2 }},
 }
 
-// requestCells is how many there are, written out as in cells: 12 requests to 12 drivers, or with -short to the four of the VM.
+// requestCells is how many there are, written out as in cells: 12 requests to 13 drivers, or with -short to the four of the VM.
 const (
-	requestCells      = 144
+	requestCells      = 156
 	shortRequestCells = 48
 )
 

@@ -33,7 +33,7 @@ func (l *life) compare(printed []byte) {
 		if n.Delegate != nil {
 			want.Interfaces = append(want.Interfaces, l.hostEnd(inHost))
 		}
-		want.Interfaces = append(want.Interfaces, &types100.Interface{Name: i.name, Mac: link.MAC, Mtu: link.MTU, Sandbox: l.ns.Path})
+		want.Interfaces = append(want.Interfaces, &types100.Interface{Name: i.name, Mac: link.MAC, Mtu: link.MTU, Sandbox: l.ns.Path, PciID: l.function(i)})
 		l.holds(i, n, link, inHost)
 		for _, text := range link.Addresses {
 			want.IPs = append(want.IPs, l.address(text, n, len(want.Interfaces)-1))
@@ -70,12 +70,20 @@ func (l *life) compare(printed []byte) {
 	}
 }
 
+// function is the virtual function of an interface, "" for none.
+func (l *life) function(i iface) string {
+	if i.name == l.tested() && l.driver.pool != "" {
+		return "0000:3b:02.0"
+	}
+	return ""
+}
+
 // inVersion is a result as the asked version has it.
 func (l *life) inVersion(r *types100.Result) any {
 	l.Helper()
 	if !atLeast(l.version, "1.1.0") {
 		for _, i := range r.Interfaces {
-			i.Mtu = 0
+			i.Mtu, i.PciID = 0, ""
 		}
 	}
 	out, err := r.GetAsVersion(l.version)

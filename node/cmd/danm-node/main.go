@@ -75,6 +75,7 @@ func agentCommand(c *common) *cobra.Command {
 	f.StringVar(&o.Namespace, "namespace", "danm-system", "cluster home: namespace of the node's Lease")
 	f.StringVar(&o.CRISocket, "cri-socket", "", "socket of the container runtime, \"\" = containerd's or CRI-O's below --sys-root, none = it is not asked")
 	f.StringVar(&o.Resources, "pod-resources-socket", "", "cluster home: socket of the kubelet that tells which devices Pods have, \"\" = the one in /var/lib/kubelet, none = it is not asked")
+	f.StringVar(&o.DevicePlugins, "device-plugin-dir", "", "directory of the kubelet's device plugins, where SR-IOV pools are offered, \"\" = the one in /var/lib/kubelet in the cluster home and none in the local one, none = nothing is offered")
 	f.BoolVar(&o.Probe, "probe-addresses", false, "ask the network for each address before a Pod gets it; an ADD takes 0.3 s longer")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", "127.0.0.1:9970", "address of /metrics, /healthz and /readyz, 0 = off")
 	_ = cmd.MarkFlagRequired("node-name")

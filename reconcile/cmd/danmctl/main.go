@@ -132,12 +132,14 @@ func convert(code *int, to cli.IO) *cobra.Command {
 	o := cli.ConvertOptions{Stdin: os.Stdin}
 	c := &cobra.Command{
 		Use: "convert PATH... --to DIRECTORY", Args: cobra.MinimumNArgs(1),
-		Short: "Make a bundle of DANM's manifests and of NetworkAttachmentDefinitions: exit 0, 1 it needs work, 2 error",
-		Long:  "Make a bundle of DANM's networks and tenant configurations and of NetworkAttachmentDefinitions, from files, directories, or - for what kubectl get -o yaml prints. What cannot be carried over is listed.",
+		Short: "Make a bundle of DANM's manifests, NetworkAttachmentDefinitions and SR-IOV policies: exit 0, 1 it needs work, 2 error",
+		Long:  "Make a bundle of DANM's networks and tenant configurations, of NetworkAttachmentDefinitions, and of the policies and networks of the sriov-network-operator, from files, directories, or - for what kubectl get -o yaml prints. What cannot be carried over is listed.",
 	}
 	c.Run = func(c *cobra.Command, a []string) { o.Paths = a; *code = cli.Convert(c.Context(), o, to) }
 	c.Flags().StringVar(&o.Dir, "to", "", "`directory` to write, new or empty")
 	c.Flags().StringVar(&o.Name, "name", "", "the bundle's `name`; the directory's if not given")
+	c.Flags().StringVar(&o.ResourcePrefix, "resource-prefix", "", "`prefix` of the sriov-network-operator's resources, where it was deployed with another than openshift.io")
+	outputFormats(c, &o.Output, "text", "json")
 	must(c.MarkFlagRequired("to"))
 	return c
 }
@@ -147,12 +149,23 @@ func plan(code *int, to cli.IO) *cobra.Command {
 	c := &cobra.Command{Use: "plan PATH --node N", Short: "Show the steps that bring a node to the bundle: exit 0 none, 1 steps, 2 error", Args: cobra.ExactArgs(1)}
 	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Plan(c.Context(), o, to) }
 	common(c, &o.Inventory, &o.Output, "text", "json")
-	c.Flags().StringVar(&o.Node, "node", "", "the node's `name` in the bundle")
+	nodeFlag(c, &o.Node, &o.Inventory)
 	c.Flags().StringVar(&o.Observed, "observed", "", "`file` with the node's observed state, instead of bare hardware")
 	c.Flags().BoolVar(&o.Local, "local", false, "observe this host")
 	c.Flags().StringVar(&o.StateDir, "state-dir", "/var/lib/danm", "with --local: `directory` with the records of what DANM made here")
-	must(c.MarkFlagRequired("node"))
 	return c
+}
+
+// nodeFlag completes to the nodes of the bundle in PATH, if that is on this machine.
+func nodeFlag(c *cobra.Command, node, inventory *string) {
+	c.Flags().StringVar(node, "node", "", "the node's `name` in the bundle")
+	must(c.MarkFlagRequired("node"))
+	must(c.RegisterFlagCompletionFunc("node", func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return cli.NodeNames(c.Context(), args[0], *inventory), cobra.ShellCompDirectiveNoFileComp
+	}))
 }
 
 func schema(code *int, to cli.IO) *cobra.Command {
@@ -161,15 +174,17 @@ func schema(code *int, to cli.IO) *cobra.Command {
 
 func explain(code *int, to cli.IO) *cobra.Command {
 	return &cobra.Command{
-		Use: "explain [CODE]", Short: "Say what a code means and what to do; without one, list all", Args: cobra.MaximumNArgs(1),
-		ValidArgsFunction: cobra.FixedCompletions(cli.Codes(), cobra.ShellCompDirectiveNoFileComp),
-		Run:               func(_ *cobra.Command, a []string) { *code = cli.Explain(strings.Join(a, ""), to) },
+		Use: "explain [CODE | KIND[.FIELD...]]", Short: "Say what a code means and what to do, or what a document's field holds; without a word, list all", Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return append(cli.Kinds(), cli.Codes()...), cobra.ShellCompDirectiveNoFileComp
+		},
+		Run: func(_ *cobra.Command, a []string) { *code = cli.Explain(strings.Join(a, ""), to) },
 	}
 }
 
 func common(c *cobra.Command, inventory, output *string, formats ...string) {
 	outputFormats(c, output, formats...)
-	c.Flags().StringVar(inventory, "inventory", "", "`file` with nodes and ids given earlier")
+	c.Flags().StringVar(inventory, "inventory", "", "`file` with nodes, their cards, and ids given earlier")
 }
 
 func outputFormats(c *cobra.Command, output *string, formats ...string) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -214,6 +215,9 @@ func TestListsAndSchema(t *testing.T) {
 		{[]string{"--help"}, []string{"validate", "sync", "completion"}},
 		{[]string{"completion", "bash"}, []string{"danmctl"}},
 		{[]string{"__complete", "explain", "LinkN"}, []string{"LinkNameClash"}},
+		{[]string{"__complete", "explain", "SRIOVP"}, []string{"SRIOVPool"}},
+		{[]string{"__complete", "plan", edge, "--node", ""}, []string{"edge-1\n", "edge-2\n", "edge-3\n"}},
+		{[]string{"__complete", "sync", edge, "--node", ""}, []string{"edge-1\n"}},
 	} {
 		code, out, _ := ctl(t, c.args...)
 		if code != 0 {
@@ -224,6 +228,36 @@ func TestListsAndSchema(t *testing.T) {
 				t.Errorf("%v: no %q", c.args, h)
 			}
 		}
+	}
+}
+
+// TestCompletionFetchesNothing: a bundle that is elsewhere is not read because somebody presses a key.
+func TestCompletionFetchesNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan bool, 10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			asked <- true // before whoever asks can know of the end
+			c.Close()
+		}
+	}()
+	path := "git+https://" + l.Addr().String() + "/x"
+	if _, out, _ := ctl(t, "__complete", "plan", path, "--node", ""); !strings.Contains(out, ":4\n") {
+		t.Errorf("%s", out)
+	}
+	if len(asked) > 0 {
+		t.Error("it was asked")
+	}
+	if code, _, _ := ctl(t, "plan", path, "--node", "x"); code != cli.Failed || len(asked) == 0 { // a control
+		t.Error("nobody asks")
 	}
 }
 

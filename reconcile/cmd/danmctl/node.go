@@ -15,12 +15,11 @@ func sync(code *int, to cli.IO) *cobra.Command {
 	c := &cobra.Command{Use: "sync PATH --state-dir D --node N", Short: "Keep a node's state directory in step with a bundle (no cluster needed)", Args: cobra.ExactArgs(1)}
 	c.Run = func(c *cobra.Command, a []string) { o.Path = a[0]; *code = cli.Sync(c.Context(), o, to) }
 	c.Flags().StringVar(&o.StateDir, "state-dir", "", "`directory` that the node's agent reads")
-	c.Flags().StringVar(&o.Node, "node", "", "the node's `name` in the bundle")
+	nodeFlag(c, &o.Node, new(string))
 	c.Flags().DurationVar(&o.Interval, "interval", 30*time.Second, "how often to ask the source")
 	c.Flags().BoolVar(&o.Once, "once", false, "one round: exit 0 done, 1 bundle refused, 2 error")
 	c.Flags().StringVar(&o.LogFormat, "log-format", "text", "text or json")
 	must(c.MarkFlagRequired("state-dir"))
-	must(c.MarkFlagRequired("node"))
 	return c
 }
 

@@ -67,10 +67,14 @@ func (s *Source) read() (files []snapshot.File, overlay string, err error) {
 		if info, statErr := os.Stat(s.path); statErr == nil && !info.IsDir() {
 			return nil, "", snapshot.Errorf(diag.PathNotFound, "%s is a file; a bundle is given by its directory", s.path)
 		}
-		return nil, "", snapshot.Errorf(diag.PathNotFound, "open directory: %w", err)
+		return nil, "", snapshot.Errorf(notRead(err), "open directory: %w", err)
 	}
 	defer root.Close()
-	if info, err := root.Stat(s.subdir); err != nil || !info.IsDir() {
+	info, err := root.Stat(s.subdir)
+	if err != nil && notRead(err) == diag.PathUnreadable {
+		return nil, "", snapshot.Errorf(diag.PathUnreadable, "directory %s in %s: %w", s.subdir, s.path, err)
+	}
+	if err != nil || !info.IsDir() {
 		return nil, "", snapshot.Errorf(diag.PathNotFound, "no directory %s in %s", s.subdir, s.path)
 	}
 	from := s.subdir
@@ -176,7 +180,7 @@ func (w *walker) link(name string, err error) error {
 			return snapshot.Errorf(diag.PathNotFound, "the link points to nothing").In(name)
 		}
 		return nil
-	case lerr == nil && info.Mode()&fs.ModeSymlink != 0:
+	case lerr == nil && info.Mode()&fs.ModeSymlink != 0 && notRead(err) != diag.PathUnreadable:
 		return snapshot.Errorf(diag.SymlinkEscape, "the link leaves the directory, or cannot be followed inside it").In(name)
 	}
 	return w.classify(name, err)
@@ -186,5 +190,13 @@ func (w *walker) classify(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &changedError{err}
 	}
-	return snapshot.Errorf(diag.PathNotFound, "read: %w", err).In(name)
+	return snapshot.Errorf(notRead(err), "read: %w", err).In(name)
+}
+
+// notRead is the code for what could not be opened.
+func notRead(err error) diag.Code {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) {
+		return diag.PathUnreadable
+	}
+	return diag.PathNotFound
 }

@@ -260,6 +260,12 @@ type NIC struct {
 	// Driver of the device.
 	// +optional
 	Driver string `json:"driver,omitempty"`
+	// Vendor is the PCI vendor id, four hexadecimal digits.
+	// +optional
+	Vendor string `json:"vendor,omitempty"`
+	// Device is the PCI device id, four hexadecimal digits.
+	// +optional
+	Device string `json:"device,omitempty"`
 	// Speed in Mbit/s, absent if unknown.
 	// +optional
 	Speed int `json:"speed,omitempty"`

@@ -51,6 +51,8 @@ type NetworkSpec struct {
 	// VLAN is the VLAN id on the fabric, 1 to 4094, or the word auto: the lowest free one of the ranges (one node only, as
 	// long as no cluster keeps the choice). Without vlan and vxlan the device is used untagged.
 	VLAN *ID `json:"vlan,omitempty" schema:"min=1,max=4094"`
+	// VLANQoS is the priority in the VLAN tag, 0 (default) to 7, of type sriov: the hardware writes it (IEEE 802.1Q, PCP).
+	VLANQoS int `json:"vlanQoS,omitempty" schema:"min=0,max=7"`
 	// VXLAN is the VNI on the fabric, 1 to 16777215, or auto, as with vlan.
 	VXLAN *ID `json:"vxlan,omitempty" schema:"min=1,max=16777215"`
 	// IPv4 addresses of the network; none if absent.

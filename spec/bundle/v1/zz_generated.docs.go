@@ -119,6 +119,7 @@ var docs = map[string]string{
 	"NetworkSpec.table":           "Table is the routing table for the policy routes that Pods ask for; 0 or absent: none.",
 	"NetworkSpec.type":            "Type is the driver that attaches a Pod: ipvlan (default), macvlan or bridge on a device of the host, vlan for a VLAN link of the device in the Pod itself, sriov for a virtual function of devicePool, host-device for the hostDevice itself (vlan and host-device: one Pod of a node at a time). With delegate it is the name of the CNI plugin to call, also if a driver is called the same.",
 	"NetworkSpec.vlan":            "VLAN is the VLAN id on the fabric, 1 to 4094, or the word auto: the lowest free one of the ranges (one node only, as long as no cluster keeps the choice). Without vlan and vxlan the device is used untagged.",
+	"NetworkSpec.vlanQoS":         "VLANQoS is the priority in the VLAN tag, 0 (default) to 7, of type sriov: the hardware writes it (IEEE 802.1Q, PCP).",
 	"NetworkSpec.vxlan":           "VXLAN is the VNI on the fabric, 1 to 16777215, or auto, as with vlan.",
 	"Node":                        "Node is one machine.",
 	"Node.interfaces":             "Interfaces carry this node's own addresses; they are added to the group's link of that name.",

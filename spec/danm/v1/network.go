@@ -198,6 +198,11 @@ type NetworkExtension struct {
 	// +optional
 	// +kubebuilder:validation:Enum=bridge;private;vepa;passthru;l2;l3;l3s
 	Mode string `json:"mode,omitempty"`
+	// VLANQoS is the priority in the VLAN tag of NetworkType sriov (IEEE 802.1Q, PCP).
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=7
+	VLANQoS int `json:"vlanQoS,omitempty"`
 	// Native says that NetworkType vlan is the driver of that name, not the CNI plugin.
 	// +optional
 	Native bool `json:"native,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -226,19 +227,24 @@ func (a *API) files() error {
 	return errors.Join(kubeletClientFiles(pki), os.WriteFile(filepath.Join(pki, "sa.key"), block, 0o600), os.WriteFile(filepath.Join(pki, "tokens.csv"), []byte(tokens), 0o600))
 }
 
-// ports are for the API server and etcd's clients and peers. An address that is not loopback is a namespace's, where all are free.
+// ports are for the API server and etcd's clients and peers. An address that is not loopback is a namespace's, where all are free. On
+// loopback they are below those that the kernel gives to whoever asks for any (ip_local_port_range): nobody gets one before it is used.
 func ports(address string) ([]int, error) {
 	if reconciler(address) != "none" {
 		return []int{6443, 2379, 2380}, nil
 	}
 	var out []int
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var last error
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+mathrand.IntN(10000)))
 		if err != nil {
-			return nil, err
+			last = err
+			continue
 		}
 		defer l.Close()
-		out = append(out, l.Addr().(*net.TCPAddr).Port)
+		if out = append(out, l.Addr().(*net.TCPAddr).Port); len(out) == 3 {
+			return out, nil
+		}
 	}
-	return out, nil
+	return nil, last
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ func TestClusterBeside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer runtime.KeepAlive(c) // with the lock on its directory
 		fmt.Printf("HANG %s %d\n", filepath.Base(c.Dir), c.Nodes[0].PID())
 		select {}
 	}
@@ -68,7 +70,7 @@ func TestClusterBeside(t *testing.T) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(5 * time.Second); len(living(t, space)) > 0; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); len(living(t, space)) > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("these outlived the run: %v", living(t, space))
 		}

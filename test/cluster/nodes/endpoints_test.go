@@ -62,15 +62,16 @@ func (s *site) endpointsOf(pod, uid string, all []status) {
 		}
 	}
 	s.kubectl("label", "pod", pod, "-n", "acme", "tier=front")
-	wait("labelled", func() bool {
+	labelled := func() bool {
 		return !slices.ContainsFunc(s.endpoints(), func(e danmv1.DanmEp) bool { return e.Labels["tier"] != "front" })
-	})
+	}
+	wait("labelled", labelled)
 	s.kubectl("delete", "danmeps", "-n", "acme", before[0].Name)
 	wait("back again", func() bool { return published() && s.endpoints()[0].UID != before[0].UID })
 	s.agents["n1"].Stop(syscall.SIGKILL, time.Second)
 	s.kubectl("delete", "danmeps", "-n", "acme", "--all")
 	s.restartAgent("n1")
-	wait("back after an agent was away", published)
+	wait("back after an agent was away", func() bool { return published() && labelled() }) // the agent may learn of the Pod's labels later
 	if again := s.endpoints(); again[0].Name != before[0].Name || again[0].Labels["tier"] != "front" {
 		s.t.Errorf("%+v", again[0])
 	}

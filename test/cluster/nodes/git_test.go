@@ -113,6 +113,7 @@ func TestClusterCommitsFromGit(t *testing.T) {
 	plans := func() string {
 		return g.kubectl("get", "nodeplans", "-o", "jsonpath={range .items[*]}{.metadata.name} {.metadata.resourceVersion}{\"\\n\"}{end}")
 	}
+	g.atRest(func() string { return plans() + g.others() })
 	before, told, objects := g.dumps(), plans(), g.others()
 	bad := documents(1200, "", map[string]string{"voice": "{type: macvlan, fabrik: f, vxlan: auto}"})
 	g.push("misspelt", bad)

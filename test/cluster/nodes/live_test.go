@@ -81,6 +81,19 @@ func (s *site) versions() string {
 		"-o", "custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name,V:.metadata.resourceVersion", "--no-headers")
 }
 
+// atRest waits until nothing is written any more, and returns what says so: loops have their words on networks a moment after a rollout.
+func (s *site) atRest(versions func() string) (now string) {
+	s.t.Helper()
+	now = versions()
+	s.until("at rest", time.Minute, func() bool {
+		last := now
+		time.Sleep(2 * time.Second)
+		now = versions()
+		return now == last
+	})
+	return now
+}
+
 // journal is the newest confirmed transaction of a node's guard, as its state directory tells it.
 func (s *site) journal(name string) guard.Transaction {
 	s.t.Helper()
@@ -137,7 +150,7 @@ func TestClusterLiveDiffIsWhatGuardsDo(t *testing.T) {
 		{"everything undone", documents(1400, "", map[string]string{"data": data}), "- acme/bulk"},
 	} {
 		before := s.bundle().Status.RolledOut.Name
-		dir, versions := s.working(c.files), s.versions()
+		dir, versions := s.working(c.files), s.atRest(s.versions)
 		code, text, errs := s.danmctl(append([]string{"diff", dir}, live...)...)
 		if code != 1 || errs != "" || !strings.Contains(text, c.says) {
 			t.Fatalf("%s: exit code %d, no %q in:\n%s%s", c.name, code, c.says, text, errs)

@@ -80,7 +80,11 @@ func TestClusterPodsOfMultus(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	var told []status
-	text := s.kubectl("get", "pod", "web", "-n", "acme", "-o", `jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}`)
+	var text string
+	s.until("told to the Pod", 30*time.Second, func() bool { // an answer does not wait for it for long
+		text = s.kubectl("get", "pod", "web", "-n", "acme", "-o", `jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}`)
+		return text != ""
+	})
 	s.must(json.Unmarshal([]byte(text), &told))
 	if fmt.Sprint(told) != fmt.Sprint(all) {
 		t.Errorf("network-status\n%s\nof\n%s", text, out)

@@ -280,7 +280,7 @@ func TestClusterHomeEndToEnd(t *testing.T) {
 	s.api.StopServer()
 	s.must(s.api.Restart(s.fork(s.cp)))
 	s.commit(1300, "")
-	s.until("rolled out after the outage", 40*time.Second, s.rolledOut(first))
+	s.until("rolled out after the outage", 2*time.Minute, s.rolledOut(first))
 	for name, ns := range s.nodes {
 		if ns.LinkMTU("eth9") != 1300 {
 			t.Errorf("%s: eth9 %d", name, ns.LinkMTU("eth9"))

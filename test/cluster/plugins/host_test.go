@@ -62,6 +62,7 @@ var networks = []network{
 	{name: "loopback", file: "conflist", cidr: "10.65.0.0/24", check: true, conf: `{"cniVersion":"1.0.0","plugins":[{"type":"macvlan",` + fmt.Sprintf(hostLocal, 65) + `},{"type":"loopback"}]}`},
 	{name: "single", file: "conf", cidr: "10.62.0.0/24", check: true, conf: `{"cniVersion":"1.0.0","type":"macvlan",` + fmt.Sprintf(hostLocal, 62) + `}`},
 	{name: "old", file: "conf", cidr: "10.63.0.0/24", conf: `{"cniVersion":"0.3.1","type":"macvlan",` + fmt.Sprintf(hostLocal, 63) + `}`},
+	{name: "gateway", file: "conf", cidr: "10.66.0.0/24", check: true, conf: `{"cniVersion":"1.1.0","type":"bridge","bridge":"cni4","isDefaultGateway":true,` + fmt.Sprintf(hostLocal, 66) + `}`},
 	{name: "static", file: "conf", cidr: "10.64.0.0/24", check: true,
 		conf: `{"cniVersion":"0.4.0","type":"macvlan","ipam":{"type":"static","addresses":[{"address":"10.64.0.5/24","gateway":"10.64.0.1"}],"routes":[{"dst":"10.64.9.0/24"}]}}`},
 	{name: "asks", file: "conf", cidr: "10.70.0.0/24", check: true, conf: `{"cniVersion":"1.1.0","type":"bridge","bridge":"cni2","ipam":{"type":"danm","network":"pool","socket":"SOCKET"}}`},

@@ -1,6 +1,0 @@
-//go:build race
-
-package validate
-
-// raceFactor: the race detector slows code down about tenfold.
-const raceFactor = 10
