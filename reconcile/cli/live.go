@@ -80,9 +80,10 @@ func readCandidate(ctx context.Context, path string) (func(live.Cluster, *v1alph
 		return nil, err
 	}
 	return func(c live.Cluster, nb *v1alpha1.NetworkBundle) (candidate, error) {
-		r, err := desired.Decide(snap, desired.Origin{Bundle: nb.Name, Revision: snap.Revision}, c.World(nb))
+		world := c.World(nb)
+		r, err := desired.Decide(snap, desired.Origin{Bundle: nb.Name, Revision: snap.Revision}, world)
 		if err == nil {
-			err = desired.Acceptable(nb, r)
+			err = desired.Acceptable(nb, r, world.Others)
 		}
 		if err != nil {
 			return candidate{}, err

@@ -267,6 +267,16 @@ func TestLiveRefusals(t *testing.T) {
 	if code != Failed || !strings.Contains(out, "networks/acme.yaml:") {
 		t.Errorf("%d %s", code, out)
 	}
+	first := v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "first"}}
+	first.Status.Inventory, o.bundles[0].Status.Inventory = o.bundles[0].Status.Inventory[:1:1], nil
+	o.bundles = append(o.bundles, first)
+	edge := o.serve(t)
+	edge.Bundle = "edge"
+	out, code = run(func(io IO) int { return DiffLive(t.Context(), edgeSite, edge, "text", io) })
+	if code != Failed || !strings.Contains(out, "danmctl explain ObjectOwnedByOther") || !strings.Contains(out, "(first)") {
+		t.Errorf("%d %s", code, out)
+	}
+	o.bundles = o.bundles[:1]
 	o.segments = nil
 	out, code = run(func(io IO) int { return DiffLive(t.Context(), edgeSite, o.serve(t), "text", io) })
 	if code != Failed || !strings.Contains(out, "run it again") {

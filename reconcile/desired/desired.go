@@ -188,7 +188,10 @@ func manifest(value any, bundle, origin string) (*unstructured.Unstructured, err
 }
 
 // Acceptable refuses a rendering that is whole and still not to be published, before anything is written.
-func Acceptable(nb *v1alpha1.NetworkBundle, r Rendering) error {
+func Acceptable(nb *v1alpha1.NetworkBundle, r Rendering, o Others) error {
+	if err := Free(r, o); err != nil {
+		return err
+	}
 	if !nb.Spec.AllowEmpty && len(nb.Status.Inventory) > 0 && empty(r) {
 		return fail.Terminal(string(diag.EmptyRender), errors.New("the revision has neither networks nor host links, the one before had"))
 	}

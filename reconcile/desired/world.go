@@ -20,6 +20,7 @@ type World struct {
 	Assignments map[string]uint32
 	Hardware    map[string][]model.NIC
 	Underlays   map[string]map[string]netip.Addr // node → device → address it reports
+	Others      Others                           // decides whether a rendering may be published, not what it is
 }
 
 // Lists are the API's objects that a World is made of.
@@ -32,7 +33,7 @@ type Lists struct {
 
 // World is what a NetworkBundle is rendered upon. nb may be newer than the one listed.
 func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
-	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}}
+	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}, Others: l.others(nb)}
 	for i := range l.Plans.Items {
 		if cards := l.Plans.Items[i].Status.Hardware; len(cards) > 0 {
 			w.Hardware[l.Plans.Items[i].Name] = Hardware(cards)

@@ -87,32 +87,46 @@ func (s *site) toldReady() bool {
 	return true
 }
 
-// versions are the resourceVersions of everything that the controller writes but NetworkBundles; status writes of nodes count,
-// too, so they must be at rest.
+// versions tell the states of everything that the controller writes but NetworkBundles apart. Plans, segments and peers count
+// with every write, so that what nodes report must be at rest; networks and tenants, which other loops of the same program write
+// to whenever they get to it, count with what a bundle says of them.
 func (s *site) versions() map[string]string {
 	s.t.Helper()
 	out := map[string]string{}
-	for _, gvk := range []string{"NodePlan", "PlanSegment", "FabricPeers"} {
-		s.list(v1alpha1.APIVersion, gvk, out)
+	for _, kind := range []string{"NodePlan", "PlanSegment", "FabricPeers"} {
+		s.list(v1alpha1.APIVersion, kind, out, (*unstructured.Unstructured).GetResourceVersion)
 	}
-	for _, gvk := range []string{"TenantNetwork", "ClusterNetwork", "TenantConfig"} {
-		s.list(danmv1.APIVersion, gvk, out)
+	for _, kind := range []string{"TenantNetwork", "ClusterNetwork", "TenantConfig"} {
+		s.list(danmv1.APIVersion, kind, out, s.said)
 	}
 	return out
 }
 
-func (s *site) list(version, kind string, into map[string]string) {
+func (s *site) list(version, kind string, into map[string]string, state func(*unstructured.Unstructured) string) {
 	s.t.Helper()
 	l := &unstructured.UnstructuredList{}
 	l.SetAPIVersion(version)
 	l.SetKind(kind + "List")
 	s.must(s.c.List(s.t.Context(), l))
-	for _, o := range l.Items {
-		into[kind+" "+o.GetNamespace()+"/"+o.GetName()] = o.GetResourceVersion()
+	for i := range l.Items {
+		o := &l.Items[i]
+		into[kind+" "+o.GetNamespace()+"/"+o.GetName()] = state(o)
 	}
 }
 
-// same compares versions and names what differs.
+// said is an object without its status, its finalizers, and the API server's own words.
+func (s *site) said(o *unstructured.Unstructured) string {
+	o = o.DeepCopy()
+	delete(o.Object, "status")
+	o.SetFinalizers(nil)
+	o.SetResourceVersion("")
+	o.SetManagedFields(nil)
+	raw, err := o.MarshalJSON()
+	s.must(err)
+	return string(raw)
+}
+
+// changed compares versions and names what differs.
 func changed(a, b map[string]string) []string {
 	var out []string
 	for k, v := range a {

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -275,18 +276,52 @@ func TestClusterHandsOnObjects(t *testing.T) {
 	// Another bundle wants the same nodes.
 	s.commit("other", files(1300))
 	s.bundle("other")
-	s.until("other", "refused", because("NodeOwnedByOther"))
+	held := s.versions()
+	b := s.until("other", "refused", because("NodeOwnedByOther"))
+	if len(b.Status.Inventory)+len(b.Status.Assignments) != 0 {
+		t.Errorf("refused, it has %v and %v", b.Status.Inventory, b.Status.Assignments)
+	}
+	for _, name := range []string{"node n1", "ClusterNetwork data", "TenantNetwork acme/voice", "TenantConfig acme", "(edge)"} {
+		if c := meta.FindStatusCondition(b.Status.Conditions, "Ready"); !strings.Contains(c.Message, name) {
+			t.Errorf("%s is not in %q", name, c.Message)
+		}
+	}
+	if c := changed(held, s.versions()); len(c) != 0 {
+		t.Errorf("refused, it changed %v", c)
+	}
+
+	// Nodes without any of its networks: it has nothing to say there, and the networks that are its own alone.
+	own := files(1300, "net__voice.yaml", "", "tenant.yaml", "", "net__data.yaml", "apiVersion: bundle.danm.io/v1\nkind: Network\nmetadata: {name: own}\nspec: {type: macvlan, fabric: f, vlan: 130}\n")
+	s.commit("other", own)
+	s.until("other", "of the nodes alone", func(b *v1alpha1.NetworkBundle) bool {
+		return because("NodeOwnedByOther")(b) && len(b.Status.Inventory) == 1
+	})
+
+	// Networks without any of its nodes.
+	elsewhere := strings.NewReplacer("role: edge", "role: nowhere").Replace(own["topology.yaml"])
+	s.commit("other", files(1300, "topology.yaml", elsewhere))
+	s.until("other", "refused for what it names", func(b *v1alpha1.NetworkBundle) bool { // the revision before still wants the nodes
+		c := meta.FindStatusCondition(b.Status.Conditions, "Rendered")
+		return c.Status == metav1.ConditionFalse && c.Reason == "ObjectOwnedByOther" && because("NodeOwnedByOther")(b)
+	})
 	s.must(s.c.Get(ctx, client.ObjectKey{Name: "n1"}, p))
 	if p.Spec.Bundle != "edge" {
 		t.Error("the node was taken over")
 	}
 	s.must(s.c.Delete(ctx, &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "other"}}))
+	s.gone("other")
+	s.eventually("rid of what the other had", func() bool {
+		return apierrors.IsNotFound(s.c.Get(ctx, client.ObjectKey{Name: "own"}, &danmv1.ClusterNetwork{}))
+	})
+	if c := changed(held, s.versions()); len(c) != 0 {
+		t.Errorf("deleted, the other bundle changed %v", c)
+	}
 
 	// Suspended: a commit waits.
 	s.edit("edge", func(b *v1alpha1.NetworkBundle) { b.Spec.Suspend = true })
 	s.until("edge", "suspended", because("Suspended"))
 	before := s.versions()
-	s.eventually("at rest", func() bool { // other loops have their own words on tenants and networks
+	s.eventually("at rest", func() bool { // nodes may still report
 		last := before
 		time.Sleep(500 * time.Millisecond)
 		before = s.versions()

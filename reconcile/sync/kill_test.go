@@ -200,7 +200,7 @@ func (s *site) tracked() {
 	s.must(s.c.Get(s.t.Context(), client.ObjectKey{Name: "edge"}, b))
 	there := map[string]string{}
 	for _, kind := range []string{"TenantNetwork", "ClusterNetwork", "TenantConfig"} {
-		s.list(danmv1.APIVersion, kind, there)
+		s.list(danmv1.APIVersion, kind, there, s.said)
 	}
 	for key := range there {
 		if !slices.ContainsFunc(b.Status.Inventory, func(r v1alpha1.ObjectReference) bool {

@@ -105,17 +105,18 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 		m.worldSum = sum
 		r.Metrics.rendered(nb.Name, m.err, time.Since(start))
 	}
-	if m.err == nil && (newNumbers(nb, m.rendering) || !m.looked && len(m.rendering.Assignments) > 0) {
+	if m.good != nil && desired.Free(*m.good, w.Others) != nil { // another bundle was first, by the two's age
+		m.good = nil
+	}
+	err = acceptable(nb, m, w)
+	if err == nil && (newNumbers(nb, m.rendering) || !m.looked && len(m.rendering.Assignments) > 0) {
 		if err := r.choose(ctx, nb, m, from); err != nil {
 			m.worldSum = [32]byte{}
 			return m.good, err
 		}
+		err = acceptable(nb, m, w) // it has rendered again
 	}
 	r.diagnose(nb, m.rendering.Diags)
-	err = m.err
-	if err == nil {
-		err = desired.Acceptable(nb, m.rendering)
-	}
 	if err != nil {
 		status.Set(&nb.Status.Conditions, nb.Generation, ConditionRendered, false, fail.Of(err, string(diag.BundleInvalid)).Reason, err.Error())
 		return m.good, err
@@ -125,6 +126,14 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 	nb.Status.Rendered = revision(m.snap.Revision, metav1.NewTime(r.Now()), nb.Status.Rendered)
 	status.Set(&nb.Status.Conditions, nb.Generation, ConditionRendered, true, "Rendered", nb.Status.Rendered.Short)
 	return m.good, nil
+}
+
+// acceptable is why the newest rendering is not to be published: numbers are chosen for none that is not.
+func acceptable(nb *v1alpha1.NetworkBundle, m *memory, w desired.World) error {
+	if m.err != nil {
+		return m.err
+	}
+	return desired.Acceptable(nb, m.rendering, w.Others)
 }
 
 // newNumbers says whether the rendering gives numbers that are not on record yet.

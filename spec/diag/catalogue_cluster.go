@@ -9,6 +9,7 @@ const (
 	Reverting           Code = "Reverting"
 	NodesLate           Code = "NodesLate"
 	NodeOwnedByOther    Code = "NodeOwnedByOther"
+	ObjectOwnedByOther  Code = "ObjectOwnedByOther"
 	Suspended           Code = "Suspended"
 	BundleInvalid       Code = "BundleInvalid"
 	EmptyRender         Code = "EmptyRender"
@@ -50,6 +51,7 @@ var clusterCodes = []Explanation{
 	{Reverting, "nodes go back to the last good revision", "A plan cut a node off and the bundle says onFailure: Revert.", "Wait; then correct the bundle."},
 	{NodesLate, "nodes have not confirmed in time", "They did not report, or tried and could not say whether the plan is good. Nobody waits for them; they follow when they come back.", "See the NodePlans of the named nodes and the danm-node agents there."},
 	{NodeOwnedByOther, "a node belongs to another NetworkBundle", "A node takes its plan from one bundle. Two would undo each other's work.", "Make the selectors of the two topologies exclude each other, or delete the node's NodePlan once the other bundle has let it go."},
+	{ObjectOwnedByOther, "a network or tenant belongs to another NetworkBundle", "Each of the two would write its own over the other's, and whichever is deleted first would take it away from both. The bundle that had it first keeps it, and nothing of this revision is published.", "Give the network another name or namespace in one of the bundles, or take it out of the other bundle first."},
 	{Suspended, "the NetworkBundle is suspended", "Nothing is fetched or published; what is rolled out stays.", "Set spec.suspend to false."},
 	{BundleInvalid, "the revision does not validate", "The cluster keeps the last good revision. status.diagnostics has the first ten problems with file and line.", "Run danmctl validate on the commit, and mend it."},
 	{EmptyRender, "the bundle has become empty", "It had networks or host links and now has none. That is more often a wrong path than a wish, and it would take everything away.", "Mend the path or the commit; if it is meant, set spec.allowEmpty, or delete the NetworkBundle."},
