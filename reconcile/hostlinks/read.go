@@ -65,7 +65,7 @@ func condition(o *listed, d Decision) metav1.Condition {
 }
 
 // objects lists every network. A cluster without the NPWG's definition has no NetworkAttachmentDefinitions.
-func (r *Reconciler) objects(ctx context.Context, made map[string]string) ([]listed, error) {
+func (r *Reconciler) objects(ctx context.Context, made map[string][]string) ([]listed, error) {
 	var danmnets danmv1.DanmNetList
 	var tenants danmv1.TenantNetworkList
 	var clusters danmv1.ClusterNetworkList
@@ -90,21 +90,29 @@ func (r *Reconciler) objects(ctx context.Context, made map[string]string) ([]lis
 	nads, err := r.definitions.list(ctx, r.Client, r.APIReader)
 	out = append(out, nads...)
 	for i := range out {
-		o := &out[i]
-		if bundle := made[o.Key()]; bundle != "" && o.object.GetLabels()[v1alpha1.LabelBundle] == v1alpha1.LabelValue(bundle) {
-			o.bundle = bundle
-		}
+		out[i].bundle = maker(made[out[i].Key()], out[i].object.GetLabels()[v1alpha1.LabelBundle])
 	}
 	return out, err
 }
 
-// rendered are the objects that bundles made, by their inventories. Whoever may make a network may write the label, too.
-func rendered(bundles []v1alpha1.NetworkBundle) map[string]string {
-	out := map[string]string{}
+// maker is the bundle of those that have an object in their inventory whose label it carries; "" if none.
+func maker(recorded []string, label string) string {
+	for _, bundle := range recorded {
+		if v1alpha1.LabelValue(bundle) == label {
+			return bundle
+		}
+	}
+	return ""
+}
+
+// rendered are the objects that bundles made, by their inventories. Whoever may make a network may write the label, too. More than
+// one bundle has an object that two recorded at the same moment.
+func rendered(bundles []v1alpha1.NetworkBundle) map[string][]string {
+	out := map[string][]string{}
 	for i := range bundles {
 		for _, r := range bundles[i].Status.Inventory {
 			o := Object{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
-			out[o.Key()] = bundles[i].Name
+			out[o.Key()] = append(out[o.Key()], bundles[i].Name)
 		}
 	}
 	return out
