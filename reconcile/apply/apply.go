@@ -71,6 +71,18 @@ func Apply(ctx context.Context, c client.Client, o *unstructured.Unstructured) (
 	return err == nil, Reason(Name(o), err)
 }
 
+// Adoptable is why an object that is there, and not the bundle's yet, can't become it: a field has another value by another manager's
+// word. Nothing is written.
+func Adoptable(ctx context.Context, c client.Client, o *unstructured.Unstructured) error {
+	live := &unstructured.Unstructured{}
+	live.SetGroupVersionKind(o.GroupVersionKind())
+	_, err := get(ctx, c, client.ObjectKeyFromObject(o), live)
+	if err != nil || live.GetDeletionTimestamp() != nil || live.GetLabels()[v1alpha1.LabelBundle] == o.GetLabels()[v1alpha1.LabelBundle] {
+		return nil // what is wrong with it shows when it is applied
+	}
+	return Reason(Name(o), c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner(v1alpha1.FieldManager), client.DryRunAll))
+}
+
 // deletedAfter is when to look again for an object that is being deleted.
 const deletedAfter = 5 * time.Second
 

@@ -37,6 +37,8 @@ type Reconciler struct {
 	Now       func() time.Time // nil: time.Now
 
 	decoded map[string]model.Segment
+	planned map[string]bool      // nodes that had a plan the last time
+	lost    time.Time            // when a node had lost its plan, and what it had reported with it
 	wrote   map[string]time.Time // statuses, by Action.Key
 	read    map[string]time.Time // what satisfy read
 }

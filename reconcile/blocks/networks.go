@@ -50,7 +50,11 @@ func (x *decider) users(n *Network) (text string, known bool) {
 	if nodes := x.attached[n.Key()]; len(nodes) > 0 {
 		return "interfaces of Pods on " + some(nodes), true
 	}
-	if at := n.Deleted.Add(x.o.Linger); at.After(x.w.Now) { // nodes report every half a minute
+	since := n.Deleted
+	if since.Before(x.w.Lost) {
+		since = x.w.Lost
+	}
+	if at := since.Add(x.o.Linger); at.After(x.w.Now) { // nodes report every half a minute
 		x.wake(at)
 		return "", false
 	}

@@ -97,6 +97,16 @@ func TestNetworkFinalizer(t *testing.T) {
 	s.later(time.Second)
 	s.settle()
 	s.want("for a minute", len(s.w.Networks) == 0)
+
+	s = newSite(t, "n1")
+	o.DeletionTimestamp = &metav1.Time{Time: s.w.Now.Add(-time.Hour)}
+	s.object(o)
+	s.w.Lost = s.w.Now.Add(-59 * time.Second)
+	s.settle()
+	s.want("a node that lost its plan reports anew", len(s.w.Networks) == 1)
+	s.later(time.Second)
+	s.settle()
+	s.want("for a minute, too", len(s.w.Networks) == 0)
 }
 
 // TestCrossings: people are told once when a network fills up, and once when it empties.

@@ -46,11 +46,40 @@ func (r *Reconciler) look(ctx context.Context) (World, error) {
 			w.Leases[node] = &leases.Items[i]
 		}
 	}
-	return w, r.planned(ctx, r.Client, &w)
+	if err := r.plans(ctx, r.Client, &w); err != nil {
+		return w, err
+	}
+	w.Lost = lost(r.planned, w)
+	if w.Lost.Before(r.lost) {
+		w.Lost = r.lost
+	}
+	r.lost, r.planned = w.Lost, map[string]bool{}
+	for i := range w.Plans {
+		r.planned[w.Plans[i].Name] = true
+	}
+	return w, nil
 }
 
-// planned reads plans, their segments and the networks.
-func (r *Reconciler) planned(ctx context.Context, from client.Reader, w *World) error {
+// lost is when a node last was without a plan that it had, or that it has now: what it reports stands in the new one after a while.
+func lost(before map[string]bool, w World) time.Time {
+	var at time.Time
+	now := map[string]bool{}
+	for i := range w.Plans {
+		now[w.Plans[i].Name] = true
+		if born := w.Plans[i].CreationTimestamp.Time; born.After(at) {
+			at = born
+		}
+	}
+	for node := range before {
+		if w.Nodes[node] && !now[node] {
+			return w.Now
+		}
+	}
+	return at
+}
+
+// plans reads plans, their segments and the networks.
+func (r *Reconciler) plans(ctx context.Context, from client.Reader, w *World) error {
 	var plans v1alpha1.NodePlanList
 	var segments v1alpha1.PlanSegmentList
 	var danm danmv1.DanmNetList
@@ -125,7 +154,7 @@ func (r *Reconciler) satisfy(ctx context.Context, need Needs, w *World) (read bo
 		}
 	}
 	if need.Fresh && !w.Fresh && again("fresh", o.Look/60) {
-		if err := r.planned(ctx, r.APIReader, w); err != nil {
+		if err := r.plans(ctx, r.APIReader, w); err != nil {
 			return false, 0, err
 		}
 		w.Fresh = true

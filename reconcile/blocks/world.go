@@ -62,6 +62,7 @@ type World struct {
 	// Always read, from a cache.
 	Nodes    map[string]bool // that exist
 	Plans    []v1alpha1.NodePlan
+	Lost     time.Time                // when a node last was without a plan, in which it reports
 	Segments map[string]model.Segment // decoded, by name
 	Blocks   []v1alpha1.IPBlock
 	Leases   map[string]*coordinationv1.Lease // by node

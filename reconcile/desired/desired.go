@@ -196,7 +196,7 @@ func Acceptable(nb *v1alpha1.NetworkBundle, r Rendering, o Others) error {
 		return fail.Terminal(string(diag.EmptyRender), errors.New("the revision has neither networks nor host links, the one before had"))
 	}
 	if nb.Spec.Prune == nil || *nb.Spec.Prune {
-		if err := publish.Limits(publish.Gone(nb.Status.Inventory, r.References), r.Bundle.Prune); err != nil {
+		if err := publish.Limits(o.Prunable(publish.Gone(nb.Status.Inventory, r.References)), r.Bundle.Prune); err != nil {
 			return fail.Terminal(string(diag.PruneLimit), err)
 		}
 	}

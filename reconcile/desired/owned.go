@@ -15,31 +15,43 @@ import (
 
 // Others is what other NetworkBundles have, and whose it is.
 type Others struct {
-	Objects map[v1alpha1.ObjectReference]string
-	Nodes   map[string]string
+	Objects  map[v1alpha1.ObjectReference]string
+	Recorded map[v1alpha1.ObjectReference]bool // in the inventory of another, whosever it is: not to be deleted
+	Nodes    map[string]string
 }
 
-// others of nb. An object is of the bundle whose inventory has it. Of two that recorded one at the same moment it is of the older,
-// so that one of them always goes on.
-func (l *Lists) others(nb *v1alpha1.NetworkBundle) Others {
-	out := Others{Objects: map[v1alpha1.ObjectReference]string{}, Nodes: map[string]string{}}
-	for i := range l.Bundles.Items {
-		b := &l.Bundles.Items[i]
+// OthersThan nb. An object is of the bundle whose inventory has it. Of two that recorded one at the same moment it is of the older,
+// so that one of them always goes on. A node is nobody's whose bundle is gone.
+func OthersThan(nb *v1alpha1.NetworkBundle, bundles []v1alpha1.NetworkBundle, plans []v1alpha1.NodePlan) Others {
+	out := Others{Objects: map[v1alpha1.ObjectReference]string{}, Recorded: map[v1alpha1.ObjectReference]bool{}, Nodes: map[string]string{}}
+	mine, there := map[v1alpha1.ObjectReference]bool{}, map[string]bool{}
+	for _, ref := range nb.Status.Inventory {
+		mine[ref] = true
+	}
+	for i := range bundles {
+		b := &bundles[i]
 		if b.Name == nb.Name {
 			continue
 		}
+		there[b.Name] = true
 		for _, ref := range b.Status.Inventory {
-			if !slices.Contains(nb.Status.Inventory, ref) || older(b, nb) {
+			out.Recorded[ref] = true
+			if !mine[ref] || older(b, nb) {
 				out.Objects[ref] = b.Name
 			}
 		}
 	}
-	for i := range l.Plans.Items {
-		if owner := l.Plans.Items[i].Spec.Bundle; owner != "" && owner != nb.Name {
-			out.Nodes[l.Plans.Items[i].Name] = owner
+	for i := range plans {
+		if owner := plans[i].Spec.Bundle; there[owner] {
+			out.Nodes[plans[i].Name] = owner
 		}
 	}
 	return out
+}
+
+// Prunable are those of gone that are this bundle's to delete.
+func (o Others) Prunable(gone []v1alpha1.ObjectReference) []v1alpha1.ObjectReference {
+	return slices.DeleteFunc(slices.Clone(gone), func(ref v1alpha1.ObjectReference) bool { return o.Recorded[ref] })
 }
 
 func older(a, b *v1alpha1.NetworkBundle) bool {

@@ -33,7 +33,7 @@ type Lists struct {
 
 // World is what a NetworkBundle is rendered upon. nb may be newer than the one listed.
 func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
-	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}, Others: l.others(nb)}
+	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}, Others: OthersThan(nb, l.Bundles.Items, l.Plans.Items)}
 	for i := range l.Plans.Items {
 		if cards := l.Plans.Items[i].Status.Hardware; len(cards) > 0 {
 			w.Hardware[l.Plans.Items[i].Name] = Hardware(cards)

@@ -22,6 +22,7 @@ type cluster struct {
 	revision string
 	bad      map[string]bool // digests that cut a node off
 	dead     map[string]bool // nodes that never report
+	ended    map[string]bool
 	status   v1alpha1.RolloutStatus
 	quarant  []v1alpha1.QuarantinedPlan
 	rollout  model.Rollout
@@ -48,7 +49,7 @@ func (c *cluster) commit(revision, digest string) {
 }
 
 func (c *cluster) decide() Decision {
-	in := Input{Bundle: "b", Revision: c.revision, Rollout: c.rollout, Previous: &c.status, Quarantined: c.quarant, Now: c.now, Patience: time.Minute}
+	in := Input{Bundle: "b", Ended: c.ended, Revision: c.revision, Rollout: c.rollout, Previous: &c.status, Quarantined: c.quarant, Now: c.now, Patience: time.Minute}
 	for _, n := range slices.Sorted(maps.Keys(c.labels)) {
 		in.Nodes = append(in.Nodes, Node{Name: n, Labels: c.labels[n], Plan: c.plans[n].DeepCopy(), Wanted: v1alpha1.Layer{Revision: c.revision, Digest: c.wanted[n]}})
 	}
@@ -70,7 +71,7 @@ func (c *cluster) act(d Decision, upTo int) {
 			p = &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: w.Node}, Spec: v1alpha1.NodePlanSpec{Bundle: "b"}}
 			c.plans[w.Node] = p
 		}
-		p.Spec.Layers.Bundle, p.Spec.LastGood = w.Layer.DeepCopy(), w.LastGood
+		p.Spec.Bundle, p.Spec.Layers.Bundle, p.Spec.LastGood = "b", w.Layer.DeepCopy(), w.LastGood
 		delete(c.passed, w.Node)
 	}
 	now := c.inAir(func(n string) bool { return !c.dead[n] && !c.passed[n] })

@@ -90,6 +90,22 @@ func Objects(ctx context.Context, c client.Client, objects []*unstructured.Unstr
 	return written, first(failed)
 }
 
+// Adoptable says which objects that are not in the inventory are there, and others' who do not let go of them; the error has the first
+// ten. Nodes would have the bundle's network under the name of another before that showed.
+func Adoptable(ctx context.Context, c client.Client, objects []*unstructured.Unstructured, inventory []v1alpha1.ObjectReference) error {
+	mine := map[v1alpha1.ObjectReference]bool{}
+	for _, ref := range inventory {
+		mine[ref] = true
+	}
+	var failed []error
+	for _, o := range objects {
+		if !mine[apply.Reference(o)] {
+			failed = append(failed, apply.Adoptable(ctx, c, o))
+		}
+	}
+	return first(failed)
+}
+
 // Prune deletes objects and returns those that could not be: they stay in the inventory.
 func Prune(ctx context.Context, c client.Client, bundle string, gone []v1alpha1.ObjectReference) (left []v1alpha1.ObjectReference, err error) {
 	var failed []error

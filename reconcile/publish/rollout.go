@@ -30,11 +30,14 @@ type Node struct {
 	Labels map[string]string
 	Plan   *v1alpha1.NodePlan // nil: none yet
 	Wanted v1alpha1.Layer
+
+	free bool // the plan is of no bundle, or of one that is no more: it is told anew, even what it has
 }
 
 // Input of Decide: what the API says now.
 type Input struct {
 	Bundle      string
+	Ended       map[string]bool // bundles that are no more: their nodes are anybody's
 	Revision    string
 	Rollout     model.Rollout
 	Nodes       []Node
@@ -110,25 +113,24 @@ func newRollout(in Input) *rollout {
 		r.late[name] = true
 	}
 	for _, n := range in.Nodes {
-		if n.Plan != nil && n.Plan.Spec.Bundle != "" && n.Plan.Spec.Bundle != in.Bundle {
+		if n.Plan != nil && n.Plan.Spec.Bundle != "" && n.Plan.Spec.Bundle != in.Bundle && !in.Ended[n.Plan.Spec.Bundle] {
 			r.others = append(r.others, n.Name)
 			continue
 		}
+		n.free = n.Plan != nil && n.Plan.Spec.Bundle != in.Bundle
 		r.mine = append(r.mine, node{Node: n})
+		if n.Plan != nil && n.Plan.Spec.Layers.Bundle != nil { // a status that was lost must not make untested layers good
+			r.status.Number = max(r.status.Number, n.Plan.Spec.Layers.Bundle.Rollout)
+		}
 	}
 	slices.Sort(r.others)
 	slices.SortFunc(r.mine, func(a, b node) int { return cmp.Compare(a.Name, b.Name) })
-	for _, n := range r.mine { // a status that was lost must not make untested layers good
-		if l := n.layer(); l != nil {
-			r.status.Number = max(r.status.Number, l.Rollout)
-		}
-	}
 	return r
 }
 
 // layer is the bundle's layer that the node's plan has, nil if there is none.
 func (n Node) layer() *v1alpha1.Layer {
-	if n.Plan == nil {
+	if n.Plan == nil || n.free {
 		return nil
 	}
 	return n.Plan.Spec.Layers.Bundle
@@ -325,7 +327,7 @@ func (r *rollout) wave(pending []*node) []Write {
 		w.Layer.Rollout = r.status.Number
 		if r.tested(*n) {
 			w.LastGood = n.layer().DeepCopy()
-		} else if n.Plan != nil {
+		} else if n.Plan != nil && !n.free {
 			w.LastGood = n.Plan.Spec.LastGood.DeepCopy()
 		}
 		out = append(out, w)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"danm.io/danm/spec/api/v1alpha1"
 	"danm.io/danm/spec/model"
 )
@@ -213,6 +215,32 @@ func TestNodesOfAnotherBundleAreLeftAlone(t *testing.T) {
 	c.commit("r1", "d1")
 	if d := c.run(t); d.Planned != 2 || !slices.Equal(d.Others, []string{"n01"}) || c.digests()["theirs"] != 1 {
 		t.Fatalf("%+v", d)
+	}
+}
+
+// TestNodesOfNobodyAreTakenOver: those of a bundle that is no more, and those that were let go, in waves as all, even if they have
+// already what they should have.
+func TestNodesOfNobodyAreTakenOver(t *testing.T) {
+	for _, owner := range []string{"ended", ""} {
+		for _, had := range []string{"d1", "theirs"} {
+			c := newCluster(3)
+			layer := &v1alpha1.Layer{Revision: "r1", Digest: had, Rollout: 7}
+			for _, n := range []string{"n00", "n01", "n02"} {
+				c.plans[n] = &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: n},
+					Spec:   v1alpha1.NodePlanSpec{Bundle: owner, Layers: v1alpha1.Layers{Bundle: layer.DeepCopy()}, LastGood: &v1alpha1.Layer{Digest: "long ago"}},
+					Status: v1alpha1.NodePlanStatus{Applied: &v1alpha1.AppliedPlan{Revision: "r1", Digest: had}}}
+			}
+			c.ended = map[string]bool{"ended": true}
+			c.commit("r1", "d1")
+			if d := c.run(t); d.Planned != 3 || d.Confirmed != 3 || len(d.Others) != 0 || d.Rollout.Number <= 7 || d.Rollout.Wave < 2 {
+				t.Errorf("of %q, with %s: %+v", owner, had, d)
+			}
+			for n, p := range c.plans {
+				if p.Spec.Bundle != "b" || p.Spec.Layers.Bundle.Digest != "d1" || p.Spec.LastGood != nil {
+					t.Errorf("of %q, with %s: %s has %+v", owner, had, n, p.Spec)
+				}
+			}
+		}
 	}
 }
 

@@ -57,4 +57,117 @@ func TestClusterTwoOfOneNetwork(t *testing.T) {
 	if c := changed(before, s.versions()); !slices.Equal(c, []string{"ClusterNetwork /own"}) {
 		t.Errorf("its own again, it wrote %v", c)
 	}
+
+	// The younger ends before the older one has written it as its own.
+	record(append(slices.Clone(had), b.Status.Inventory...))
+	s.must(s.c.Delete(t.Context(), &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "other"}}))
+	s.gone("other")
+	if err := s.c.Get(t.Context(), client.ObjectKeyFromObject(gone), gone); err != nil || gone.DeletionTimestamp != nil {
+		t.Errorf("the older one's network went with the younger: %v", err)
+	}
+}
+
+// TestClusterASuccessor: a NetworkBundle that ends leaves to nodes what others have in their plans, and the next one has them.
+func TestClusterASuccessor(t *testing.T) {
+	s := newSite(t, 3)
+	content := files(1500)
+	s.commit("edge", content)
+	s.bundle("edge", func(b *v1alpha1.NetworkBundle) { b.Spec.Prune = new(bool) })
+	s.done("edge", content)
+	s.must(s.c.Delete(t.Context(), &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "edge"}}))
+	s.gone("edge")
+	var was, is v1alpha1.NodePlanList
+	s.must(s.c.List(t.Context(), &was))
+	if len(was.Items) != 3 || was.Items[0].Spec.Bundle != "edge" {
+		t.Fatalf("without prune plans stay: %+v", was.Items)
+	}
+
+	s.commit("next", content)
+	s.bundle("next")
+	if b := s.done("next", content); b.Status.Nodes != "3/3" {
+		t.Errorf("%+v", b.Status)
+	}
+	s.must(s.c.List(t.Context(), &is))
+	for i := range is.Items {
+		a, b := was.Items[i].Spec.Layers.Bundle, is.Items[i].Spec.Layers.Bundle
+		if is.Items[i].Spec.Bundle != "next" || is.Items[i].UID != was.Items[i].UID || a.Digest != b.Digest {
+			t.Errorf("%+v, was %+v", is.Items[i].Spec, was.Items[i].Spec)
+		}
+	}
+	var voice danmv1.TenantNetwork
+	s.must(s.c.Get(t.Context(), client.ObjectKey{Namespace: "acme", Name: "voice"}, &voice))
+	if voice.Labels[v1alpha1.LabelBundle] != "next" || voice.Spec.Options.Vlan != 100 {
+		t.Errorf("%+v", voice)
+	}
+
+	// Pods are attached on one node, as its plan alone says.
+	p := &v1alpha1.NodePlan{}
+	s.must(s.c.Get(t.Context(), client.ObjectKey{Name: "n2"}, p))
+	old := p.DeepCopy()
+	p.Status.Attached = map[string]int32{"ClusterNetwork/data": 1}
+	s.must(s.c.Status().Patch(t.Context(), p, client.MergeFrom(old)))
+	s.must(s.c.Delete(t.Context(), &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "next"}}))
+	s.gone("next")
+	s.must(s.c.List(t.Context(), &is))
+	if len(is.Items) != 1 || is.Items[0].Name != "n2" || is.Items[0].Spec.Bundle != "" || is.Items[0].Labels[v1alpha1.LabelBundle] != "" ||
+		is.Items[0].Spec.Layers.Bundle == nil || is.Items[0].Status.Attached["ClusterNetwork/data"] != 1 {
+		t.Errorf("a plan stays: %+v", is.Items)
+	}
+	for _, name := range is.Items[0].Spec.Layers.Bundle.Segments {
+		s.must(s.c.Get(t.Context(), client.ObjectKey{Name: name}, &v1alpha1.PlanSegment{}))
+	}
+	data := &danmv1.ClusterNetwork{}
+	time.Sleep(time.Second) // many times what a network waits for here
+	s.must(s.c.Get(t.Context(), client.ObjectKey{Name: "data"}, data))
+	if data.DeletionTimestamp == nil {
+		t.Error("the network does not wait to go")
+	}
+
+	p = &is.Items[0]
+	old = p.DeepCopy()
+	p.Status.Attached = nil
+	s.must(s.c.Status().Patch(t.Context(), p, client.MergeFrom(old)))
+	s.bundle("next")
+	if b := s.done("next", content); b.Status.Nodes != "3/3" {
+		t.Errorf("once more: %+v", b.Status)
+	}
+}
+
+// TestClusterWhatOthersMadeIsNotReplaced: a network made with kubectl keeps its name, on nodes too, until it is given up.
+func TestClusterWhatOthersMadeIsNotReplaced(t *testing.T) {
+	s := newSite(t, 2)
+	data := &danmv1.ClusterNetwork{ObjectMeta: metav1.ObjectMeta{Name: "data"},
+		Spec: danmv1.NetworkSpec{NetworkID: "data", NetworkType: "macvlan", Options: danmv1.NetworkOptions{Device: "eth9", Vlan: 150}}}
+	s.must(s.c.Create(t.Context(), data, client.FieldOwner("kubectl-create")))
+	content := files(1500)
+	s.commit("edge", content)
+	s.bundle("edge")
+	b := s.until("edge", "in conflict", because("FieldConflict"))
+	if len(b.Status.Inventory)+len(b.Status.Assignments) != 0 || b.Status.RolledOut != nil {
+		t.Errorf("refused, it has %+v", b.Status)
+	}
+	var plans v1alpha1.NodePlanList
+	s.must(s.c.List(t.Context(), &plans))
+	for i := range plans.Items {
+		if plans.Items[i].Spec.Layers.Bundle != nil {
+			t.Errorf("%s was told of it", plans.Items[i].Name)
+		}
+	}
+	s.must(s.c.Get(t.Context(), client.ObjectKeyFromObject(data), data))
+	if data.Spec.Options.Vlan != 150 || data.Labels[v1alpha1.LabelBundle] != "" {
+		t.Errorf("it was taken over: %+v", data)
+	}
+
+	// One that says the same is taken over.
+	old := data.DeepCopy()
+	data.Spec.Options.Vlan = 110
+	s.must(s.c.Patch(t.Context(), data, client.MergeFrom(old), client.FieldOwner("kubectl-create")))
+	same := files(1500)
+	s.commit("edge", same)
+	s.annotate("edge", v1alpha1.AnnotationRequestedAt, "1")
+	s.done("edge", same)
+	s.must(s.c.Get(t.Context(), client.ObjectKeyFromObject(data), data))
+	if data.Labels[v1alpha1.LabelBundle] != "edge" {
+		t.Errorf("it was not: %+v", data)
+	}
 }

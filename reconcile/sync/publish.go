@@ -30,15 +30,31 @@ func (r *Reconciler) publish(ctx context.Context, nb *v1alpha1.NetworkBundle, d 
 	if err != nil {
 		return failed(err, string(diag.APIUnavailable)), 0
 	}
-	decision := publish.Decide(r.input(nb, d, known))
+	ended, err := r.ended(ctx, nb, known)
+	if err != nil {
+		return failed(err, string(diag.APIUnavailable)), 0
+	}
+	in := input(nb, d, known)
+	in.Ended, in.Now, in.Patience = ended, r.Now(), d.Bundle.ConfirmTimeout+r.Patience
+	decision := publish.Decide(in)
 	nb.Status.Rollout, nb.Status.Quarantined = &decision.Rollout, decision.Quarantined
 	nb.Status.Nodes = fmt.Sprintf("%d/%d", decision.Confirmed, decision.Planned)
 	r.Metrics.rollout(nb.Name, decision)
+	had := len(nb.Status.Inventory)
 	if decision.Phase != publish.Quarantined {
 		nb.Status.Inventory = publish.Union(nb.Status.Inventory, d.References)
 	}
 	if err := r.save(ctx, nb); err != nil {
 		return failed(apply.Reason("NetworkBundle "+nb.Name, stale(err)), string(diag.APIUnavailable)), 0
+	}
+	if len(nb.Status.Inventory) > had { // of two that record an object at one moment the later sees the earlier
+		others, err := r.others(ctx, nb)
+		if err == nil {
+			err = desired.Free(*d, others)
+		}
+		if err != nil {
+			return failed(err, string(diag.APIUnavailable)), 0
+		}
 	}
 	if decision.Culprit == nil { // in every round: one that somebody deleted is missed by the next agent that starts
 		if err := publish.Segments(ctx, r.Client, d.Rendered.Segments); err != nil {
@@ -71,16 +87,40 @@ func (r *Reconciler) plans(ctx context.Context) (map[string]*v1alpha1.NodePlan, 
 	return out, nil
 }
 
-func (r *Reconciler) input(nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) publish.Input {
-	in := publish.Input{
-		Bundle: nb.Name, Revision: d.Revision, Rollout: d.Bundle.Rollout, Previous: nb.Status.Rollout, Quarantined: nb.Status.Quarantined,
-		Now: r.Now(), Patience: d.Bundle.ConfirmTimeout + r.Patience,
+// ended are the bundles that plans name and that are no more. The API server itself is asked: a cache may have a plan before its bundle.
+func (r *Reconciler) ended(ctx context.Context, nb *v1alpha1.NetworkBundle, known map[string]*v1alpha1.NodePlan) (map[string]bool, error) {
+	out := map[string]bool{}
+	for _, p := range known {
+		if owner := p.Spec.Bundle; owner != "" && owner != nb.Name {
+			out[owner] = true
+		}
 	}
+	for _, from := range []client.Reader{r.Client, r.APIReader} {
+		if len(out) == 0 {
+			break
+		}
+		var list v1alpha1.NetworkBundleList
+		if err := from.List(ctx, &list); err != nil {
+			return nil, apply.Reason("list NetworkBundles", err)
+		}
+		for i := range list.Items {
+			delete(out, list.Items[i].Name)
+		}
+	}
+	return out, nil
+}
+
+func input(nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) publish.Input {
+	in := publish.Input{Bundle: nb.Name, Revision: d.Revision, Rollout: d.Bundle.Rollout, Previous: nb.Status.Rollout, Quarantined: nb.Status.Quarantined}
 	for _, n := range d.Nodes {
 		if !d.Owns(n.Name, nb.Name, known[n.Name]) {
 			continue
 		}
-		in.Nodes = append(in.Nodes, publish.Node{Name: n.Name, Labels: n.Labels, Plan: known[n.Name], Wanted: d.Rendered.Layers[n.Name]})
+		wanted := d.Rendered.Layers[n.Name]
+		if !d.Grouped[n.Name] { // it keeps nothing, not even networks that need no link
+			wanted.Segments, wanted.Underlays, wanted.Addresses = nil, nil, nil
+		}
+		in.Nodes = append(in.Nodes, publish.Node{Name: n.Name, Labels: n.Labels, Plan: known[n.Name], Wanted: wanted})
 	}
 	return in
 }
@@ -94,7 +134,7 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 	}
 	gone := publish.Gone(nb.Status.Inventory, d.References)
 	if nb.Spec.Prune == nil || *nb.Spec.Prune {
-		left, err := publish.Prune(ctx, r.Client, nb.Name, gone)
+		left, err := r.prune(ctx, nb, gone)
 		nb.Status.Inventory = publish.Union(d.References, left)
 		if err != nil {
 			return err
@@ -119,6 +159,27 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 	return nil
 }
 
+// others is what other bundles have this moment.
+func (r *Reconciler) others(ctx context.Context, nb *v1alpha1.NetworkBundle) (desired.Others, error) {
+	var bundles v1alpha1.NetworkBundleList
+	if err := r.APIReader.List(ctx, &bundles); err != nil {
+		return desired.Others{}, apply.Reason("list NetworkBundles", err)
+	}
+	return desired.OthersThan(nb, bundles.Items, nil), nil
+}
+
+// prune deletes what is gone, but for what another bundle has recorded; what could not be deleted is left.
+func (r *Reconciler) prune(ctx context.Context, nb *v1alpha1.NetworkBundle, gone []v1alpha1.ObjectReference) (left []v1alpha1.ObjectReference, err error) {
+	if len(gone) == 0 {
+		return nil, nil
+	}
+	others, err := r.others(ctx, nb)
+	if err != nil {
+		return gone, err
+	}
+	return publish.Prune(ctx, r.Client, nb.Name, others.Prunable(gone))
+}
+
 // release lets nodes go that are in no group any more, once nothing of the bundle is left on them: another bundle may have them.
 func (r *Reconciler) release(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering, known map[string]*v1alpha1.NodePlan) error {
 	nothing := model.NodePlan{}.Digest()
@@ -128,16 +189,24 @@ func (r *Reconciler) release(ctx context.Context, nb *v1alpha1.NetworkBundle, d 
 			continue
 		}
 		l, a := p.Spec.Layers.Bundle, p.Status.Applied
-		if l == nil || a == nil || l.Digest != nothing || a.Digest != nothing {
+		if l == nil || a == nil || l.Digest != nothing || a.Digest != nothing || len(l.Segments)+len(a.Segments) > 0 {
 			continue
 		}
-		next := p.DeepCopy()
-		next.Spec.Bundle, next.Spec.LastGood = "", nil
-		delete(next.Labels, v1alpha1.LabelBundle)
-		err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.FieldManager))
-		if client.IgnoreNotFound(err) != nil {
-			return apply.Reason("NodePlan "+p.Name, err)
+		if err := r.letGo(ctx, p); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// letGo makes a plan nobody's; the node keeps what it has.
+func (r *Reconciler) letGo(ctx context.Context, p *v1alpha1.NodePlan) error {
+	next := p.DeepCopy()
+	next.Spec.Bundle, next.Spec.LastGood = "", nil
+	delete(next.Labels, v1alpha1.LabelBundle)
+	err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.FieldManager))
+	if client.IgnoreNotFound(err) != nil {
+		return apply.Reason("NodePlan "+p.Name, err)
 	}
 	return nil
 }

@@ -108,13 +108,13 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 	if m.good != nil && desired.Free(*m.good, w.Others) != nil { // another bundle was first, by the two's age
 		m.good = nil
 	}
-	err = acceptable(nb, m, w)
+	err = r.acceptable(ctx, nb, m, w)
 	if err == nil && (newNumbers(nb, m.rendering) || !m.looked && len(m.rendering.Assignments) > 0) {
 		if err := r.choose(ctx, nb, m, from); err != nil {
 			m.worldSum = [32]byte{}
 			return m.good, err
 		}
-		err = acceptable(nb, m, w) // it has rendered again
+		err = r.acceptable(ctx, nb, m, w) // it has rendered again
 	}
 	r.diagnose(nb, m.rendering.Diags)
 	if err != nil {
@@ -129,11 +129,14 @@ func (r *Reconciler) render(ctx context.Context, nb *v1alpha1.NetworkBundle, m *
 }
 
 // acceptable is why the newest rendering is not to be published: numbers are chosen for none that is not.
-func acceptable(nb *v1alpha1.NetworkBundle, m *memory, w desired.World) error {
+func (r *Reconciler) acceptable(ctx context.Context, nb *v1alpha1.NetworkBundle, m *memory, w desired.World) error {
 	if m.err != nil {
 		return m.err
 	}
-	return desired.Acceptable(nb, m.rendering, w.Others)
+	if err := desired.Acceptable(nb, m.rendering, w.Others); err != nil {
+		return err
+	}
+	return publish.Adoptable(ctx, r.Client, m.rendering.Objects, nb.Status.Inventory)
 }
 
 // newNumbers says whether the rendering gives numbers that are not on record yet.

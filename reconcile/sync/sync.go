@@ -203,7 +203,7 @@ func (r *Reconciler) remove(ctx context.Context, nb *v1alpha1.NetworkBundle) (ct
 }
 
 func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) error {
-	left, err := publish.Prune(ctx, r.Client, nb.Name, nb.Status.Inventory)
+	left, err := r.prune(ctx, nb, nb.Status.Inventory)
 	nb.Status.Inventory = left
 	if err != nil {
 		return err
@@ -219,7 +219,14 @@ func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) erro
 			rest = append(rest, *p)
 			continue
 		}
-		if err := client.IgnoreNotFound(r.Client.Delete(ctx, p)); err != nil {
+		if p.Spec.Layers.API != nil || len(p.Status.Attached) > 0 { // others' networks and who is attached stand in it, too
+			if err := r.letGo(ctx, p); err != nil {
+				return err
+			}
+			rest = append(rest, *p)
+			continue
+		}
+		if err := client.IgnoreNotFound(r.Client.Delete(ctx, p, client.Preconditions{UID: &p.UID, ResourceVersion: &p.ResourceVersion})); err != nil {
 			return apply.Reason("NodePlan "+p.Name, err)
 		}
 	}
