@@ -3,7 +3,9 @@ package hostlinks_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,8 +89,9 @@ func (s *site) report(node string) {
 	s.must(s.c.Status().Patch(s.t.Context(), p, client.MergeFrom(old)))
 }
 
-// state is what the node would make of the API: assembled by the node's code.
-func (s *site) state(node string) model.NodeState {
+// state is what the node would make of the API: assembled by the node's code. False while the plan tells it nothing, so that it
+// keeps what it has: no layer yet, or segments of a plan that another has replaced since it was read.
+func (s *site) state(node string) (model.NodeState, bool) {
 	s.t.Helper()
 	p := &v1alpha1.NodePlan{}
 	s.must(s.c.Get(s.t.Context(), client.ObjectKey{Name: node}, p))
@@ -101,19 +104,22 @@ func (s *site) state(node string) model.NodeState {
 		segments[x.Name] = decoded
 	}
 	st, err := nodeplan.Assemble(p, segments, nil, "")
-	if err != nil {
-		return model.NodeState{}
+	if errors.Is(err, nodeplan.ErrNoLayer) || errors.Is(err, nodeplan.ErrSegments) {
+		return model.NodeState{}, false
 	}
-	return st
+	s.must(err)
+	return st, true
 }
 
 func (s *site) has(node, link string) bool {
-	for _, l := range s.state(node).Plan.Links {
-		if l.Name == link {
-			return true
-		}
-	}
-	return false
+	st, _ := s.state(node)
+	return slices.ContainsFunc(st.Plan.Links, func(l model.Link) bool { return l.Name == link })
+}
+
+// bare says whether the node is told to have nothing, which is more than to be told nothing.
+func (s *site) bare(node string) bool {
+	st, told := s.state(node)
+	return told && len(st.Plan.Links) == 0 && len(st.Networks) == 0
 }
 
 func (s *site) ready(o client.Object, conditions func() []metav1.Condition) (metav1.ConditionStatus, string, string) {
@@ -191,12 +197,18 @@ func TestClusterNetworksMadeWithKubectl(t *testing.T) {
 	s.until("everything gone", func() bool {
 		var list v1alpha1.PlanSegmentList
 		s.must(s.c.List(ctx, &list))
-		return len(s.state("n1").Plan.Links) == 0 && len(s.state("n2").Plan.Links) == 0 && len(list.Items) == 0
+		return s.bare("n1") && s.bare("n2") && len(list.Items) == 0
 	})
+	emptied := &v1alpha1.NodePlan{}
+	s.must(s.c.Get(ctx, client.ObjectKey{Name: "n1"}, emptied))
 	s.must(s.c.Delete(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}}))
 	s.until("no plan of a node that left", func() bool {
 		return apierrors.IsNotFound(s.c.Get(ctx, client.ObjectKey{Name: "n2"}, &v1alpha1.NodePlan{}))
 	})
+	after := &v1alpha1.NodePlan{}
+	if s.must(s.c.Get(ctx, client.ObjectKey{Name: "n1"}, after)); after.Generation != emptied.Generation {
+		t.Errorf("an empty layer was written again: generation %d, was %d", after.Generation, emptied.Generation)
+	}
 }
 
 // versions of node plans' specs: what nodes are told.

@@ -194,7 +194,7 @@ func (d *Decision) add(c *class, o outcome, tenants []model.Tenant) error {
 	})
 	if len(o.links) == 0 && len(o.networks) == 0 && len(own) == 0 {
 		for _, p := range c.plans {
-			d.Layers[p.Name] = nil
+			d.Layers[p.Name] = c.nothing(p)
 		}
 		d.count(c, nil)
 		return nil
@@ -232,6 +232,15 @@ func (d *Decision) count(c *class, networks []model.Network) {
 
 func objectKey(n model.Network) string {
 	return string(n.Kind) + " " + n.Key()
+}
+
+// nothing is the layer of a node that no network made with kubectl is for. A node keeps what it has while its plan has no layer at
+// all: where the bundle has none, a layer that was once there is emptied and never taken away, or the last links would stay.
+func (c *class) nothing(p *v1alpha1.NodePlan) *v1alpha1.Layer {
+	if p.Spec.Layers.Bundle == nil && p.Spec.Layers.API != nil {
+		return c.layer(p, nil, nil)
+	}
+	return nil
 }
 
 // layer is one node's: the source addresses of its VXLANs are its own.
