@@ -37,9 +37,12 @@ type Decision struct {
 func Decide(in Input) (Decision, error) {
 	objects, verdicts := read(in)
 	slices.SortFunc(objects, byAge)
-	tenants := tenantsOf(in.Configs)
+	tenants, elsewhere := tenantsOf(in.Configs, false), tenantsOf(in.Configs, true)
 	all := classes(in.Plans, in.Segments, devices(objects))
-	good, err := settle(all, objects, tenants, verdicts)
+	for _, c := range all {
+		elsewhere = append(elsewhere, c.tenants...)
+	}
+	good, err := settle(all, objects, tenants, elsewhere, verdicts)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -117,13 +120,13 @@ func devices(objects []*Object) map[string]bool {
 	return out
 }
 
-// tenantsOf are the tenants that were made with kubectl.
-func tenantsOf(configs []danmv1.TenantConfig) []model.Tenant {
+// tenantsOf are the tenants that were made with kubectl, or those of bundles.
+func tenantsOf(configs []danmv1.TenantConfig, bundled bool) []model.Tenant {
 	var out []model.Tenant
 	for i := range configs {
 		t := &configs[i]
 		name := t.Labels[danmv1.LabelTenant]
-		if t.Labels[v1alpha1.LabelBundle] != "" || name == "" {
+		if (t.Labels[v1alpha1.LabelBundle] != "") != bundled || name == "" {
 			continue
 		}
 		m := model.Tenant{Name: name, Namespaces: []string{name}, NetworkIDs: t.NetworkIds}
@@ -141,13 +144,30 @@ func tenantsOf(configs []danmv1.TenantConfig) []model.Tenant {
 	return slices.CompactFunc(out, func(a, b model.Tenant) bool { return a.Name == b.Name })
 }
 
+// knownTo are all tenants that a network may name. Those of other nodes' bundles count, too: nodes of a class that has never heard of
+// one must not have a network refused for it everywhere. What the class itself says of a tenant goes before what others do.
+func knownTo(c *class, tenants, elsewhere []model.Tenant) []model.Tenant {
+	out := append(slices.Clone(tenants), c.tenants...)
+	seen := map[string]bool{}
+	for _, t := range out {
+		seen[t.Name] = true
+	}
+	for _, t := range elsewhere {
+		if !seen[t.Name] {
+			seen[t.Name] = true
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // settle finds what each class has, until nobody is refused who was taken elsewhere.
-func settle(all []*class, objects []*Object, tenants []model.Tenant, verdicts map[string]Verdict) ([]outcome, error) {
+func settle(all []*class, objects []*Object, tenants, elsewhere []model.Tenant, verdicts map[string]Verdict) ([]outcome, error) {
 	out := make([]outcome, len(all))
 	judges := make([]*judge, len(all))
 	for i, c := range all {
 		if slices.ContainsFunc(objects, c.reaches) { // judging costs the rule book over all the bundle's networks
-			judges[i] = newJudge(c, append(slices.Clone(tenants), c.tenants...))
+			judges[i] = newJudge(c, knownTo(c, tenants, elsewhere))
 		}
 	}
 	for again := true; again; {
