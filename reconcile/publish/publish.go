@@ -133,8 +133,9 @@ func first(all []error) error {
 	return errors.Join(out...)
 }
 
-// CollectSegments deletes segments of the bundle that no node plan names any more.
-func CollectSegments(ctx context.Context, c client.Client, bundle string, plans []v1alpha1.NodePlan, wanted []v1alpha1.PlanSegment) error {
+// CollectSegments deletes segments that no node plan names any more: the bundle's, and those of bundles that are no more. bundles are
+// all that there are.
+func CollectSegments(ctx context.Context, c client.Client, bundle string, bundles []v1alpha1.NetworkBundle, plans []v1alpha1.NodePlan, wanted []v1alpha1.PlanSegment) error {
 	used := map[string]bool{}
 	for i := range plans {
 		for _, l := range []*v1alpha1.Layer{plans[i].Spec.Layers.Bundle, plans[i].Spec.Layers.API, plans[i].Spec.LastGood} {
@@ -150,11 +151,17 @@ func CollectSegments(ctx context.Context, c client.Client, bundle string, plans 
 		used[s.Name] = true
 	}
 	var list v1alpha1.PlanSegmentList
-	if err := c.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelBundle: v1alpha1.LabelValue(bundle)}); err != nil {
+	if err := c.List(ctx, &list, client.HasLabels{v1alpha1.LabelBundle}); err != nil {
 		return apply.Reason("list PlanSegments", err)
 	}
+	others := map[string]bool{}
+	for i := range bundles {
+		if bundles[i].Name != bundle {
+			others[v1alpha1.LabelValue(bundles[i].Name)] = true
+		}
+	}
 	for i := range list.Items {
-		if s := &list.Items[i]; !used[s.Name] {
+		if s := &list.Items[i]; !used[s.Name] && !others[s.Labels[v1alpha1.LabelBundle]] {
 			if err := c.Delete(ctx, s); err != nil && !apierrors.IsNotFound(err) {
 				return apply.Reason("PlanSegment "+s.Name, err)
 			}

@@ -123,14 +123,22 @@ func TestClusterASuccessor(t *testing.T) {
 		t.Error("the network does not wait to go")
 	}
 
+	left := is.Items[0].Spec.Layers.Bundle.Segments
 	p = &is.Items[0]
 	old = p.DeepCopy()
 	p.Status.Attached = nil
 	s.must(s.c.Status().Patch(t.Context(), p, client.MergeFrom(old)))
-	s.bundle("next")
-	if b := s.done("next", content); b.Status.Nodes != "3/3" {
+	third := files(1400)
+	s.commit("third", third)
+	s.bundle("third")
+	if b := s.done("third", third); b.Status.Nodes != "3/3" {
 		t.Errorf("once more: %+v", b.Status)
 	}
+	s.eventually("rid of the segments of the one before", func() bool {
+		return !slices.ContainsFunc(left, func(name string) bool {
+			return !apierrors.IsNotFound(s.c.Get(t.Context(), client.ObjectKey{Name: name}, &v1alpha1.PlanSegment{}))
+		})
+	})
 }
 
 // TestClusterWhatOthersMadeIsNotReplaced: a network made with kubectl keeps its name, on nodes too, until it is given up.

@@ -150,7 +150,7 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 	}
 	nb.Status.Assignments = d.Assignments
 	if nb.Status.RolledOut == nil || nb.Status.RolledOut.Name != d.Revision {
-		if err := r.collect(ctx, nb, d); err != nil {
+		if err := r.collect(ctx, nb, d.Rendered.Segments); err != nil {
 			return err
 		}
 	}
@@ -161,11 +161,17 @@ func (r *Reconciler) complete(ctx context.Context, nb *v1alpha1.NetworkBundle, d
 
 // others is what other bundles have this moment.
 func (r *Reconciler) others(ctx context.Context, nb *v1alpha1.NetworkBundle) (desired.Others, error) {
-	var bundles v1alpha1.NetworkBundleList
-	if err := r.APIReader.List(ctx, &bundles); err != nil {
-		return desired.Others{}, apply.Reason("list NetworkBundles", err)
+	bundles, err := r.bundlesNow(ctx)
+	if err != nil {
+		return desired.Others{}, err
 	}
-	return desired.OthersThan(nb, bundles.Items, nil), nil
+	return desired.OthersThan(nb, bundles, nil), nil
+}
+
+func (r *Reconciler) bundlesNow(ctx context.Context) ([]v1alpha1.NetworkBundle, error) {
+	var list v1alpha1.NetworkBundleList
+	err := r.APIReader.List(ctx, &list)
+	return list.Items, apply.Reason("list NetworkBundles", err)
 }
 
 // prune deletes what is gone, but for what another bundle has recorded; what could not be deleted is left.
@@ -231,12 +237,16 @@ func (r *Reconciler) prunePlans(ctx context.Context, nb *v1alpha1.NetworkBundle,
 	return nil
 }
 
-func (r *Reconciler) collect(ctx context.Context, nb *v1alpha1.NetworkBundle, d *desired.Rendering) error {
-	var list v1alpha1.NodePlanList
-	if err := r.APIReader.List(ctx, &list); err != nil {
+func (r *Reconciler) collect(ctx context.Context, nb *v1alpha1.NetworkBundle, wanted []v1alpha1.PlanSegment) error {
+	bundles, err := r.bundlesNow(ctx)
+	if err != nil {
+		return err
+	}
+	var plans v1alpha1.NodePlanList
+	if err := r.APIReader.List(ctx, &plans); err != nil {
 		return apply.Reason("list NodePlans", err)
 	}
-	return publish.CollectSegments(ctx, r.Client, nb.Name, list.Items, d.Rendered.Segments)
+	return publish.CollectSegments(ctx, r.Client, nb.Name, bundles, plans.Items, wanted)
 }
 
 // conclude is what a decision means for people.

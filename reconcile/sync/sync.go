@@ -21,7 +21,6 @@ import (
 	"danm.io/danm/reconcile/apply"
 	"danm.io/danm/reconcile/desired"
 	"danm.io/danm/reconcile/fail"
-	"danm.io/danm/reconcile/publish"
 	"danm.io/danm/reconcile/source"
 	"danm.io/danm/reconcile/status"
 	"danm.io/danm/spec/api/v1alpha1"
@@ -212,25 +211,22 @@ func (r *Reconciler) clear(ctx context.Context, nb *v1alpha1.NetworkBundle) erro
 	if err := r.APIReader.List(ctx, &plans); err != nil {
 		return apply.Reason("list NodePlans", err)
 	}
-	var rest []v1alpha1.NodePlan
 	for i := range plans.Items {
 		p := &plans.Items[i]
 		if p.Spec.Bundle != nb.Name {
-			rest = append(rest, *p)
 			continue
 		}
 		if p.Spec.Layers.API != nil || len(p.Status.Attached) > 0 { // others' networks and who is attached stand in it, too
 			if err := r.letGo(ctx, p); err != nil {
 				return err
 			}
-			rest = append(rest, *p)
 			continue
 		}
 		if err := client.IgnoreNotFound(r.Client.Delete(ctx, p, client.Preconditions{UID: &p.UID, ResourceVersion: &p.ResourceVersion})); err != nil {
 			return apply.Reason("NodePlan "+p.Name, err)
 		}
 	}
-	return publish.CollectSegments(ctx, r.Client, nb.Name, rest, nil)
+	return r.collect(ctx, nb, nil)
 }
 
 func revision(name string, now metav1.Time, old *v1alpha1.Revision) *v1alpha1.Revision {
