@@ -27,9 +27,9 @@ func (u numbers) take(space string, id uint32) {
 }
 
 // assign returns copies of the networks in which each that wants a VLAN id or VNI has one: the written one, else the one
-// the inventory kept, else that of a network it is shared with, else the lowest free one of its tenant's share of the
-// fabric. A number kept for a network that is gone is not free either. open are the keys of networks whose number is neither
-// written nor kept: it is chosen for good when the bundle is published.
+// the inventory kept, else the one found with it if that lies in its ranges, else that of a network it is shared with, else
+// the lowest free one of its tenant's share of the fabric. A number kept for a network that is gone is not free either. open
+// are the keys of networks whose number is neither written nor kept: it is chosen for good when the bundle is published.
 func assign(b model.Bundle, inv model.Inventory) (out []model.Network, open []string, diags diag.List) {
 	out = slices.Clone(b.Networks)
 	kept := map[uint32]bool{}
@@ -44,12 +44,21 @@ func assign(b model.Bundle, inv model.Inventory) (out []model.Network, open []st
 		}
 		used.take(idSpace(b, n), n.ID())
 	}
-	for i := range out {
+	for i := range out { // before the first number is chosen
 		n := &out[i]
 		if !wantsID(n) {
 			continue
 		}
 		open = append(open, n.Key())
+		if id, space := inv.Found[n.Key()], idSpace(b, n); !used[space][id] && within(idRanges(b, n), id) && setID(n, id) {
+			used.take(space, id)
+		}
+	}
+	for i := range out {
+		n := &out[i]
+		if !wantsID(n) {
+			continue
+		}
 		if setID(n, partnersID(out, n)) {
 			continue
 		}
@@ -133,6 +142,10 @@ func idRanges(b model.Bundle, n *model.Network) []model.Range32 {
 		return vnis
 	}
 	return vlans
+}
+
+func within(ranges []model.Range32, id uint32) bool {
+	return slices.ContainsFunc(ranges, func(r model.Range32) bool { return r.First <= id && id <= r.Last })
 }
 
 // lowestFree is 0 when nothing is free.

@@ -60,7 +60,7 @@ func Decide(snap source.Snapshot, from publish.Origin, w World) (Rendering, erro
 	}
 	wish := wishes(bundle.Networks)
 	bundle.Nodes = nodesOf(bundle.Nodes, w.Nodes)
-	result := render.Render(bundle, model.Inventory{Assignments: w.Assignments, Hardware: w.Hardware, Underlays: w.Underlays})
+	result := render.Render(bundle, model.Inventory{Assignments: w.Assignments, Found: w.Found, Hardware: w.Hardware, Underlays: w.Underlays})
 	out.Diags = slices.Concat(out.Diags, result.Diagnostics).Sorted()
 	if err := out.Diags.Err(); err != nil {
 		return out, invalid(err)

@@ -17,7 +17,8 @@ import (
 // World is what the cluster says besides the source: all that rendering depends on.
 type World struct {
 	Nodes       []corev1.Node
-	Assignments map[string]uint32
+	Assignments map[string]uint32 // by network; under other keys, those that none may be given
+	Found       map[string]uint32 // what networks of the bundle have in the API, on record or not
 	Hardware    map[string][]model.NIC
 	Underlays   map[string]map[string]netip.Addr // node → device → address it reports
 	Others      Others                           // decides whether a rendering may be published, not what it is
@@ -25,15 +26,18 @@ type World struct {
 
 // Lists are the API's objects that a World is made of.
 type Lists struct {
-	Nodes   corev1.NodeList
-	Plans   v1alpha1.NodePlanList
-	Bundles v1alpha1.NetworkBundleList
-	Tenants danmv1.TenantConfigList
+	Nodes    corev1.NodeList
+	Plans    v1alpha1.NodePlanList
+	Bundles  v1alpha1.NetworkBundleList
+	Tenants  danmv1.TenantConfigList
+	Cluster  danmv1.ClusterNetworkList
+	Networks danmv1.TenantNetworkList
+	Danm     danmv1.DanmNetList
 }
 
 // World is what a NetworkBundle is rendered upon. nb may be newer than the one listed.
 func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
-	w := World{Nodes: l.Nodes.Items, Assignments: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}, Others: OthersThan(nb, l.Bundles.Items, l.Plans.Items)}
+	w := World{Nodes: l.Nodes.Items, Assignments: l.recorded(nb), Found: map[string]uint32{}, Hardware: map[string][]model.NIC{}, Underlays: map[string]map[string]netip.Addr{}, Others: OthersThan(nb, l.Bundles.Items, l.Plans.Items)}
 	for i := range l.Plans.Items {
 		if cards := l.Plans.Items[i].Status.Hardware; len(cards) > 0 {
 			w.Hardware[l.Plans.Items[i].Name] = Hardware(cards)
@@ -42,25 +46,25 @@ func (l *Lists) World(nb *v1alpha1.NetworkBundle) World {
 			w.Underlays[l.Plans.Items[i].Name] = u
 		}
 	}
-	for _, t := range l.Tenants.Items {
-		for _, n := range t.Status.Reserved {
-			w.Assignments["tenant "+t.Name+" "+n.Network] = uint32(n.ID)
+	for _, n := range l.numbered() {
+		w.Assignments["object "+n.ref.Kind+" "+n.key] = n.id
+		if !n.deleting && n.found(w.Others) {
+			w.Found[n.key] = n.id
 		}
 	}
 	for i := range l.Bundles.Items {
-		b := &l.Bundles.Items[i]
-		for _, a := range b.Status.Assignments {
-			key := a.Network
-			if b.Name != nb.Name {
-				key = "bundle " + b.Name + " " + key
-			}
-			w.Assignments[key] = uint32(a.ID)
+		if b := &l.Bundles.Items[i]; b.Name == nb.Name {
+			w.give(b.Status.Assignments)
 		}
 	}
-	for _, a := range nb.Status.Assignments { // newer than any cache
+	w.give(nb.Status.Assignments) // newer than any cache
+	return w
+}
+
+func (w World) give(list []v1alpha1.Assignment) {
+	for _, a := range list {
 		w.Assignments[a.Network] = uint32(a.ID)
 	}
-	return w
 }
 
 func underlays(texts map[string]string) map[string]netip.Addr {
@@ -92,6 +96,6 @@ func (w World) Sum(from publish.Origin) [32]byte {
 	for i := range w.Nodes {
 		nodes = append(nodes, node{w.Nodes[i].Name, w.Nodes[i].Labels})
 	}
-	b, _ := json.Marshal([]any{from, nodes, w.Assignments, w.Hardware, w.Underlays})
+	b, _ := json.Marshal([]any{from, nodes, w.Assignments, w.Found, w.Hardware, w.Underlays})
 	return sha256.Sum256(b)
 }

@@ -187,12 +187,20 @@ func merge(old, now []v1alpha1.Assignment) []v1alpha1.Assignment {
 // world reads what rendering depends on.
 func (r *Reconciler) world(ctx context.Context, c client.Reader, nb *v1alpha1.NetworkBundle) (desired.World, error) {
 	var in desired.Lists
-	for _, list := range []client.ObjectList{&in.Nodes, &in.Plans, &in.Bundles, &in.Tenants} {
-		if err := c.List(ctx, list); err != nil {
-			return desired.World{}, apply.Reason(fmt.Sprintf("list %T", list), err)
-		}
+	err := read(ctx, c, &in.Nodes, &in.Plans, &in.Bundles, &in.Tenants, &in.Cluster, &in.Networks, &in.Danm)
+	if err != nil {
+		return desired.World{}, err
 	}
 	return in.World(nb), nil
+}
+
+func read(ctx context.Context, c client.Reader, lists ...client.ObjectList) error {
+	for _, list := range lists {
+		if err := c.List(ctx, list); err != nil {
+			return apply.Reason(fmt.Sprintf("list %T", list), err)
+		}
+	}
+	return nil
 }
 
 // diagnose puts the first ten problems into the status.

@@ -198,8 +198,10 @@ type Probe struct {
 // Inventory is what Render knows of the world besides the bundle; in the local home, the node's own hardware.
 type Inventory struct {
 	Assignments map[string]uint32 `json:"assignments,omitempty"` // Network.Key() → VLAN or VNI given earlier
-	Nodes       []Node            `json:"nodes,omitempty"`       // cluster home: nodes and labels from the API
-	Hardware    map[string][]NIC  `json:"hardware,omitempty"`    // by node, as far as nodes have reported it; sorted by name
+	// Found are numbers that networks have without a record, by Network.Key(): kept where the network may have them.
+	Found    map[string]uint32 `json:"found,omitempty"`
+	Nodes    []Node            `json:"nodes,omitempty"`    // cluster home: nodes and labels from the API
+	Hardware map[string][]NIC  `json:"hardware,omitempty"` // by node, as far as nodes have reported it; sorted by name
 	// Underlays are addresses that nodes report, by node and device: not nil in the cluster home, where a node without a declared
 	// address is reached at that one.
 	Underlays map[string]map[string]netip.Addr `json:"underlays,omitempty"`
