@@ -65,6 +65,9 @@ func DiffLive(ctx context.Context, path string, o LiveOptions, output string, io
 	if cluster.NoEndpoints != nil {
 		fmt.Fprintln(io.Err, "danmctl: Pods are not shown:", cluster.NoEndpoints)
 	}
+	if cluster.NoNetworks != nil {
+		fmt.Fprintln(io.Err, "danmctl: a number that the bundle leaves open may come out as another: not all networks of the cluster are known:", cluster.NoNetworks)
+	}
 	return io.difference(output, d)
 }
 

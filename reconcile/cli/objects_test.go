@@ -28,6 +28,9 @@ type objects struct {
 	segments  []v1alpha1.PlanSegment
 	peers     []v1alpha1.FabricPeers
 	tenants   []danmv1.TenantConfig
+	cluster   []danmv1.ClusterNetwork
+	networks  []danmv1.TenantNetwork
+	danm      []danmv1.DanmNet
 	endpoints []danmv1.DanmEp
 	nodes     []corev1.Node
 	blocks    []v1alpha1.IPBlock
@@ -43,7 +46,8 @@ func (o *objects) serve(t *testing.T) LiveOptions {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		resource := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 		lists := map[string]any{"networkbundles": o.bundles, "nodeplans": o.plans, "plansegments": o.segments, "fabricpeers": o.peers,
-			"tenantconfigs": o.tenants, "danmeps": o.endpoints, "nodes": o.nodes, "ipblocks": o.blocks, "leases": o.leases, "pods": o.pods}
+			"tenantconfigs": o.tenants, "clusternetworks": o.cluster, "tenantnetworks": o.networks, "danmnets": o.danm,
+			"danmeps": o.endpoints, "nodes": o.nodes, "ipblocks": o.blocks, "leases": o.leases, "pods": o.pods}
 		w.Header().Set("Content-Type", "application/json")
 		if r.Method != http.MethodGet && o.writes == nil {
 			t.Errorf("%s %s", r.Method, r.URL.Path)

@@ -7,6 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	danmv1 "danm.io/danm/spec/danm/v1"
 )
 
 // openBundle is of the cluster home; its network's number is open.
@@ -55,6 +60,33 @@ func TestOpenNumbers(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := Diff(context.Background(), DiffOptions{Old: c.old, New: c.new, Inventory: c.inventory, Output: "text"}, IO{Out: &out, Err: &errs}); code != Differences || !strings.Contains(out.String(), c.want) {
 			t.Errorf("want %q, got %d:\n%s%s", c.want, code, out.String(), errs.String())
+		}
+	}
+}
+
+// TestLiveOpenNumbers: a live diff shows the number that the controller will choose, and says so if it may not see what that depends on.
+func TestLiveOpenNumbers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "b.yaml"), []byte(openBundle), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const unsure = "may come out as another"
+	for _, c := range []struct {
+		refuse    map[string]int
+		code      int
+		want, not string
+	}{
+		{nil, Differences, "vlan 101 on fabric f", unsure},
+		{map[string]int{"danmnets": 403}, Differences, "vlan 101 on fabric f", "\x00"},
+		{map[string]int{"clusternetworks": 403}, Differences, unsure, "vlan 101"},
+		{map[string]int{"tenantnetworks": 404}, Differences, unsure, "\x00"},
+		{map[string]int{"clusternetworks": 500}, Failed, "refused: clusternetworks", "vlan"},
+	} {
+		o := &objects{refuse: c.refuse, nodes: []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}},
+			cluster: []danmv1.ClusterNetwork{{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}, Spec: danmv1.NetworkSpec{Options: danmv1.NetworkOptions{Device: "eth0", Vlan: 100}}}}}
+		out, code := run(func(io IO) int { return DiffLive(t.Context(), dir, o.serve(t), "text", io) })
+		if code != c.code || !strings.Contains(out, c.want) || strings.Contains(out, c.not) {
+			t.Errorf("refused %v, want %q: %d\n%s", c.refuse, c.want, code, out)
 		}
 	}
 }

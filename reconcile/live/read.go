@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type Cluster struct {
 	Endpoints []danmv1.DanmEp
 	// NoEndpoints is why Endpoints are not known, nil if they are.
 	NoEndpoints error
+	// NoNetworks is why the numbers of networks are not all known, nil if they are.
+	NoNetworks error
 }
 
 // errMoving says that plans changed while their segments were read.
@@ -66,13 +69,27 @@ func (c *Client) read(ctx context.Context) (Cluster, error) {
 	if err != nil {
 		return out, firstOf(err)
 	}
-	if err := list(ctx, c, danms("danmeps"), &out.Endpoints); err != nil {
-		if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
+	if out.NoEndpoints, err = withheld(list(ctx, c, danms("danmeps"), &out.Endpoints)); err != nil {
+		return out, err
+	}
+	for _, err := range []error{list(ctx, c, danms("clusternetworks"), &out.Cluster.Items),
+		list(ctx, c, danms("tenantnetworks"), &out.Networks.Items),
+		list(ctx, c, danms("danmnets"), &out.Danm.Items)} {
+		no, err := withheld(err)
+		if err != nil {
 			return out, err
 		}
-		out.NoEndpoints = err
+		out.NoNetworks = cmp.Or(out.NoNetworks, no)
 	}
 	return out, nil
+}
+
+// withheld tells a list that may not be read, or that the cluster does not have, from one that could not be read.
+func withheld(err error) (no, failure error) {
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		return err, nil
+	}
+	return nil, err
 }
 
 // firstOf keeps an error readable: what hinders one list hinders the others.
