@@ -108,7 +108,13 @@ func TestLiveKnowsTheNode(t *testing.T) {
 
 	o := rolledOut(t, edgeSite)
 	o.plans[0].Spec.Bundle = "other"
-	if got := steps(o); len(got) != len(base)-1 || got[0].Node == base[0].Node {
+	if got := steps(o); len(got) != len(base) {
+		t.Errorf("a node of a bundle that is no more is not changed: %d nodes", len(got))
+	}
+	o.bundles = append(o.bundles, v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "other"}})
+	edge := o.serve(t)
+	edge.Bundle = "edge"
+	if got := liveJSON(t, edge, dir, Differences).Nodes; len(got) != len(base)-1 || got[0].Node == base[0].Node {
 		t.Errorf("a node of another bundle is changed: %d nodes", len(got))
 	}
 

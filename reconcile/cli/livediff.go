@@ -100,13 +100,14 @@ func liveNodes(c live.Cluster, nb *v1alpha1.NetworkBundle, next candidate) ([]li
 	for _, p := range c.Peers {
 		peers = append(peers, p.Spec)
 	}
+	theirs := desired.OthersThan(nb, c.Bundles.Items, c.Plans.Items).Nodes
 	var out []liveNode
 	for i := range c.Nodes.Items {
 		name := c.Nodes.Items[i].Name
 		st, ok := next.states[name]
 		p := plans[name]
 		own := p != nil && p.Spec.Bundle == nb.Name
-		if !ok || p != nil && p.Spec.Bundle != "" && !own || next.grouped != nil && !next.grouped[name] && !own {
+		if !ok || theirs[name] != "" || next.grouped != nil && !next.grouped[name] && !own {
 			continue
 		}
 		n := liveNode{name: name, docs: [2]*model.NodeState{1: &st}, now: &st}

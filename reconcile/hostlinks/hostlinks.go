@@ -178,15 +178,18 @@ func (r *Reconciler) invite(ctx context.Context, nodes []corev1.Node, known map[
 	return nil
 }
 
-// dismiss deletes plans that no bundle has, of nodes that have left the cluster.
+// dismiss deletes plans that no bundle has, or one that is no more, of nodes that have left the cluster.
 func (r *Reconciler) dismiss(ctx context.Context, w world) error {
-	here := map[string]bool{}
+	here, bundles := map[string]bool{}, map[string]bool{}
 	for i := range w.nodes.Items {
 		here[w.nodes.Items[i].Name] = true
 	}
+	for i := range w.bundles.Items {
+		bundles[w.bundles.Items[i].Name] = true
+	}
 	for i := range w.plans.Items {
 		p := &w.plans.Items[i]
-		if p.Spec.Bundle != "" || here[p.Name] {
+		if bundles[p.Spec.Bundle] || here[p.Name] {
 			continue
 		}
 		if err := r.APIReader.Get(ctx, client.ObjectKey{Name: p.Name}, &corev1.Node{}); !apierrors.IsNotFound(err) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -69,13 +70,17 @@ func TestClusterTwoOfOneNetwork(t *testing.T) {
 
 // TestClusterASuccessor: a NetworkBundle that ends leaves to nodes what others have in their plans, and the next one has them.
 func TestClusterASuccessor(t *testing.T) {
-	s := newSite(t, 3)
+	s := newSite(t, 4)
 	content := files(1500)
 	s.commit("edge", content)
 	s.bundle("edge", func(b *v1alpha1.NetworkBundle) { b.Spec.Prune = new(bool) })
 	s.done("edge", content)
 	s.must(s.c.Delete(t.Context(), &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "edge"}}))
 	s.gone("edge")
+	s.must(s.c.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n4"}}))
+	s.eventually("rid of the plan of a node that left", func() bool {
+		return apierrors.IsNotFound(s.c.Get(t.Context(), client.ObjectKey{Name: "n4"}, &v1alpha1.NodePlan{}))
+	})
 	var was, is v1alpha1.NodePlanList
 	s.must(s.c.List(t.Context(), &was))
 	if len(was.Items) != 3 || was.Items[0].Spec.Bundle != "edge" {
