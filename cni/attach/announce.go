@@ -16,7 +16,8 @@ type announcement struct {
 	index     int
 	mac       [6]byte
 	addresses []netip.Prefix
-	fresh     bool // its link was made now
+	fresh     bool      // its link was made now
+	said      time.Time // when it was sent first to a link that carried it
 }
 
 // send sends one frame an address through a packet socket of the Pod: an ARP announcement (RFC 5227, section 2.3) or an
@@ -82,7 +83,8 @@ func runs(packet, index int) bool {
 	return ifr.Uint16()&unix.IFF_RUNNING != 0
 }
 
-// tell sends each announcement when its link carries it, for as long as carrierTime, or until end.
+// tell sends each announcement when its link carries it, and once more: a card that was just set up, and switches behind it, lose
+// frames. It does so for as long as carrierTime, or until end.
 func (u *unheard) tell(end <-chan struct{}) {
 	late := time.NewTimer(carrierTime)
 	defer late.Stop()
@@ -106,13 +108,22 @@ func (u *unheard) tell(end <-chan struct{}) {
 			return
 		case <-look.C:
 		}
-		u.all = slices.DeleteFunc(u.all, func(a announcement) bool {
-			state := a.state(u.links)
-			if state == carries {
+		var left []announcement
+		for _, a := range u.all {
+			state, now := a.state(u.links), time.Now()
+			switch {
+			case state == over:
+				continue
+			case state == waiting:
+			case a.said.IsZero():
+				_, a.said = a.send(u.packet), now
+			case now.Sub(a.said) >= announceInterval:
 				_ = a.send(u.packet)
+				continue
 			}
-			return state != waiting
-		})
+			left = append(left, a)
+		}
+		u.all = left
 	}
 }
 
@@ -122,8 +133,9 @@ func (u *unheard) close() {
 }
 
 const (
-	carrierTime = 5 * time.Second
-	mostLate    = 256 // Pods at a time that wait for a carrier; neighbours of others learn by themselves
+	carrierTime      = 15 * time.Second
+	announceInterval = 2 * time.Second // RFC 5227, section 1.1, ANNOUNCE_INTERVAL
+	mostLate         = 256             // Pods at a time that wait for a carrier; neighbours of others learn by themselves
 )
 
 // lateTellers are the Pods that wait to announce themselves, by sandbox.

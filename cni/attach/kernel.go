@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"danm.io/danm/node/link"
 	"danm.io/danm/node/sriov"
@@ -200,7 +201,10 @@ func (in *inside) Announce(index int, mac net.HardwareAddr, addresses []netip.Pr
 	// that has lost its carrier.
 	waits := fresh && !runs(in.packet, index) || !fresh && a.state(in.own) == waiting
 	_ = a.send(in.packet)
-	if waits {
+	if !waits {
+		a.said = time.Now()
+	}
+	if waits || !fresh { // a card that was just set up says for a moment that it carries as before
 		in.unheard = append(in.unheard, a)
 	}
 }

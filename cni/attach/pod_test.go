@@ -141,17 +141,19 @@ func TestKernelAnnouncements(t *testing.T) {
 			mac, _ := net.ParseMAC(at.MAC)
 			frame := make([]byte, 100)
 			must(t, unix.SetsockoptTimeval(arp, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
-			n := 0
-			for n < 12 || string(frame[6:12]) != string(mac) { // kernels ask for each other, too
-				if n, _, err = unix.Recvfrom(arp, frame, 0); !errors.Is(err, unix.EINTR) { // with a timeout the kernel restarts nothing (signal(7))
-					must(t, err)
-				}
-			}
 			address := string(netip.MustParseAddr(ip4).AsSlice())
 			want := string(mac) + "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" + string(mac) + address + "\x00\x00\x00\x00\x00\x00" + address
-			if n < 42 || string(frame[6:42]) != want {
-				t.Errorf("ARP announcement %x, want %x", frame[6:n], want)
+			announced := func() {
+				for n := 0; n < 12 || string(frame[6:12]) != string(mac); { // kernels ask for each other, too
+					if n, _, err = unix.Recvfrom(arp, frame, 0); !errors.Is(err, unix.EINTR) { // with a timeout the kernel restarts nothing (signal(7))
+						must(t, err)
+					}
+				}
+				if string(frame[6:42]) != want {
+					t.Errorf("ARP announcement %x, want %x", frame[6:42], want)
+				}
 			}
+			announced()
 			_ = raw.SetReadDeadline(time.Now().Add(10 * time.Second))
 			for {
 				n, from, err := raw.ReadFrom(frame)
@@ -166,6 +168,65 @@ func TestKernelAnnouncements(t *testing.T) {
 				break
 			}
 		})
+	}
+}
+
+// TestKernelAnnouncedTwice: a card that was set up says for a moment that it carries as before, so that one frame may be lost; a link
+// that was made now needs no second one, and waits for none.
+func TestKernelAnnouncedTwice(t *testing.T) {
+	s := newSite(t)
+	ns, pod := s.pod("pod")
+	at := attachment(model.MACVLAN, "pod", "eth0", "10.0.0.1/24")
+	_, err := s.on[0].Attach(t.Context(), pod, []model.Attachment{at})
+	must(t, err)
+	s.on[0].late.end(pod.Sandbox)
+	var arp int
+	must(t, s.fabric.Do(func() (err error) {
+		arp, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0x0608) // ETH_P_ARP in network order
+		return err
+	}))
+	defer unix.Close(arp)
+	must(t, unix.SetsockoptTimeval(arp, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
+	mac, _ := net.ParseMAC(at.MAC)
+	hear := func() error {
+		for frame := make([]byte, 100); ; {
+			n, _, err := unix.Recvfrom(arp, frame, 0)
+			if err == nil && n >= 12 && string(frame[6:12]) == string(mac) {
+				return nil
+			}
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+	}
+	for _, fresh := range []bool{false, true} {
+		in, err := s.on[0].open(pod.Netns)
+		must(t, err)
+		var index int
+		must(t, ns.Do(func() error {
+			l, err := netlink.LinkByName(at.IfName)
+			if err == nil {
+				index = l.Attrs().Index
+			}
+			return err
+		}))
+		in.Announce(index, mac, []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, fresh)
+		u := in.Unheard()
+		in.Close()
+		if fresh {
+			if u != nil {
+				t.Error("a link that was made now and carries is announced again")
+			}
+			continue
+		}
+		began := time.Now()
+		must(t, hear())
+		u.tell(make(chan struct{}))
+		u.close()
+		if took := time.Since(began); took < announceInterval || took > carrierTime-time.Second {
+			t.Errorf("it took %s", took)
+		}
+		must(t, hear())
 	}
 }
 
