@@ -71,13 +71,13 @@ func Apply(ctx context.Context, c client.Client, o *unstructured.Unstructured) (
 	return err == nil, Reason(Name(o), err)
 }
 
-// Adoptable is why an object that is there, and not the bundle's yet, can't become it: a field has another value by another manager's
-// word. Nothing is written.
+// Adoptable is why an object that is there can't become the bundle's: a field has another value by another manager's word. Nothing is
+// written. Labels are not asked: whoever may make a network may write them.
 func Adoptable(ctx context.Context, c client.Client, o *unstructured.Unstructured) error {
 	live := &unstructured.Unstructured{}
 	live.SetGroupVersionKind(o.GroupVersionKind())
 	_, err := get(ctx, c, client.ObjectKeyFromObject(o), live)
-	if err != nil || live.GetDeletionTimestamp() != nil || live.GetLabels()[v1alpha1.LabelBundle] == o.GetLabels()[v1alpha1.LabelBundle] {
+	if err != nil || live.GetDeletionTimestamp() != nil {
 		return nil // what is wrong with it shows when it is applied
 	}
 	return Reason(Name(o), c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner(v1alpha1.FieldManager), client.DryRunAll))

@@ -149,7 +149,7 @@ func TestClusterASuccessor(t *testing.T) {
 // TestClusterWhatOthersMadeIsNotReplaced: a network made with kubectl keeps its name, on nodes too, until it is given up.
 func TestClusterWhatOthersMadeIsNotReplaced(t *testing.T) {
 	s := newSite(t, 2)
-	data := &danmv1.ClusterNetwork{ObjectMeta: metav1.ObjectMeta{Name: "data"},
+	data := &danmv1.ClusterNetwork{ObjectMeta: metav1.ObjectMeta{Name: "data", Labels: map[string]string{v1alpha1.LabelBundle: "edge"}}, // whoever makes it may say so
 		Spec: danmv1.NetworkSpec{NetworkID: "data", NetworkType: "macvlan", Options: danmv1.NetworkOptions{Device: "eth9", Vlan: 150}}}
 	s.must(s.c.Create(t.Context(), data, client.FieldOwner("kubectl-create")))
 	content := files(1500)
@@ -167,7 +167,7 @@ func TestClusterWhatOthersMadeIsNotReplaced(t *testing.T) {
 		}
 	}
 	s.must(s.c.Get(t.Context(), client.ObjectKeyFromObject(data), data))
-	if data.Spec.Options.Vlan != 150 || data.Labels[v1alpha1.LabelBundle] != "" {
+	if data.Spec.Options.Vlan != 150 || data.Annotations[v1alpha1.AnnotationOrigin] != "" {
 		t.Errorf("it was taken over: %+v", data)
 	}
 
@@ -180,7 +180,7 @@ func TestClusterWhatOthersMadeIsNotReplaced(t *testing.T) {
 	s.annotate("edge", v1alpha1.AnnotationRequestedAt, "1")
 	s.done("edge", same)
 	s.must(s.c.Get(t.Context(), client.ObjectKeyFromObject(data), data))
-	if data.Labels[v1alpha1.LabelBundle] != "edge" {
+	if data.Annotations[v1alpha1.AnnotationOrigin] == "" {
 		t.Errorf("it was not: %+v", data)
 	}
 }
