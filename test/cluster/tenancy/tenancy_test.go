@@ -98,6 +98,9 @@ func TestClusterDelete(t *testing.T) {
 	}
 	name, data := segment.Encode(model.Segment{Links: []model.SharedLink{{Link: model.Link{Name: "x.100", Kind: model.VLAN, Parent: "eth9", VLANID: 100}}}})
 	s.must(s.c.Create(t.Context(), &v1alpha1.PlanSegment{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: string(data)}))
+	another := &v1alpha1.NetworkBundle{ObjectMeta: metav1.ObjectMeta{Name: "another"}, Spec: v1alpha1.NetworkBundleSpec{Suspend: true, // no node has left that it had
+		ConfigMaps: &v1alpha1.ConfigMapSource{Namespace: system, Selector: map[string]string{"bundle": "another"}}}}
+	s.must(s.c.Create(t.Context(), another))
 	plan := &v1alpha1.NodePlan{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1alpha1.NodePlanSpec{Bundle: "another", Teardown: true /* so that no other loop has a say */, Layers: v1alpha1.Layers{API: &v1alpha1.Layer{Revision: "api", Digest: "sha256:" + strings.Repeat("0", 64), Segments: []string{name}}}}}
 	s.must(s.c.Create(t.Context(), plan))
 	s.must(s.c.Delete(t.Context(), first))
